@@ -1,0 +1,124 @@
+"""Loading a catalogue: from a YAML file to the model, or to the list of all its mistakes.
+
+Reading never stops at the first mistake. Each reader of one value raises Mistake, the report catches it, and
+whatever does not depend on that value is read on; what does depend on it is passed over, so that one mistake
+gives one line.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+
+from metrics_platform.catalog.durations import format_duration
+from metrics_platform.catalog.load_events import KindDraft, read_kinds
+from metrics_platform.catalog.load_metrics import read_metrics
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.problems import CatalogError, Problem, Report
+from metrics_platform.catalog.readers import read_duration
+from metrics_platform.catalog.windows import Calendar, Grain
+from metrics_platform.catalog.yaml_nodes import Section, Value, read_yaml
+
+__all__ = ["CatalogError", "Problem", "load_catalog"]
+
+_KEYS = {
+    "timezone": "timezone: Europe/Berlin",
+    "start": "start: 2026-01-01",
+    "freshness": "freshness: 3m",
+    "future_bound": "future_bound: 5m",
+    "retention": "retention: {minute: 7d, hour: 90d, day: 3y, week: 10y}",
+    "events": "events: {orders: {topics: [web.orders], ...}}",
+    "metrics": "metrics: {orders_per_country: {events: orders, measure: count}}",
+}
+_REQUIRED = frozenset({"timezone", "start", "retention", "events", "metrics"})
+
+# Three minutes is what the stream reads at most: a number that is older was skipped or is late.
+_FRESHNESS = timedelta(minutes=3)
+# Clocks of phones and servers disagree by minutes; more than this is a wrong clock.
+_FUTURE_BOUND = timedelta(minutes=5)
+# Time zones are known to tile days since then.
+_FIRST_START = date(2000, 1, 1)
+
+_RETENTION_KEYS = {
+    Grain.MINUTE.value: "minute: 7d",
+    Grain.HOUR.value: "hour: 90d",
+    Grain.DAY.value: "day: 3y",
+    Grain.WEEK.value: "week: 10y",
+}
+# A window is rolled up from the finer ones, so those must outlive it; a day can have 25 hours.
+_SHORTEST = {
+    Grain.MINUTE: timedelta(hours=1),
+    Grain.HOUR: timedelta(hours=25),
+    Grain.DAY: timedelta(days=7),
+    Grain.WEEK: timedelta(days=7),
+}
+
+
+def load_catalog(path: Path) -> Catalog:
+    """Read a catalogue file. Raises CatalogError with every mistake in it, in the order of its lines."""
+    report = Report(str(path))
+    catalog = report.attempt(_read, report, path)
+    report.raise_if_any()
+    assert catalog is not None  # no problem means that every part was read
+    return catalog
+
+
+def _read(report: Report, path: Path) -> Catalog | None:
+    section = read_yaml(path).section(report, _KEYS, _REQUIRED)
+    timezone = section.read("timezone", _read_timezone)
+    start = section.read("start", _read_start)
+    freshness = section.read("freshness", read_duration) or _FRESHNESS
+    future_bound = section.read("future_bound", read_duration) or _FUTURE_BOUND
+    retention = section.read("retention", partial(_read_retention, report))
+    drafts = section.read("events", partial(read_kinds, report)) or {}
+    metrics = _read_metrics(report, section, drafts)
+    if report.problems or timezone is None or start is None or retention is None:
+        return None
+    kinds = tuple(draft.kind for draft in drafts.values() if draft.kind)
+    return Catalog(kinds, metrics, timezone, start, retention, future_bound, freshness)
+
+
+def _read_metrics(report: Report, section: Section, drafts: dict[str, KindDraft]) -> tuple:
+    if not drafts:
+        return ()  # the kinds are missing or no mapping, which is the one thing to say
+    return section.read("metrics", partial(read_metrics, report, drafts)) or ()
+
+
+def _read_timezone(value: Value) -> str:
+    name = value.text(_KEYS["timezone"])
+    try:
+        Calendar(name)
+    except ValueError as error:
+        raise value.mistake(str(error)) from None
+    return name
+
+
+def _read_start(value: Value) -> date:
+    text = value.text(_KEYS["start"])
+    try:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
+            raise ValueError
+        start = date.fromisoformat(text)
+    except ValueError:
+        raise value.mistake(f"'{text}' is no day; write it as 2026-01-31") from None
+    if start < _FIRST_START:
+        raise value.mistake(f"{text} is too long ago; write a day from {_FIRST_START} on")
+    return start
+
+
+def _read_retention(report: Report, value: Value) -> dict[Grain, timedelta]:
+    section = value.section(report, _RETENTION_KEYS, frozenset(_RETENTION_KEYS))
+    read = {grain: section.read(grain.value, partial(_read_kept, grain)) for grain in Grain}
+    return {grain: kept for grain, kept in read.items() if kept}
+
+
+def _read_kept(grain: Grain, value: Value) -> timedelta:
+    kept = read_duration(value)
+    if kept < _SHORTEST[grain]:
+        least = format_duration(_SHORTEST[grain])
+        raise value.mistake(
+            f"{value.label} windows are rolled up into longer ones and must outlive them; write {least} or more"
+        )
+    return kept

@@ -1,0 +1,144 @@
+"""What a catalogue defines: kinds of events and the metrics over them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from functools import cached_property
+
+from metrics_platform.catalog.measures import Column, Measure
+from metrics_platform.catalog.windows import Calendar, Grain
+
+# Spark type of a field or expression -> PostgreSQL type of the column that holds it.
+PG_TYPES = {
+    "string": "text",
+    "int": "bigint",
+    "bigint": "bigint",
+    "double": "double precision",
+    "boolean": "boolean",
+    "date": "date",
+    "timestamp": "timestamptz",
+}
+
+
+def pg_type(spark_type: str) -> str:
+    """The PostgreSQL type for a Spark type; decimals become numeric."""
+    return "numeric" if spark_type.startswith("decimal") else PG_TYPES[spark_type]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A typed field of an event's JSON. `type` is a Spark type, or `epoch_millis` for a time given as
+    milliseconds since 1970 (it reads as a timestamp)."""
+
+    name: str
+    type: str
+    required: bool = False
+
+    @property
+    def column_type(self) -> str:
+        """The Spark type of the decoded column."""
+        return "timestamp" if self.type == "epoch_millis" else self.type
+
+
+@dataclass(frozen=True)
+class EventKind:
+    """One kind of event: where it is found on Kafka and what its JSON holds.
+
+    `clusters` names the Kafka clusters that carry the topics; empty means all of them.
+    `id_field` and `time_field` name two of `fields`; both are required in every event.
+    """
+
+    name: str
+    topics: tuple[str, ...]
+    id_field: str
+    time_field: str
+    fields: tuple[Field, ...]
+    clusters: tuple[str, ...] = ()
+
+    def field(self, name: str) -> Field:
+        """The field of that name; KeyError if there is none."""
+        return {field.name: field for field in self.fields}[name]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A column to group by: a Spark SQL expression over an event, and its Spark type."""
+
+    name: str
+    expression: str
+    type: str
+
+    @property
+    def column(self) -> Column:
+        return Column(self.name, pg_type(self.type))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A filter, dimensions and a measure over one kind of event."""
+
+    name: str
+    kind: str
+    measure: Measure
+    dimensions: tuple[Dimension, ...] = ()
+    filter: str | None = None
+    description: str = ""
+    owner: str | None = None
+
+    @property
+    def value_columns(self) -> tuple[Column, ...]:
+        return self.measure.values
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The relation's own columns, after `grain` and `window_start`: dimensions, events, state, values."""
+        return (
+            *(dimension.column for dimension in self.dimensions),
+            Column("events", "bigint"),
+            *(Column(state.name, state.pg_type) for state in self.measure.states),
+            *self.measure.values,
+        )
+
+    @cached_property
+    def version(self) -> str:
+        """Twelve hex digits that change when the number's definition does (not its description or owner)."""
+        definition = {
+            "kind": self.kind,
+            "filter": self.filter,
+            "dimensions": [asdict(dimension) for dimension in self.dimensions],
+            "measure": [self.measure.name, asdict(self.measure)],
+        }
+        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything a catalogue file defines.
+
+    `retention` says how long windows of a grain are kept, `start` the first day that has partitions,
+    `future_bound` how far ahead of the reader's clock an event time may lie, and `freshness` how old the newest
+    minute may be before the streaming layer counts as late.
+    """
+
+    kinds: tuple[EventKind, ...]
+    metrics: tuple[Metric, ...]
+    timezone: str
+    start: date
+    retention: dict[Grain, timedelta]
+    future_bound: timedelta
+    freshness: timedelta
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        return Calendar(self.timezone)
+
+    def kind(self, name: str) -> EventKind:
+        """The kind of that name; KeyError if there is none."""
+        return {kind.name: kind for kind in self.kinds}[name]
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name; KeyError if there is none."""
+        return {metric.name: metric for metric in self.metrics}[name]

@@ -1,0 +1,77 @@
+"""Mistakes in a catalogue: collected while it is read, reported together, one line for each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where it is (lines count from 1) and what to write instead."""
+
+    file: str
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message}"
+
+
+class CatalogError(Exception):
+    """A catalogue that cannot be used. `problems` holds every mistake, in the order of the file."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class Mistake(Exception):
+    """Raised by the reader of one value; Report.attempt turns it into a Problem."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+@dataclass
+class Report:
+    """The mistakes found so far in one file."""
+
+    file: str
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, line: int, message: str) -> None:
+        """Record one mistake. Line breaks in the message become spaces: a problem is one line."""
+        self.problems.append(Problem(self.file, line, " ".join(message.split())))
+
+    def attempt(
+        self, read: Callable[Concatenate[P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T | None:
+        """What `read` returns, or None after its Mistake was recorded."""
+        try:
+            return read(*args, **kwargs)
+        except Mistake as mistake:
+            self.add(mistake.line, str(mistake))
+            return None
+
+    def raise_if_any(self) -> None:
+        """Raises CatalogError if there were mistakes."""
+        if self.problems:
+            raise CatalogError(sorted(self.problems, key=lambda problem: problem.line))
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What to write instead of an unknown name: the nearest known one, or else the whole choice."""
+    choice = sorted(known)
+    near = difflib.get_close_matches(name.lower(), choice, n=1) or [
+        known for known in choice if known.lower() == name.lower()
+    ]
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"write one of: {', '.join(choice)}" if choice else "none is defined"

@@ -1,0 +1,158 @@
+"""Grains and windows: how time is cut.
+
+A minute is a minute everywhere. Days begin at midnight and weeks on Monday in the catalogue's
+time zone, so a day has 23 or 25 hours when clocks change. Hours are whole hours of local time;
+they are counted from UTC shifted by the part of the zone's offset that is no whole hour (30 minutes
+in Kolkata), because only then do hours tile days. A zone whose fractional part itself changes
+(Lord Howe Island) cannot be tiled that way and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+
+# Offsets are sampled monthly over these years: every clock change of every zone since 2000 shows.
+_SAMPLED_YEARS = range(2000, 2038)
+
+
+class Grain(StrEnum):
+    """The four lengths of window, finest first."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+
+
+_CHILD = {Grain.HOUR: Grain.MINUTE, Grain.DAY: Grain.HOUR, Grain.WEEK: Grain.DAY}
+_PARENT = {child: parent for parent, child in _CHILD.items()}
+
+
+def child_grain(grain: Grain) -> Grain | None:
+    """The grain whose windows tile a window of `grain`; None for the minute."""
+    return _CHILD.get(grain)
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """The half-open interval [start, end) of one grain; both ends are instants in UTC."""
+
+    start: datetime
+    end: datetime
+    grain: Grain
+
+    @property
+    def minutes(self) -> int:
+        """How many minutes the window is long."""
+        return int((self.end - self.start) / MINUTE)
+
+    def contains(self, instant: datetime) -> bool:
+        """Whether the instant lies in the window; its end belongs to the next one."""
+        return self.start <= instant < self.end
+
+    def __str__(self) -> str:
+        return f"{self.grain} {self.start:%Y-%m-%dT%H:%MZ}"
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Cuts time into windows for one IANA time zone.
+
+    Raises ValueError for an unknown zone, or one whose hours cannot tile its days.
+    """
+
+    timezone: str
+
+    def __post_init__(self) -> None:
+        self.hour_offset  # noqa: B018  computing it refuses a zone that cannot be tiled
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        try:
+            return ZoneInfo(self.timezone)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(
+                f"unknown time zone '{self.timezone}'; use an IANA name such as Europe/Berlin"
+            ) from error
+
+    @cached_property
+    def hour_offset(self) -> timedelta:
+        """The part of the zone's offset from UTC that is no whole hour."""
+        offsets = {
+            _offset(self.zone, datetime(year, month, 1, tzinfo=UTC)) % HOUR
+            for year in _SAMPLED_YEARS
+            for month in range(1, 13)
+        }
+        if len(offsets) > 1:
+            raise ValueError(
+                f"time zone '{self.timezone}' changes its clocks by less than an hour, "
+                "so hours cannot tile its days; use UTC"
+            )
+        return offsets.pop()
+
+    def window(self, grain: Grain, instant: datetime) -> Window:
+        """The one window of `grain` that holds the instant (any time zone)."""
+        instant = instant.astimezone(UTC)
+        if grain is Grain.MINUTE:
+            start = instant.replace(second=0, microsecond=0)
+            return Window(start, start + MINUTE, grain)
+        if grain is Grain.HOUR:
+            shifted = instant + self.hour_offset
+            start = shifted.replace(minute=0, second=0, microsecond=0) - self.hour_offset
+            return Window(start, start + HOUR, grain)
+        day = self._day(instant)
+        days = 1
+        if grain is Grain.WEEK:
+            day -= timedelta(days=day.weekday())
+            days = 7
+        return Window(self._midnight(day), self._midnight(day + timedelta(days=days)), grain)
+
+    def windows(self, grain: Grain, start: datetime, end: datetime) -> Iterator[Window]:
+        """The windows of `grain` that overlap [start, end), oldest first."""
+        instant = start
+        while instant < end:
+            window = self.window(grain, instant)
+            yield window
+            instant = window.end
+
+    def last_complete(self, grain: Grain, now: datetime) -> Window:
+        """The newest window of `grain` that has ended by `now`."""
+        return self.window(grain, self.window(grain, now).start - timedelta(microseconds=1))
+
+    def children(self, window: Window) -> Iterator[Window]:
+        """The windows of the next finer grain that tile `window`; none for a minute."""
+        finer = child_grain(window.grain)
+        return self.windows(finer, window.start, window.end) if finer else iter(())
+
+    def enclosing(self, window: Window) -> list[Window]:
+        """The windows of every coarser grain that hold `window`, finest first."""
+        found: list[Window] = []
+        grain = _PARENT.get(window.grain)
+        while grain:
+            found.append(self.window(grain, window.start))
+            grain = _PARENT.get(grain)
+        return found
+
+    def _day(self, instant: datetime) -> date:
+        # Clocks that go back just after midnight show yesterday once more: that hour belongs to the new day.
+        day = instant.astimezone(self.zone).date()
+        return day + timedelta(days=1) if self._midnight(day + timedelta(days=1)) <= instant else day
+
+    def _midnight(self, day: date) -> datetime:
+        # A midnight that the clocks skip resolves to the instant of the change: the day's first.
+        local = datetime(day.year, day.month, day.day, tzinfo=self.zone)
+        return local.astimezone(UTC)
+
+
+def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
+    offset = instant.astimezone(zone).utcoffset()
+    assert offset is not None  # a ZoneInfo always has one
+    return offset

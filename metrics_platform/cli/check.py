@@ -1,0 +1,121 @@
+"""`metrics-platform check`: what a catalogue defines, or what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from metrics_platform.catalog.durations import format_duration
+from metrics_platform.catalog.load import CatalogError, load_catalog
+from metrics_platform.catalog.measures import Measure, Percentiles
+from metrics_platform.catalog.model import Catalog, EventKind, Field, Metric
+from metrics_platform.settings import PACKAGE, PREFIX
+
+_PACKAGED = PACKAGE / "catalog" / "webshop.yaml"
+_CatalogPath = Annotated[
+    Path, typer.Option("--catalog", envvar=f"{PREFIX}CATALOG", metavar="FILE", help="The YAML file to check.")
+]
+
+
+def check(catalog: _CatalogPath = _PACKAGED) -> None:
+    """Check a catalogue and print what it defines.
+
+    Exit codes: 0 it can be used; 1 it has mistakes, one line for each on standard error.
+    """
+    try:
+        found = load_catalog(catalog)
+    except CatalogError as error:
+        count = len(error.problems)
+        typer.echo(f"{error}\n{count} {'mistake' if count == 1 else 'mistakes'}", err=True)
+        raise typer.Exit(1) from None
+    console = Console()
+    console.print(Text(f"{catalog} can be used.\n", style="green"), soft_wrap=True)
+    console.print(describe(found))
+
+
+def describe(catalog: Catalog) -> RenderableType:
+    """What a catalogue defines, for a terminal of any width: time, events, metrics."""
+    return Group(
+        _time(catalog),
+        Text("\nEvents", style="bold"),
+        *map(_kind, catalog.kinds),
+        Text("\nMetrics", style="bold"),
+        *map(_metric, catalog.metrics),
+    )
+
+
+def _time(catalog: Catalog) -> RenderableType:
+    kept = ", ".join(f"{grain} {format_duration(length)}" for grain, length in catalog.retention.items())
+    return _facts(
+        [
+            ("time zone", catalog.timezone),
+            ("first day", catalog.start.isoformat()),
+            ("kept", kept),
+            ("late after", format_duration(catalog.freshness)),
+            ("future bound", format_duration(catalog.future_bound)),
+        ]
+    )
+
+
+def _kind(kind: EventKind) -> RenderableType:
+    return _entry(
+        kind.name,
+        [
+            ("topics", ", ".join(kind.topics)),
+            ("clusters", ", ".join(kind.clusters) or "all"),
+            ("id, time", f"{kind.id_field}, {kind.time_field}"),
+            ("fields", ", ".join(map(_field, kind.fields))),
+        ],
+    )
+
+
+def _field(field: Field) -> str:
+    return f"{field.name} {field.type}{' required' if field.required else ''}"
+
+
+def _metric(metric: Metric) -> RenderableType:
+    dimensions = (
+        f"{d.name} {d.type}" + (f" = {d.expression}" if d.expression != d.name else "")
+        for d in metric.dimensions
+    )
+    facts = [
+        ("about", metric.description),
+        ("owner", metric.owner or ""),
+        ("events", metric.kind),
+        ("filter", metric.filter or ""),
+        ("dimensions", ", ".join(dimensions)),
+        ("measure", _measure(metric.measure)),
+        ("columns", ", ".join(f"{column.name} {column.pg_type}" for column in metric.columns)),
+        ("version", metric.version),
+    ]
+    return _entry(metric.name, facts)
+
+
+def _measure(measure: Measure) -> str:
+    if measure.input is None:
+        return measure.name
+    ranks = f" at {', '.join(f'{rank:g}' for rank in measure.at)}" if isinstance(measure, Percentiles) else ""
+    return f"{measure.name} of {measure.input} ({measure.input_type}){ranks}"
+
+
+def _entry(name: str, facts: Iterable[tuple[str, str]]) -> RenderableType:
+    return Group(Text(f"  {name}", style="cyan"), _facts(facts))
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> Table:
+    """Two columns, the second wrapped and never cut; facts without a value are left out."""
+    table = Table(box=box.SIMPLE, show_header=False, show_edge=False, padding=(0, 1), pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        if value:
+            table.add_row(f"    {name:<12}", escape(value))
+    return table

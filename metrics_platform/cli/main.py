@@ -1,0 +1,55 @@
+"""`metrics-platform`: puts the commands together and turns what goes wrong into one line."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from metrics_platform.catalog.load import CatalogError
+from metrics_platform.cli import stack, traffic
+from metrics_platform.cli.check import check
+from metrics_platform.cli.query import query
+from metrics_platform.local.errors import StackError
+from metrics_platform.settings import SettingsError
+
+app = typer.Typer(
+    name="metrics-platform",
+    help="Product metrics twice: approximate seconds after the minute, exact within the hour.",
+    epilog="Start with `metrics-platform up`; then, in another terminal, `metrics-platform status`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EXAMPLES = {
+    stack.up: ("up", "up --detach --free-ports --data-dir /tmp/second", "up --catalog my.yaml --traffic 0"),
+    stack.down: ("down", "down --data-dir /tmp/second"),
+    stack.status: ("status", "status --json"),
+    check: ("check",),
+    query: (
+        "query clicks_per_page --grain minute --last 5",
+        "query revenue_by_country --grain day --format csv",
+    ),
+    traffic.traffic: ("traffic --rate 2000 --duration 60 --ledger sent.ndjson --seed 7",),
+    stack.env: ("env --data-dir /tmp/second",),
+}
+
+for command, examples in EXAMPLES.items():
+    app.command(epilog="\n\n".join(("Examples:", *(f"metrics-platform {each}" for each in examples))))(
+        command
+    )
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 it could not be done (one line says why), 2 wrong usage."""
+    try:
+        app()
+    except (SettingsError, CatalogError, StackError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""`metrics-platform traffic`: made-up shoppers for a running stack."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metrics_platform.catalog.load import load_catalog
+from metrics_platform.cli.signals import stop_on_signals
+from metrics_platform.local import kafka, state
+from metrics_platform.local.errors import StackError
+from metrics_platform.local.shop import Mix, topics_of
+from metrics_platform.local.traffic import run
+
+Share = typer.Option(min=0, max=1)
+
+
+def traffic(
+    rate: Annotated[float, typer.Option(min=0.001, help="Events per second.")] = 200.0,
+    duration: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to send for.", show_default="until Ctrl-C")
+    ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Write one JSON line here for each record sent.", dir_okay=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed sends the same events.", show_default="new")
+    ] = None,
+    late: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of events that arrive up to 2 hours late.")
+    ] = 0.01,
+    duplicates: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of events that are sent twice.")
+    ] = 0.005,
+    malformed: Annotated[float, typer.Option(min=0, max=1, help="Share of records that are broken.")] = 0.001,
+    data_dir: Annotated[Path, typer.Option(help="Where the stack keeps its data.")] = state.DATA_DIR,
+) -> None:
+    """Send a made-up web shop's events to the stack's Kafka."""
+    there = state.require(data_dir.resolve())
+    topics = topics_of(load_catalog(there.catalog))
+    if not topics:
+        raise StackError(f"{there.catalog} has none of the web shop's events (interactions, orders) to send")
+    mix = Mix(
+        seed=secrets.randbits(32) if seed is None else seed,
+        rate=rate,
+        late=late,
+        duplicates=duplicates,
+        malformed=malformed,
+        topics=topics,
+    )
+    with stop_on_signals() as stopping:
+        sent = run(kafka.bootstrap(there.ports.kafka), mix, duration, ledger, stopping=stopping)
+    print(f"traffic: {sent} records sent" + (f", ledger in {ledger}" if ledger else ""))

@@ -1,0 +1,51 @@
+"""The Spark settings that both layers share.
+
+Everything that changes a number (time zone, ANSI mode) is set here once. A session's memory and master
+differ by layer and come from the settings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metrics_platform.catalog.model import Catalog
+
+
+class JarsMissing(Exception):
+    """The JVM artefacts are not where the settings say."""
+
+
+def spark_settings(
+    catalog: Catalog, jars: Path, master: str, driver_memory: str, shuffle_partitions: int
+) -> dict[str, str]:
+    """Spark configuration for a session of one layer.
+
+    `shuffle_partitions` fits the data: as many as cores for a micro-batch, more for a day of raw events.
+    Raises JarsMissing if the folder has no JVM artefacts.
+    """
+    found = sorted((jars / "spark").glob("*.jar"))
+    if not found:
+        raise JarsMissing(f"no JVM artefacts in {jars / 'spark'}; run `make setup`, or set METRICS_PLATFORM_JARS")
+    local = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+    return {
+        "spark.master": master,
+        "spark.jars": ",".join(str(jar) for jar in found),
+        "spark.driver.memory": driver_memory,
+        # Throughput counts, pauses do not; it also needs less memory beside the heap than G1.
+        "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:MaxMetaspaceSize=320m",
+        "spark.sql.shuffle.partitions": str(shuffle_partitions),
+        # date_trunc and user expressions cut days where the catalogue does.
+        "spark.sql.session.timeZone": catalog.timezone,
+        # A failed cast in a metric's expression is null, not the end of the shift.
+        "spark.sql.ansi.enabled": "false",
+        # Sketches live on the heap; 128 groups, the default, would fall back to sorting at once.
+        "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "50000",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.databricks.delta.schema.autoMerge.enabled": "true",
+        "spark.sql.parquet.compression.codec": "zstd",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        **(local if master.startswith("local") else {}),
+    }

@@ -1,0 +1,256 @@
+"""Events to totals: the one place where a metric's arithmetic happens.
+
+Both layers call `compute`. It reads every event once, however many metrics and grains are asked
+for: each event becomes one row per metric and grain whose filter and windows it meets (Spark's
+Expand, by UNPIVOT), and one aggregation groups these rows by metric, grain, window and dimensions.
+Rejected events, and events outside the windows, are counted in the same pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metrics_platform.catalog.model import Metric
+from metrics_platform.catalog.windows import Calendar, Grain, Window
+from metrics_platform.compute.slots import Layout, Slot, lay_out
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_REJECTED = -1
+_OUTSIDE = -2
+_REASON = Slot("_reason_slot", "string")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What one pass found.
+
+    `totals` maps a metric's name to a table with the columns grain, window_start, dimensions, events and state;
+    `rejected` counts rejected events by kind and reason; `outside` counts, by kind, good events in none of the windows.
+    """
+
+    totals: dict[str, pa.Table]
+    rejected: dict[tuple[str, str], int]
+    outside: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One metric at one grain: the rows that carry its number in the grouped result."""
+
+    number: int
+    metric: Metric
+    grain: Grain
+
+
+def compute(
+    events: Mapping[str, DataFrame],
+    metrics: Sequence[Metric],
+    windows: Sequence[Window],
+    calendar: Calendar,
+) -> Computed:
+    """Totals of the metrics for exactly the windows, from decoded events by kind.
+
+    The Spark session's time zone must be the calendar's (see session.spark_settings). Metrics whose kind is not in
+    `events` get no table.
+    """
+    metrics = [metric for metric in metrics if metric.kind in events]
+    grains = sorted({window.grain for window in windows})
+    pairs = [(metric, grain) for metric in metrics for grain in grains]
+    entries = [_Entry(number, metric, grain) for number, (metric, grain) in enumerate(pairs)]
+    layout = lay_out(metrics)
+    kinds = sorted(events)
+    expanded = [
+        _expand(events[kind], kind, number, entries, layout, windows, calendar)
+        for number, kind in enumerate(kinds)
+    ]
+    grouped = _group(reduce(lambda left, right: left.unionAll(right), expanded), layout)
+    return _split(grouped.toArrow(), entries, layout, kinds)
+
+
+def count_events(totals: Mapping[str, pa.Table], calendar: Calendar) -> dict[tuple[str, Window], int]:
+    """How many events each metric counted in each window that has any."""
+    counted: dict[tuple[str, Window], int] = {}
+    for name, table in totals.items():
+        sums = table.group_by(["grain", "window_start"]).aggregate([("events", "sum")])
+        for row in sums.to_pylist():
+            counted[name, calendar.window(Grain(row["grain"]), row["window_start"])] = row["events_sum"]
+    return counted
+
+
+def _expand(
+    events: DataFrame,
+    kind: str,
+    kind_number: int,
+    entries: list[_Entry],
+    layout: Layout,
+    windows: Sequence[Window],
+    calendar: Calendar,
+) -> DataFrame:
+    """One row per event and entry that counts it: the entry's number, window start and slots."""
+    mine = [entry for entry in entries if entry.metric.kind == kind]
+    columns = _Columns()
+    asked = {grain: _overlap([w for w in windows if w.grain is grain]) for grain in {w.grain for w in windows}}
+    inside = " or ".join(asked.values())
+    columns.add("_kind_number", str(kind_number))
+    rows = [
+        _row(
+            columns,
+            hit=f"if({_good(entry, asked[entry.grain])}, {entry.number}, null)",
+            start=columns.named(_window_start(entry.grain, calendar)),
+            cells=_cells(columns, entry.metric, layout),
+            layout=layout,
+        )
+        for entry in mine
+    ]
+    for number, test in ((_REJECTED, "_reason is not null"), (_OUTSIDE, f"_reason is null and not ({inside})")):
+        cells = {_REASON.name: columns.named("coalesce(_reason, '')")}
+        hit = f"if({test}, {number}, null)"
+        rows.append(_row(columns, hit, columns.named("cast(null as timestamp)"), cells, layout))
+    wide = events.selectExpr(*columns.expressions())
+    names = ", ".join(["_entry", "_window", *(slot.name for slot in _slots(layout))])
+    return wide.sparkSession.sql(
+        f"select _kind_number, {names} from {{wide}} "
+        f"unpivot include nulls (({names}) for _which in ({', '.join(rows)})) where _entry is not null",
+        wide=wide,
+    )
+
+
+class _Columns:
+    """The distinct expressions over an event, each computed once and named."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def named(self, expression: str) -> str:
+        """The name of the column that holds the expression."""
+        return self._names.setdefault(expression, f"_e{len(self._names)}")
+
+    def add(self, name: str, expression: str) -> None:
+        self._names[expression] = name
+
+    def expressions(self) -> list[str]:
+        return [f"{expression} as {name}" for expression, name in self._names.items()]
+
+
+def _row(columns: _Columns, hit: str, start: str, cells: Mapping[str, str], layout: Layout) -> str:
+    """One alternative of the UNPIVOT: a column for the entry, the window and each slot."""
+    hit_name = columns.named(hit)
+    filled = [
+        cells.get(slot.name) or columns.named(f"cast(null as {slot.type})") for slot in _slots(layout)
+    ]
+    return f"({', '.join([hit_name, start, *filled])}) as `{hit_name}`"
+
+
+def _cells(columns: _Columns, metric: Metric, layout: Layout) -> dict[str, str]:
+    """Slot name -> column, for the slots that the metric uses."""
+    cells = {
+        slot.name: columns.named(_dimension(dimension.expression, dimension.type))
+        for dimension, slot in zip(metric.dimensions, layout.dimensions[metric.name], strict=True)
+    }
+    slot = layout.inputs.get(metric.name)
+    if slot is not None:
+        cells[slot.name] = columns.named(_input(metric, slot))
+    return cells
+
+
+def _dimension(expression: str, kind: str) -> str:
+    value = f"cast(({expression}) as {kind})"
+    # PostgreSQL's text holds every character but NUL.
+    return f"replace({value}, char(0), '\ufffd')" if kind == "string" else value
+
+
+def _input(metric: Metric, slot: Slot) -> str:
+    value = f"cast(({metric.measure.input}) as {slot.type})"
+    # NaN and the infinities come from arithmetic (1/0.0); they would poison a whole window.
+    return f"if(abs({value}) < double('infinity'), {value}, null)" if slot.type == "double" else value
+
+
+def _good(entry: _Entry, asked: str) -> str:
+    test = f"_reason is null and ({asked})"
+    return f"{test} and ({entry.metric.filter})" if entry.metric.filter else test
+
+
+def _overlap(windows: list[Window]) -> str:
+    """SQL: the event time lies in one of the windows (neighbours are merged into one range)."""
+    ranges: list[tuple[datetime, datetime]] = []
+    for window in sorted(windows):
+        if ranges and window.start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], window.end))
+        else:
+            ranges.append((window.start, window.end))
+    tests = (f"(_event_time >= {_instant(start)} and _event_time < {_instant(end)})" for start, end in ranges)
+    return " or ".join(tests)
+
+
+def _instant(instant: datetime) -> str:
+    return f"timestamp_micros({round(instant.timestamp() * 1_000_000)})"
+
+
+def _window_start(grain: Grain, calendar: Calendar) -> str:
+    if grain in (Grain.DAY, Grain.WEEK):
+        return f"date_trunc('{grain}', _event_time)"
+    length = 60_000_000 if grain is Grain.MINUTE else 3_600_000_000
+    shift = calendar.hour_offset // timedelta(microseconds=1) if grain is Grain.HOUR else 0
+    micros = "unix_micros(_event_time)"
+    return f"timestamp_micros({micros} - pmod({micros} + {shift}, {length}))"
+
+
+def _slots(layout: Layout) -> Iterator[Slot]:
+    yield _REASON
+    yield from layout.dimension_slots
+    yield from layout.input_slots
+
+
+def _group(rows: DataFrame, layout: Layout) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    keys = ["_entry", "_window", _REASON.name, *(slot.name for slot in layout.dimension_slots)]
+    aggregates = [
+        F.expr(f"{state.aggregate.format(x=slot.name)} as {_state_name(slot, state.name)}")
+        for slot, measure in layout.measures.items()
+        for state in measure.states
+    ]
+    kind = F.expr("if(_entry < 0, _kind_number, null)").alias("_kind")
+    return rows.groupBy(*keys, kind).agg(F.expr("count(*) as events"), *aggregates)
+
+
+def _state_name(slot: Slot, state: str) -> str:
+    return f"{slot.name}_{state}"
+
+
+def _split(table: pa.Table, entries: Iterable[_Entry], layout: Layout, kinds: list[str]) -> Computed:
+    totals: dict[str, list[pa.Table]] = {}
+    for entry in entries:
+        rows = table.filter(pc.equal(table["_entry"], entry.number))
+        totals.setdefault(entry.metric.name, []).append(_metric_rows(rows, entry, layout))
+    rejected = table.filter(pc.equal(table["_entry"], _REJECTED)).to_pylist()
+    outside = table.filter(pc.equal(table["_entry"], _OUTSIDE)).to_pylist()
+    return Computed(
+        totals={name: pa.concat_tables(tables) for name, tables in totals.items()},
+        rejected={(kinds[row["_kind"]], row[_REASON.name]): row["events"] for row in rejected},
+        outside={kinds[row["_kind"]]: row["events"] for row in outside},
+    )
+
+
+def _metric_rows(rows: pa.Table, entry: _Entry, layout: Layout) -> pa.Table:
+    """The entry's rows under the metric's own column names."""
+    metric = entry.metric
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        "grain": pa.repeat(pa.scalar(str(entry.grain)), rows.num_rows),
+        "window_start": rows["_window"].cast(pa.timestamp("us", tz="UTC")),
+    }
+    for dimension, slot in zip(metric.dimensions, layout.dimensions[metric.name], strict=True):
+        columns[dimension.name] = rows[slot.name]
+    columns["events"] = rows["events"]
+    for state in metric.measure.states:
+        columns[state.name] = rows[_state_name(layout.inputs[metric.name], state.name)]
+    return pa.table(columns)

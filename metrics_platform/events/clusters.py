@@ -1,0 +1,136 @@
+"""Kafka clusters: which there are, and how the two Kafka clients are told to reach them.
+
+The platform talks to Kafka with librdkafka (offsets, topics) and with the Java client inside Spark
+(records). Options are written once, in librdkafka's names, and translated for Java; what has no
+common name goes into `spark_options` as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+# Larger fetches than the Java client's defaults, which are sized for many small consumers:
+# one micro-batch is one large sequential read. TCP already checks what the CRC would.
+_SPARK_FETCH = {
+    "kafka.max.poll.records": "20000",
+    "kafka.fetch.max.bytes": str(64 * 1024 * 1024),
+    "kafka.max.partition.fetch.bytes": str(16 * 1024 * 1024),
+    "kafka.receive.buffer.bytes": str(1024 * 1024),
+    "kafka.check.crcs": "false",
+}
+
+
+class ClustersError(Exception):
+    """The clusters file cannot be used; the message says where and what to write."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One Kafka cluster. `options` are librdkafka settings, `spark_options` Java client settings."""
+
+    name: str
+    bootstrap_servers: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    spark_options: Mapping[str, str] = field(default_factory=dict)
+
+    def client_options(self) -> dict[str, str]:
+        """Settings for confluent-kafka."""
+        return {"bootstrap.servers": self.bootstrap_servers, **self.options}
+
+    def source_options(self) -> dict[str, str]:
+        """Options for Spark's Kafka source; Java client settings carry the prefix `kafka.`."""
+        java = {**_translate(self.options), **self.spark_options}
+        return {
+            "kafka.bootstrap.servers": self.bootstrap_servers,
+            **_SPARK_FETCH,
+            **{f"kafka.{name}": value for name, value in java.items()},
+        }
+
+
+def load_clusters(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Cluster, ...]:
+    """Read the clusters file; ${NAME} in it is replaced from the environment.
+
+    Raises ClustersError when the file is missing, malformed or names an unset variable.
+    """
+    try:
+        content = yaml.safe_load(_substitute(path.read_text(), path, environment))
+    except OSError as error:
+        raise ClustersError(f"{path}: cannot be read ({error.strerror}); write a list of clusters") from error
+    except yaml.YAMLError as error:
+        raise ClustersError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    entries = content.get("clusters") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise ClustersError(f"{path}: has no list 'clusters'; write at least one name and bootstrap_servers")
+    clusters = tuple(_cluster(entry, index, path) for index, entry in enumerate(entries, start=1))
+    names = [cluster.name for cluster in clusters]
+    if len(set(names)) < len(names):
+        raise ClustersError(f"{path}: two clusters have the same name; give each its own")
+    return clusters
+
+
+def _cluster(entry: object, index: int, path: Path) -> Cluster:
+    where = f"{path}: cluster {index}"
+    if not isinstance(entry, dict):
+        raise ClustersError(f"{where} is no mapping; write name: and bootstrap_servers:")
+    unknown = set(entry) - {"name", "bootstrap_servers", "options", "spark_options"}
+    if unknown:
+        raise ClustersError(f"{where} has the unknown key '{sorted(map(str, unknown))[0]}'; remove it")
+    for key in ("name", "bootstrap_servers"):
+        if not isinstance(entry.get(key), str):
+            raise ClustersError(f"{where} lacks '{key}'; write {key}: ...")
+    return Cluster(
+        name=entry["name"],
+        bootstrap_servers=entry["bootstrap_servers"],
+        options={str(key): _text(value) for key, value in (entry.get("options") or {}).items()},
+        spark_options={str(key): _text(value) for key, value in (entry.get("spark_options") or {}).items()},
+    )
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _substitute(text: str, path: Path, environment: Mapping[str, str]) -> str:
+    missing = [name for name in _VARIABLE.findall(text) if name not in environment]
+    if missing:
+        raise ClustersError(f"{path}: the environment variable {missing[0]} is not set; export it")
+    return _VARIABLE.sub(lambda match: environment[match.group(1)], text)
+
+
+def _translate(options: Mapping[str, str]) -> dict[str, str]:
+    """librdkafka settings in the Java client's names."""
+    java = {name: options[name] for name in ("security.protocol", "client.id") if name in options}
+    mechanism = options.get("sasl.mechanism") or options.get("sasl.mechanisms")
+    if mechanism:
+        java["sasl.mechanism"] = mechanism
+    if "sasl.username" in options:
+        java["sasl.jaas.config"] = _login(mechanism or "PLAIN", options)
+    if "ssl.ca.location" in options:
+        java |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": options["ssl.ca.location"]}
+    if "ssl.keystore.location" in options:
+        java |= {"ssl.keystore.type": "PKCS12", "ssl.keystore.location": options["ssl.keystore.location"]}
+    if "ssl.keystore.password" in options:
+        java["ssl.keystore.password"] = options["ssl.keystore.password"]
+    if options.get("ssl.endpoint.identification.algorithm") == "none":
+        java["ssl.endpoint.identification.algorithm"] = ""
+    return java
+
+
+def _login(mechanism: str, options: Mapping[str, str]) -> str:
+    module = "scram.ScramLoginModule" if mechanism.startswith("SCRAM") else "plain.PlainLoginModule"
+    user, password = (
+        options.get(name, "").replace("\\", "\\\\").replace('"', '\\"')
+        for name in ("sasl.username", "sasl.password")
+    )
+    return (
+        f"org.apache.kafka.common.security.{module} required "
+        f'username="{user}" password="{password}";'
+    )

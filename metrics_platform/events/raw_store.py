@@ -1,0 +1,130 @@
+"""The raw store: every Kafka record ever read, once, in one Delta table per kind of event.
+
+A row holds the decoded fields, the record's raw value and its position on Kafka. Accepted events are
+partitioned by their event hour; rejected ones lie in the partition without an hour, with the reason. An
+append carries the number of its ingestion step as Delta's transaction version, so that Delta itself
+refuses to write a step twice (https://docs.delta.io, "Idempotent table writes in foreachBatch").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from metrics_platform.catalog.model import EventKind
+from metrics_platform.catalog.windows import Calendar
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+# Above this many files an hour is compacted: opening files would cost more than reading them.
+FILES_PER_HOUR = 8
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What one ingestion step holds: counts by event hour, and by reason of rejection."""
+
+    accepted: dict[datetime, int]
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True)
+class RawStore:
+    """The raw store at `root`, a path or any Hadoop file system URL."""
+
+    root: str
+
+    def path(self, kind: EventKind) -> str:
+        """Where the kind's Delta table lies."""
+        return f"{self.root.rstrip('/')}/{kind.name}"
+
+    def exists(self, spark: SparkSession, kind: EventKind) -> bool:
+        """Whether anything was ever ingested for the kind."""
+        jvm = spark._jvm  # noqa: SLF001  the public API of delta-spark does the same
+        return bool(
+            jvm.io.delta.tables.DeltaTable.isDeltaTable(spark._jsparkSession, self.path(kind))  # noqa: SLF001
+        )
+
+    def append(
+        self, decoded: DataFrame, kind: EventKind, step: int, now: datetime, calendar: Calendar
+    ) -> Appended:
+        """Append one step's decoded records (see decode.decode), rejected ones included.
+
+        Appending a step again changes nothing. Steps of a kind must be appended in order.
+        """
+        from pyspark.sql import functions as F
+
+        rows = (
+            decoded.withColumn("event_hour", F.expr(_event_hour(calendar)))
+            .withColumn("_ingested_at", F.lit(now))
+            .withColumn("_step", F.lit(step).cast("bigint"))
+            .drop("_event_id", "_event_time")
+            # Few, large files: one per hour, split or merged by size.
+            .hint("rebalance", "event_hour")
+        )
+        (
+            rows.write.format("delta")
+            .mode("append")
+            .partitionBy("event_hour")
+            .option("mergeSchema", "true")
+            .option("txnAppId", f"metrics-platform/{kind.name}")
+            .option("txnVersion", step)
+            .save(self.path(kind))
+        )
+        return self.appended(decoded.sparkSession, kind, step)
+
+    def appended(self, spark: SparkSession, kind: EventKind, step: int) -> Appended:
+        """What the step holds in the store."""
+        counted = (
+            self._table(spark, kind)
+            .where(f"_step = {step}")
+            .groupBy("event_hour", "_reason")
+            .count()
+            .toArrow()
+            .to_pylist()
+        )
+        return Appended(
+            accepted={row["event_hour"]: row["count"] for row in counted if row["_reason"] is None},
+            rejected={row["_reason"]: row["count"] for row in counted if row["_reason"] is not None},
+        )
+
+    def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
+        """The accepted events of the given event hours, duplicates included, decoded as the catalogue says."""
+        from pyspark.sql import functions as F
+
+        table = self._table(spark, kind)
+        missing = [field for field in kind.fields if field.name not in table.columns]
+        for field in missing:
+            table = table.withColumn(field.name, F.lit(None).cast(field.column_type))
+        return (
+            table.where(F.col("event_hour").isin(sorted(hours)))
+            .withColumn("_event_id", F.col(kind.id_field).cast("string"))
+            .withColumn("_event_time", F.col(kind.time_field))
+        )
+
+    def rejected(self, spark: SparkSession, kind: EventKind) -> DataFrame:
+        """The rejected records with raw value, position and reason."""
+        return self._table(spark, kind).where("event_hour is null and _reason is not null")
+
+    def optimize(self, spark: SparkSession, kind: EventKind, since: datetime) -> None:
+        """Compact the hours from `since` on that hold many small files; drop files unused for a week."""
+        table = f"delta.`{self.path(kind)}`"
+        spark.sql(f"OPTIMIZE {table} WHERE event_hour >= timestamp_micros({_micros(since)})")
+        spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
+
+    def _table(self, spark: SparkSession, kind: EventKind) -> DataFrame:
+        return spark.read.format("delta").load(self.path(kind))
+
+
+def _event_hour(calendar: Calendar) -> str:
+    shift = calendar.hour_offset // timedelta(microseconds=1)
+    micros = "unix_micros(_event_time)"
+    start = f"timestamp_micros({micros} - pmod({micros} + {shift}, 3600000000))"
+    return f"if(_reason is null, {start}, null)"
+
+
+def _micros(instant: datetime) -> int:
+    return round(instant.timestamp() * 1_000_000)

@@ -1,0 +1,147 @@
+"""How a stack is doing: its processes, the shift, the newest numbers, and what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from metrics_platform.catalog.load import load_catalog
+from metrics_platform.local import postgres, state
+from metrics_platform.local.ports import OPTIONS
+from metrics_platform.local.state import State
+
+COMPONENTS = ("kafka", "postgres", "code-server", "webserver", "daemon", "traffic")
+
+_SHIFT = (
+    "SELECT holder, acquired_at AS since, expires_at FROM platform.lease ORDER BY expires_at DESC LIMIT 1"
+)
+
+_NEWEST = """
+    SELECT DISTINCT ON (metric, grain)
+        metric, grain, window_start, window_end, source, minutes_present, minutes_total, events, committed_at
+    FROM platform.ledger
+    ORDER BY metric, grain, window_start DESC
+"""
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """One process of the stack; `pid` is None when it is down, `port` when it has none."""
+
+    name: str
+    up: bool
+    pid: int | None
+    port: int | None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Who holds the lease of the streaming shift, and since when."""
+
+    holder: str | None
+    since: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest window of one metric and grain, as the ledger has it."""
+
+    metric: str
+    grain: str
+    window_start: datetime
+    window_end: datetime
+    source: str
+    minutes_present: int
+    minutes_total: int
+    events: int
+    committed_at: datetime
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of it. `lag_seconds` is the age of the newest minute's end; `problems` are one line each."""
+
+    data_dir: Path
+    ui: str | None
+    components: tuple[ComponentStatus, ...]
+    shift: Shift | None
+    lag_seconds: float | None
+    newest: tuple[Newest, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values; times become ISO 8601 text when written with `default=str`."""
+        return {"healthy": self.healthy, **asdict(self)}
+
+
+def status(data_dir: Path, now: datetime) -> Status:
+    """Look at the stack in `data_dir`. Raises StackError for an unreadable state file, CatalogError for a
+    catalogue that was broken meanwhile."""
+    data_dir = data_dir.resolve()
+    there = state.read(data_dir)
+    if there is None or not there.running:
+        stopped = f"no stack runs in {data_dir}; start one with `metrics-platform up --data-dir {data_dir}`"
+        return Status(data_dir, None, (), None, None, (), (stopped,))
+    components = tuple(
+        _component(there, name) for name in COMPONENTS if name in {*there.components, *OPTIONS}
+    )
+    problems = [
+        f"{each.name} is down; its log is {data_dir / 'logs' / each.name}.log"
+        for each in components
+        if not each.up
+    ]
+    if not there.ready:
+        problems.append("the stack is still starting")
+    shift, newest, trouble = _books(there)
+    lag = _lag(newest, now)
+    problems += [*trouble, *_late(lag, shift, load_catalog(there.catalog).freshness, now)]
+    return Status(data_dir, there.ui, components, shift, lag, newest, tuple(problems))
+
+
+def _component(there: State, name: str) -> ComponentStatus:
+    identity = there.components.get(name)
+    process = identity.find() if identity else None
+    ports: dict[str, int] = asdict(there.ports)
+    return ComponentStatus(
+        name, process is not None, process.pid if process else None, ports.get(name.replace("-", "_"))
+    )
+
+
+def _books(there: State) -> tuple[Shift | None, tuple[Newest, ...], list[str]]:
+    """The shift and the newest windows from the metric store, and what kept them from being read."""
+    url = postgres.url(there.ports.postgres, postgres.METRICS)
+    try:
+        with psycopg.connect(url, connect_timeout=3, options="-c timezone=UTC") as conn:
+            newest = conn.cursor(row_factory=class_row(Newest)).execute(_NEWEST).fetchall()
+            shift = conn.cursor(row_factory=class_row(Shift)).execute(_SHIFT).fetchone()
+            return shift, tuple(newest), []
+    except psycopg.errors.UndefinedTable:
+        return None, (), ["no numbers yet: the metric store is still empty"]
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[0]
+        return None, (), [f"the metric store cannot be read: {reason}"]
+
+
+def _lag(newest: tuple[Newest, ...], now: datetime) -> float | None:
+    ends = [each.window_end for each in newest if each.grain == "minute"]
+    return (now - max(ends)).total_seconds() if ends else None
+
+
+def _late(lag: float | None, shift: Shift | None, freshness: timedelta, now: datetime) -> list[str]:
+    problems = []
+    if lag is not None and lag > freshness.total_seconds():
+        problems.append(f"the newest minute is {lag:.0f} s old, more than {freshness.total_seconds():.0f} s")
+    if shift and (shift.holder is None or shift.expires_at < now):
+        problems.append("no shift holds the lease; the next one starts at the newest minutes")
+    return problems

@@ -1,0 +1,111 @@
+"""Minutes computed by hand, and the windows that a batch run adds to those it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from metrics_platform.catalog.model import Metric
+from metrics_platform.catalog.windows import MINUTE, Calendar, Window
+from metrics_platform.compute.totals import count_events
+from metrics_platform.events.kafka_log import KafkaLog
+from metrics_platform.events.offsets import KafkaError
+from metrics_platform.orchestration.batch import hours_to_compute
+from metrics_platform.orchestration.partitions import MINUTE_DAYS
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.streaming import MAX_MINUTES, compute_minutes
+from metrics_platform.store.commit import Commit, commit, next_revision
+from metrics_platform.store.ledger import Source
+from metrics_platform.store.schema import migrate
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# By hand there is time to wait for stragglers: what came up to this long after the minute counts.
+STRAGGLERS = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """Events by metric, rejected events, and the windows that stayed as they were because they are exact."""
+
+    events: dict[str, int]
+    rejected: int
+    refused: list[tuple[str, Window]]
+
+
+def compute_and_commit(
+    platform: Platform,
+    spark: SparkSession,
+    windows: Sequence[Window],
+    metrics: Sequence[Metric],
+    run_id: str,
+    clock: Callable[[], datetime],
+) -> ByHand:
+    """Compute minutes from Kafka and commit them as the stream does; an exact minute stays as it is.
+
+    Raises KafkaError when Kafka does not answer, or no longer holds all records of the first minute.
+    """
+    log = KafkaLog(platform.clusters)
+    events = {metric.name: 0 for metric in metrics}
+    refused: list[tuple[str, Window]] = []
+    rejected = 0
+    try:
+        with platform.connect() as conn:
+            migrate(conn, platform.catalog, clock())
+            _require_records(platform, log, windows[0], metrics)
+            for first in range(0, len(windows), MAX_MINUTES):
+                portion = windows[first : first + MAX_MINUTES]
+                revision = next_revision(conn)
+                names = [metric.name for metric in metrics]
+                until = portion[-1].end + STRAGGLERS
+                totals = compute_minutes(platform, spark, log, portion, until, clock(), names).computed
+                done = commit(
+                    conn,
+                    platform.catalog,
+                    Commit(
+                        source=Source.STREAM,
+                        revision=revision,
+                        run_id=run_id,
+                        now=clock(),
+                        windows=tuple(portion),
+                        totals=totals.totals,
+                    ),
+                )
+                refused += done.refused
+                rejected += sum(totals.rejected.values())
+                for (name, _), count in count_events(totals.totals, platform.catalog.calendar).items():
+                    events[name] += count
+    finally:
+        log.close()
+    return ByHand(events, rejected, refused)
+
+
+def dirty_windows(
+    now: datetime, calendar: Calendar, marked: Sequence[datetime], asked: Sequence[Window]
+) -> list[Window]:
+    """The dirty hours that an hourly run computes beside those it was asked for."""
+    known = {window.start for window in asked}
+    return [window for window in hours_to_compute(now, calendar, marked, newest=0) if window.start not in known]
+
+
+def oldest_minute(today: date) -> datetime:
+    """The start of the oldest minute that has a partition."""
+    first = today - timedelta(days=MINUTE_DAYS)
+    return datetime(first.year, first.month, first.day, tzinfo=UTC)
+
+
+def _require_records(platform: Platform, log: KafkaLog, first: Window, metrics: Sequence[Metric]) -> None:
+    """Refuse a minute that Kafka only holds in part: it would replace a better number."""
+    for kind in platform.catalog.kinds:
+        if all(metric.kind != kind.name for metric in metrics):
+            continue
+        starts = {found.key: found.start for found in log.between(kind, first.start, first.end + MINUTE)}
+        for bound in log.bounds(kind):
+            if bound.start > 0 and bound.records and starts[bound.key] <= bound.start:
+                raise KafkaError(
+                    f"topic '{bound.topic}' on cluster '{bound.cluster}' no longer holds all records of {first}; "
+                    "materialise its hour instead, which reads the raw store"
+                )

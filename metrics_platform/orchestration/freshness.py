@@ -1,0 +1,105 @@
+"""Freshness: the streaming SLA as one pure rule, and the asset checks that show it.
+
+The minute before the newest closed one is always old enough to be there; what counts is how long ago the newest committed
+minute ended.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetChecksDefinition,
+    AssetCheckSpec,
+    multi_asset_check,
+)
+
+from metrics_platform.catalog.model import Metric
+from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.specs import metric_key
+from metrics_platform.store import ledger
+
+CHECK = "fresh"
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """The verdict on one metric's minutes. `age` is the time since the newest minute ended, None without any."""
+
+    passed: bool
+    message: str
+    age: timedelta | None
+
+
+def judge(now: datetime, newest_minute: datetime | None, threshold: timedelta) -> Freshness:
+    """Whether the newest committed minute (its start) is recent enough: it must have ended less than `threshold` ago."""
+    if newest_minute is None:
+        return Freshness(False, "no minute was ever committed; is a shift running?", None)
+    age = now - (newest_minute + MINUTE)
+    seconds, allowed = round(age.total_seconds()), round(threshold.total_seconds())
+    if age <= threshold:
+        return Freshness(True, f"the newest minute ended {seconds} s ago, {allowed} s are allowed", age)
+    return Freshness(
+        False,
+        f"the newest minute ended {seconds} s ago, {allowed} s are allowed; see the newest run of the job `shift`",
+        age,
+    )
+
+
+def judge_all(platform: Platform, now: datetime) -> dict[str, Freshness]:
+    """The verdict on every metric, by name."""
+    with platform.connect() as conn:
+        newest = ledger.newest_minutes(conn)
+    catalog = platform.catalog
+    return {m.name: judge(now, newest.get(m.name), catalog.freshness) for m in catalog.metrics}
+
+
+def evaluation(metric: Metric, verdict: Freshness) -> AssetCheckEvaluation:
+    """The verdict as an event that a sensor can report."""
+    return AssetCheckEvaluation(
+        asset_key=metric_key(metric, Grain.MINUTE),
+        check_name=CHECK,
+        passed=verdict.passed,
+        severity=AssetCheckSeverity.ERROR,
+        description=verdict.message,
+        metadata=_metadata(verdict),
+    )
+
+
+def freshness_checks(platform: Platform) -> AssetChecksDefinition:
+    """The checks behind the button in the UI, one per minute asset."""
+    by_key = {metric_key(metric, Grain.MINUTE): metric for metric in platform.catalog.metrics}
+    specs = [
+        AssetCheckSpec(
+            CHECK,
+            asset=key,
+            description="The streaming SLA: the newest minute ended less than "
+            f"{round(platform.catalog.freshness.total_seconds())} s ago.",
+        )
+        for key in by_key
+    ]
+
+    @multi_asset_check(name="freshness", specs=specs, can_subset=True)
+    def freshness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        verdicts = judge_all(platform, datetime.now(UTC))
+        for key in context.selected_asset_check_keys:
+            verdict = verdicts[by_key[key.asset_key].name]
+            yield AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=CHECK,
+                passed=verdict.passed,
+                severity=AssetCheckSeverity.ERROR,
+                description=verdict.message,
+                metadata=_metadata(verdict),
+            )
+
+    return freshness
+
+
+def _metadata(verdict: Freshness) -> dict[str, float]:
+    return {} if verdict.age is None else {"age_seconds": round(verdict.age.total_seconds(), 1)}

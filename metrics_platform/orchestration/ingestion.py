@@ -1,0 +1,169 @@
+"""Raw ingestion: from the last committed Kafka offsets into the raw store, exactly once.
+
+A step is planned in the ledger (offsets), appended to the raw store under the step's number, and finished in the
+ledger. Killed anywhere, the next run repeats the planned step with the same offsets and number; the raw
+store refuses what it already holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from metrics_platform.catalog.model import EventKind
+from metrics_platform.events.decode import decode
+from metrics_platform.events.kafka_log import KafkaLog
+from metrics_platform.events.offsets import KafkaError, OffsetRange
+from metrics_platform.events.raw_store import Appended
+from metrics_platform.events.source import read_records
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.store import dirty, ingestion
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.locks import ingestion_turn
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# One append of this many records fits the memory of a small driver and makes files of a good size.
+RECORDS_PER_STEP = 2_000_000
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What one run put into the raw store for one kind."""
+
+    steps: int
+    accepted: int
+    rejected: dict[str, int]
+    hours: tuple[datetime, ...]
+
+
+def ingest(
+    platform: Platform,
+    spark: SparkSession,
+    conn: Connection,
+    kind: EventKind,
+    clock: Callable[[], datetime],
+    say: Callable[[str], None],
+) -> Ingested:
+    """Append everything that Kafka had of the kind when this call began.
+
+    Raises KafkaError if Kafka does not answer, or if a topic was deleted and made anew.
+    """
+    log = KafkaLog(platform.clusters)
+    try:
+        with ingestion_turn(conn, kind.name):
+            return _ingest(platform, spark, conn, kind, log, clock, say)
+    finally:
+        log.close()
+
+
+def _ingest(
+    platform: Platform,
+    spark: SparkSession,
+    conn: Connection,
+    kind: EventKind,
+    log: KafkaLog,
+    clock: Callable[[], datetime],
+    say: Callable[[str], None],
+) -> Ingested:
+    unfinished = ingestion.pending(conn, kind.name)
+    steps = [_run_step(platform, spark, conn, kind, log, unfinished, None, clock())] if unfinished else []
+    through = clock()
+    owed = _owed(log.bounds(kind), ingestion.committed_offsets(conn, kind.name), say)
+    portions = list(split(owed, RECORDS_PER_STEP))
+    for number, portion in enumerate(portions, start=1):
+        step = ingestion.plan(conn, kind.name, map(_ledger_range, portion), clock())
+        reached = through if number == len(portions) else None
+        steps.append(_run_step(platform, spark, conn, kind, log, step, reached, clock()))
+    return _sum(steps)
+
+
+def _run_step(
+    platform: Platform,
+    spark: SparkSession,
+    conn: Connection,
+    kind: EventKind,
+    log: KafkaLog,
+    step: ingestion.IngestionStep,
+    through: datetime | None,
+    now: datetime,
+) -> Appended:
+    ranges = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in step.ranges]
+    appended = Appended({}, {})
+    if any(found.records for found in ranges):
+        records = read_records(spark, log.clusters, ranges)
+        # The time of planning, not of this attempt: a repeated step decodes alike.
+        decoded = decode(records, kind, step.planned_at, platform.catalog.future_bound)
+        appended = platform.raw_store.append(
+            decoded, kind, step.version, step.planned_at, platform.catalog.calendar
+        )
+    with conn.transaction():
+        dirty.mark_dirty(conn, kind.name, appended.accepted.keys(), step.version, "new raw events", now)
+        counts = ingestion.Counts(
+            sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
+        )
+        ingestion.finish(conn, kind.name, step.version, counts, through, now)
+    return appended
+
+
+def _owed(
+    bounds: list[OffsetRange], committed: dict[ingestion.Partition, int], say: Callable[[str], None]
+) -> list[OffsetRange]:
+    """What Kafka has and the raw store has not, partition by partition."""
+    owed: list[OffsetRange] = []
+    for bound in bounds:
+        start = committed.get(bound.key, bound.start)
+        if start > bound.end:
+            raise KafkaError(
+                f"topic '{bound.topic}' partition {bound.partition} on cluster '{bound.cluster}' ends at offset "
+                f"{bound.end}, but {start} was ingested already: the topic was deleted and made anew; delete its "
+                "rows from platform.ingestion_offsets to ingest it from its beginning"
+            )
+        if start < bound.start:
+            say(
+                f"Kafka dropped offsets {start} to {bound.start - 1} of '{bound.topic}' partition {bound.partition} "
+                f"on cluster '{bound.cluster}' before they were ingested; raise the topic's retention"
+            )
+            start = bound.start
+        owed.append(OffsetRange(bound.cluster, bound.topic, bound.partition, start, bound.end))
+    return owed
+
+
+def split(ranges: list[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:
+    """Cut the ranges into portions of about `most` records, each with every partition's next part.
+
+    There is always at least one portion, empty when there is nothing to read.
+    """
+    records = sum(found.records for found in ranges)
+    portions = max(1, -(-records // most))
+    for number in range(portions):
+        yield [
+            OffsetRange(
+                r.cluster,
+                r.topic,
+                r.partition,
+                r.start + r.records * number // portions,
+                r.start + r.records * (number + 1) // portions,
+            )
+            for r in ranges
+        ]
+
+
+def _ledger_range(found: OffsetRange) -> ingestion.OffsetRange:
+    return ingestion.OffsetRange(found.cluster, found.topic, found.partition, found.start, found.end)
+
+
+def _sum(steps: list[Appended]) -> Ingested:
+    rejected: dict[str, int] = {}
+    for step in steps:
+        for reason, count in step.rejected.items():
+            rejected[reason] = rejected.get(reason, 0) + count
+    return Ingested(
+        steps=len(steps),
+        accepted=sum(sum(step.accepted.values()) for step in steps),
+        rejected=rejected,
+        hours=tuple(sorted({hour for step in steps for hour in step.accepted})),
+    )

@@ -1,0 +1,157 @@
+"""Sensors: one keeps a shift at work, one watches the streaming SLA and sounds the alarm."""
+
+import json
+import urllib.request
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+
+from metrics_platform.orchestration import freshness, watch
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.shift import LEASE
+from metrics_platform.orchestration.shift_job import JOB
+from metrics_platform.store import alarms, lease
+from metrics_platform.store.alarms import Verdict
+from metrics_platform.store.schema import migrate
+
+_ACTIVE = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+# An unchanged verdict is repeated this often, so that the UI shows that somebody still looks.
+_REPEAT = timedelta(minutes=10)
+_WEBHOOK_SECONDS = 5
+
+
+def shift_sensor(platform: Platform) -> SensorDefinition:
+    """Keeps one shift at work, and starts its successor in time."""
+
+    @sensor(
+        name="keep_one_shift",
+        job_name=JOB,
+        minimum_interval_seconds=5,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Starts a shift when none is at work, and its successor two minutes before it ends.",
+    )
+    def keep_one_shift(context: SensorEvaluationContext) -> SensorResult:
+        now = datetime.now(UTC)
+        with platform.connect() as conn:
+            migrate(conn, platform.catalog, now)
+            current = lease.read(conn, LEASE)
+        running = _running(context.instance)
+        failures = _failures(context.instance)
+        decision = watch.decide(now, current, running, failures, platform.settings.shift_length)
+        for run_id in decision.bury:
+            _bury(context.instance, run_id)
+        if not decision.start:
+            return SensorResult(skip_reason=SkipReason(decision.reason))
+        return SensorResult(run_requests=[RunRequest(run_key=f"shift-{now:%Y%m%dT%H%M%S}")])
+
+    return keep_one_shift
+
+
+def freshness_sensor(platform: Platform) -> SensorDefinition:
+    """Judges the freshness of every metric and reports the verdicts as asset checks."""
+
+    @sensor(
+        name="watch_freshness",
+        minimum_interval_seconds=15,
+        default_status=DefaultSensorStatus.RUNNING,
+        asset_selection=[
+            freshness.metric_key(metric, freshness.Grain.MINUTE) for metric in platform.catalog.metrics
+        ],
+        description="The streaming SLA: evaluates the check `fresh` of every minute asset and sounds the alarm "
+        "when a verdict changes.",
+    )
+    def watch_freshness(context: SensorEvaluationContext) -> SensorResult:
+        now = datetime.now(UTC)
+        verdicts = freshness.judge_all(platform, now)
+        changed = _changed(platform, verdicts, now)
+        for name in changed:
+            _sound(platform, context, name, verdicts[name])
+        due = context.cursor is None or now - datetime.fromisoformat(context.cursor) >= _REPEAT
+        report = list(verdicts) if due else changed
+        evaluations = [freshness.evaluation(platform.catalog.metric(name), verdicts[name]) for name in report]
+        cursor = now.isoformat() if due else context.cursor
+        return SensorResult(
+            asset_events=evaluations,
+            cursor=cursor,
+            skip_reason=None if evaluations else SkipReason("all verdicts are as they were"),
+        )
+
+    return watch_freshness
+
+
+def _changed(platform: Platform, verdicts: dict[str, freshness.Freshness], now: datetime) -> list[str]:
+    with platform.connect() as conn:
+        return [
+            name
+            for name, verdict in verdicts.items()
+            if alarms.record_verdict(
+                conn,
+                Verdict(f"fresh/{name}", now, "ok" if verdict.passed else "error", verdict.message),
+            )
+        ]
+
+
+def _sound(
+    platform: Platform, context: SensorEvaluationContext, name: str, verdict: freshness.Freshness
+) -> None:
+    """Say a changed verdict in the sensor's log and, if there is one, to the webhook."""
+    text = f"{name}: {verdict.message}"
+    (context.log.info if verdict.passed else context.log.error)(text)
+    url = platform.settings.alarm_webhook
+    if url is None:
+        return
+    body = json.dumps({"check": f"fresh/{name}", "passed": verdict.passed, "text": text}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310  the operator's own URL
+    try:
+        urllib.request.urlopen(request, timeout=_WEBHOOK_SECONDS).close()  # noqa: S310
+    except OSError as error:
+        context.log.error(f"the alarm could not be sent to METRICS_PLATFORM_ALARM_WEBHOOK: {error}")
+
+
+def _running(instance: DagsterInstance) -> list[watch.ShiftRun]:
+    records = instance.get_run_records(RunsFilter(job_name=JOB, statuses=_ACTIVE))
+    return [
+        watch.ShiftRun(
+            record.dagster_run.run_id,
+            datetime.fromtimestamp(record.start_time, UTC)
+            if record.start_time
+            else record.create_timestamp.astimezone(UTC),
+        )
+        for record in records
+    ]
+
+
+def _failures(instance: DagsterInstance) -> Sequence[datetime]:
+    """The ends of the newest shifts that failed in a row, newest first."""
+    failures: list[datetime] = []
+    for record in instance.get_run_records(RunsFilter(job_name=JOB), limit=10):
+        if record.dagster_run.status in _ACTIVE:
+            continue
+        if record.dagster_run.status is not DagsterRunStatus.FAILURE:
+            break
+        failures.append(datetime.fromtimestamp(record.end_time or 0, UTC))
+    return failures
+
+
+def _bury(instance: DagsterInstance, run_id: str) -> None:
+    run = instance.get_run_by_id(run_id)
+    if run is not None and not run.is_finished:
+        instance.report_run_failed(run, "the shift showed no sign of life: it neither held nor awaited the lease")

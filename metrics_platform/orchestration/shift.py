@@ -1,0 +1,286 @@
+"""A shift: one bounded life of the streaming job.
+
+A shift warms its Spark session up while its predecessor still works, says so, and takes the lease over
+at a minute boundary. From then on it commits each minute as it closes, until its own successor is
+ready. If the predecessor died, the lease expires and the shift takes it; minutes that nobody computed
+meanwhile become a gap.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import psycopg
+
+from metrics_platform.catalog.windows import MINUTE, Window
+from metrics_platform.compute.totals import count_events
+from metrics_platform.events.kafka_log import KafkaLog
+from metrics_platform.events.offsets import KafkaError
+from metrics_platform.orchestration import streaming
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.store import gaps, lease, ledger
+from metrics_platform.store.commit import Commit, commit, next_revision
+from metrics_platform.store.connection import Connection, StoreUnavailable
+from metrics_platform.store.lease import Lease
+from metrics_platform.store.ledger import Source
+from metrics_platform.store.schema import migrate
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LEASE = "stream"
+# Longer than the slowest iteration seen (20 s), short enough that a dead shift costs a minute or two.
+LEASE_TTL = timedelta(seconds=60)
+RENEW_EVERY = timedelta(seconds=10)
+# Without a successor the shift works on for a while, so that a slow start costs no minute.
+OVERTIME = timedelta(minutes=10)
+MAX_FAILURES = 5
+POLL = timedelta(milliseconds=250)
+
+
+class Clock(Protocol):
+    """The edge where time comes from."""
+
+    def now(self) -> datetime:
+        """The current instant in UTC."""
+        ...
+
+    def wait_until(self, instant: datetime) -> None:
+        """Return at the instant or soon after; at once if it has passed."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def wait_until(self, instant: datetime) -> None:
+        time.sleep(max(0.0, (instant - self.now()).total_seconds()))
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration did; durations in seconds. `fresh` are the minutes committed for the first time.
+
+    `lag` is how long after the newest minute's end its number was readable; `headroom` how much of the minute was left.
+    """
+
+    fresh: tuple[Window, ...]
+    gap: tuple[datetime, datetime] | None
+    records: int
+    events: dict[tuple[str, Window], int]
+    rows: int
+    rejected: int
+    outside: int
+    lag: float
+    duration: float
+    headroom: float
+
+
+class ShiftFailed(Exception):
+    """The shift gave up after repeated failures; the message is the last one's."""
+
+
+class Shift:
+    """One shift, identified by its run id. `report` is called after each iteration, `say` with one-line messages."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        spark: SparkSession,
+        run_id: str,
+        clock: Clock,
+        report: Callable[[Iteration], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._platform = platform
+        self._spark = spark
+        self._run_id = run_id
+        self._clock = clock
+        self._report = report
+        self._say = say
+        self._log = KafkaLog(platform.clusters)
+        self._conn: Connection = platform.connect()
+        self._lease: Lease | None = None
+        self._newest: datetime | None = None
+        self._failures = 0
+
+    def run(self) -> None:
+        """Work the whole shift. Raises ShiftFailed, FenceLost, or whatever Spark raises when it is broken."""
+        try:
+            migrate(self._conn, self._platform.catalog, self._clock.now())
+            self.warm_up()
+            self.take_over()
+            end = self._clock.now() + self._platform.settings.shift_length
+            while not self._over(end):
+                self._wait_for_minute()
+                self.attempt()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the lease and all connections back."""
+        self._log.close()
+        try:
+            if self._lease is not None and not self._conn.closed:
+                lease.release(self._conn, self._lease, self._clock.now())
+        except psycopg.OperationalError as error:
+            self._say(f"the lease was not released, it expires by itself: {_line(error)}")
+        finally:
+            self._conn.close()
+
+    def warm_up(self) -> None:
+        """Compute the newest minutes twice without committing, so that the JVM has compiled what is hot.
+
+        A Kafka that does not answer yet is no reason to fail: the iterations will say so.
+        """
+        try:
+            for _ in range(2):
+                now = self._clock.now()
+                closed = streaming.newest_closed(now, self._platform.settings.grace)
+                self._compute(streaming.minutes(closed.start - MINUTE, closed.end), closed, now)
+        except KafkaError as error:
+            self._say(f"warm-up without events: {error}")
+
+    def take_over(self) -> None:
+        """Wait until the lease is ours: at once if it is free or expired, else when the holder hands it over."""
+        while self._lease is None:
+            now = self._clock.now()
+            self._lease = lease.acquire(self._conn, LEASE, self._run_id, now, LEASE_TTL)
+            if self._lease is None:
+                lease.announce_ready(self._conn, LEASE, self._run_id, now)
+                self._clock.wait_until(now + POLL)
+        self._newest = ledger.newest_minute(self._conn)
+        self._say(f"shift took the lease (token {self._lease.token})")
+
+    def attempt(self) -> None:
+        """One iteration. Failures of Kafka or PostgreSQL are said and tried again at the next turn.
+
+        Raises ShiftFailed when they do not end.
+        """
+        try:
+            self._reconnect()
+            self._iterate()
+            self._failures = 0
+        except (KafkaError, StoreUnavailable, psycopg.OperationalError) as error:
+            self._failures += 1
+            self._say(f"iteration failed ({self._failures} of {MAX_FAILURES}): {_line(error)}")
+            if self._failures >= MAX_FAILURES:
+                raise ShiftFailed(_line(error)) from error
+            self._clock.wait_until(self._clock.now() + timedelta(seconds=2**self._failures))
+
+    def _iterate(self) -> None:
+        started = self._clock.now()
+        closed = streaming.newest_closed(started, self._platform.settings.grace)
+        plan = streaming.plan(self._newest, closed)
+        if plan is None:
+            return
+        if plan.gap:
+            self._record_gap(plan.gap, started)
+        revision = next_revision(self._conn)
+        totals = self._compute(plan.windows, closed, started)
+        assert self._lease is not None  # take_over came first
+        done = commit(
+            self._conn,
+            self._platform.catalog,
+            Commit(
+                source=Source.STREAM,
+                revision=revision,
+                run_id=self._run_id,
+                now=self._clock.now(),
+                windows=plan.windows,
+                totals=totals.computed.totals,
+                fence=self._lease.fence,
+            ),
+        )
+        finished = self._clock.now()
+        fresh = tuple(w for w in plan.windows if self._newest is None or w.start > self._newest)
+        self._newest = closed.start
+        self._report(
+            Iteration(
+                fresh=fresh,
+                gap=plan.gap,
+                records=totals.records,
+                events=count_events(totals.computed.totals, self._platform.catalog.calendar),
+                rows=done.rows,
+                rejected=sum(totals.computed.rejected.values()),
+                outside=sum(totals.computed.outside.values()),
+                lag=(finished - closed.end).total_seconds(),
+                duration=(finished - started).total_seconds(),
+                headroom=(closed.end + MINUTE - finished).total_seconds(),
+            )
+        )
+
+    def _compute(
+        self, windows: tuple[Window, ...], closed: Window, now: datetime
+    ) -> streaming.MinuteTotals:
+        until = closed.end + self._platform.settings.grace
+        return streaming.compute_minutes(self._platform, self._spark, self._log, windows, until, now)
+
+    def _record_gap(self, skipped: tuple[datetime, datetime], now: datetime) -> None:
+        reason = "iterations failed" if self._failures else "no shift was at work"
+        offsets = [
+            {"cluster": r.cluster, "topic": r.topic, "partition": r.partition, "start": r.start, "end": r.end}
+            for kind in self._platform.catalog.kinds
+            for r in self._log.between(kind, *skipped)
+        ]
+        gaps.record_gap(self._conn, *skipped, reason, offsets, now)
+        self._say(f"gap: {skipped[0]:%Y-%m-%d %H:%M} to {skipped[1]:%H:%M} UTC was skipped ({reason})")
+
+    def _wait_for_minute(self) -> None:
+        """Wait until the next minute is due, renewing the lease meanwhile."""
+        due = self._clock.now()
+        if self._newest is not None:
+            due = self._newest + 2 * MINUTE + self._platform.settings.grace
+        while True:
+            now = self._clock.now()
+            self._renew(now)
+            if now >= due:
+                return
+            self._clock.wait_until(min(due, now + RENEW_EVERY))
+
+    def _renew(self, now: datetime) -> None:
+        assert self._lease is not None  # take_over came first
+        try:
+            self._lease = lease.renew(self._conn, self._lease, now)
+        except psycopg.OperationalError as error:
+            # The iteration that follows reconnects and counts the failure.
+            self._say(f"the lease was not renewed: {_line(error)}")
+
+    def _over(self, end: datetime) -> bool:
+        """Hand over to a successor that is ready; also over when none came for too long."""
+        now = self._clock.now()
+        try:
+            return self._hand_over(now) or now > end + OVERTIME
+        except psycopg.OperationalError as error:
+            # The iteration that follows reconnects and counts the failure.
+            self._say(f"the lease could not be read: {_line(error)}")
+            return False
+
+    def _hand_over(self, now: datetime) -> bool:
+        """Give the lease to the successor, if one is ready and waits."""
+        assert self._lease is not None  # take_over came first
+        current = lease.read(self._conn, LEASE)
+        if current is None or current.successor is None or current.successor_ready_at is None:
+            return False
+        waits = current.successor_ready_at > now - LEASE_TTL
+        if not waits or self._newest is None or self._failures:
+            return False
+        lease.hand_over(self._conn, self._lease, current.successor, self._newest + MINUTE, now)
+        self._say(f"shift handed over to {current.successor}")
+        return True
+
+    def _reconnect(self) -> None:
+        if self._conn.closed or self._conn.broken:
+            self._conn = self._platform.connect()
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

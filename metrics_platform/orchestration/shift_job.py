@@ -1,0 +1,78 @@
+"""The shift as a Dagster run: one long run that reports each minute as it is committed."""
+
+from dagster import (
+    AssetMaterialization,
+    Failure,
+    JobDefinition,
+    MetadataValue,
+    OpExecutionContext,
+    job,
+    op,
+)
+
+from metrics_platform.catalog.windows import Grain
+from metrics_platform.orchestration.assets import LAYER_TAG
+from metrics_platform.orchestration.partitions import partition_key
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.resources import STREAM_SPARK
+from metrics_platform.orchestration.shift import Iteration, Shift, ShiftFailed, SystemClock
+from metrics_platform.orchestration.specs import metric_key
+
+JOB = "shift"
+
+
+def shift_job(platform: Platform) -> JobDefinition:
+    """The job that the shift sensor starts."""
+
+    @op(name="work_shift", required_resource_keys={STREAM_SPARK}, description=Shift.__doc__)
+    def work_shift(context: OpExecutionContext) -> None:
+        def report(iteration: Iteration) -> None:
+            for event in materializations(platform, iteration):
+                context.log_event(event)
+
+        shift = Shift(
+            platform=platform,
+            spark=context.resources.stream_spark.spark_session,
+            run_id=context.run_id,
+            clock=SystemClock(),
+            report=report,
+            say=context.log.info,
+        )
+        try:
+            shift.run()
+        except ShiftFailed as error:
+            raise Failure(f"the shift gave up: {error}", allow_retries=False) from error
+
+    @job(
+        name=JOB,
+        tags={LAYER_TAG: "stream"},
+        description="One shift of the streaming layer: commits each minute seconds after it closes. "
+        "The sensor `keep_one_shift` starts it and, near its end, its successor.",
+    )
+    def shift() -> None:
+        work_shift()
+
+    return shift
+
+
+def materializations(platform: Platform, iteration: Iteration) -> list[AssetMaterialization]:
+    """One materialisation per metric and freshly committed minute."""
+    shared = {
+        "records_read": iteration.records,
+        "rejected": iteration.rejected,
+        "outside_windows": iteration.outside,
+        "rows": iteration.rows,
+        "lag_seconds": MetadataValue.float(round(iteration.lag, 3)),
+        "duration_seconds": MetadataValue.float(round(iteration.duration, 3)),
+        "headroom_seconds": MetadataValue.float(round(iteration.headroom, 3)),
+        "label": "approximate",
+    }
+    return [
+        AssetMaterialization(
+            metric_key(metric, Grain.MINUTE),
+            partition=partition_key(window, platform.catalog),
+            metadata={"events": iteration.events.get((metric.name, window), 0), **shared},
+        )
+        for window in iteration.fresh
+        for metric in platform.catalog.metrics
+    ]

@@ -1,0 +1,134 @@
+"""How numbers and their labels look: as a table for people, as JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from rich.table import Table
+from rich.text import Text
+
+from metrics_platform.catalog.windows import Grain
+from metrics_platform.store.ledger import Label
+from metrics_platform.store.query import Result
+
+COLOURS = {"exact": "green", "approximate": "yellow"}
+_TIMES = {
+    Grain.MINUTE: "%d %b %H:%M",
+    Grain.HOUR: "%d %b %H:%M",
+    Grain.DAY: "%a %d %b %Y",
+    Grain.WEEK: "week of %d %b %Y",
+}
+_SCALES = ((timedelta(days=2), timedelta(days=1), "d"), (timedelta(hours=2), timedelta(hours=1), "h"),
+           (timedelta(minutes=2), timedelta(minutes=1), "min"))  # fmt: skip
+
+
+def number(value: object) -> str:
+    """A number for people: thousands separated, two decimals where there are any; nothing known is a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float | Decimal):
+        return f"{value:,.2f}"
+    return str(value)
+
+
+def dimension(value: object) -> str:
+    """A dimension's value for people: an absent one and an empty one are told apart."""
+    return "(none)" if value is None else "(empty)" if value == "" else str(value)
+
+
+def age(length: timedelta) -> str:
+    """How long ago, in the largest unit of which there are at least two."""
+    for least, unit, name in _SCALES:
+        if length >= least:
+            return f"{length // unit} {name}"
+    return f"{max(0, int(length.total_seconds()))} s"
+
+
+def coverage(label: Label) -> str:
+    """The share of minutes counted, in percent; never 100 % while one is missing."""
+    share = label.coverage * 100
+    return f"{share:.0f}%" if share in (0, 100) else f"{min(max(share, 0.1), 99.9):.1f}%"
+
+
+def truth(label: Label) -> Text:
+    """exact or approximate, in its colour."""
+    return Text(label.word, style=COLOURS[label.word])
+
+
+def window_name(label: Label, zone: ZoneInfo) -> str:
+    """When a window began, in the catalogue's time zone."""
+    return label.window.start.astimezone(zone).strftime(_TIMES[label.window.grain])
+
+
+def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
+    """A table for a terminal: each window's rows together, with the window's label on the first."""
+    metric = result.metric
+    names = [one.name for one in metric.dimensions]
+    # `value` repeats the first percentile, and counting is what `events` does too.
+    numbers = [
+        one.name for one in metric.measure.values if one.name != "value" or len(metric.measure.values) == 1
+    ]
+    table = Table(title=f"{metric.name} by {result.grain}, {zone.key} time", title_justify="left")
+    for heading in (str(result.grain), *names):
+        table.add_column(heading, overflow="fold")
+    for heading in (*numbers, "events", "coverage", "age"):
+        table.add_column(heading, justify="right")
+    table.add_column("label")
+    rows = {
+        start: list(group) for start, group in groupby(result.records(), key=lambda one: one["window_start"])
+    }
+    for label in result.windows:
+        table.add_section()
+        truths = [coverage(label), age(now - label.committed_at), truth(label)]
+        first = [window_name(label, zone)]
+        for row in rows.get(label.window.start, []):
+            cells = [
+                *(dimension(row[name]) for name in names),
+                *(number(row[name]) for name in [*numbers, "events"]),
+            ]
+            table.add_row(*first, *cells, *truths)
+            first, truths = [""], ["", "", ""]
+        if label.window.start not in rows:
+            table.add_row(*first, *("" for _ in names), *("-" for _ in numbers), "0", *truths)
+    return table
+
+
+def as_json(result: Result, now: datetime) -> str:
+    """A JSON list with one object per row; times in ISO 8601, age in seconds."""
+    records = [{**row, "age_seconds": _seconds(now, row)} for row in result.records()]
+    return json.dumps(records, default=_plain, indent=2, ensure_ascii=False)
+
+
+def as_csv(result: Result, now: datetime) -> str:
+    """CSV with a header; times in ISO 8601, age in seconds."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*result.columns, "age_seconds"])
+    for row in result.records():
+        writer.writerow([*(_cell(value) for value in row.values()), _seconds(now, row)])
+    return buffer.getvalue()
+
+
+def _seconds(now: datetime, row: dict[str, Any]) -> float:
+    return (now - row["computed_at"]).total_seconds()
+
+
+def _plain(value: object) -> int | float | str:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, date):  # a datetime is one too
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _cell(value: object) -> object:
+    return value.isoformat() if isinstance(value, date) else value

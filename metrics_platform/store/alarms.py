@@ -1,0 +1,47 @@
+"""Verdicts of checks over time, so that an alarm is sent once, when a verdict changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from metrics_platform.store.connection import Connection
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found: `severity` is a word such as ok, warn or error."""
+
+    check: str
+    at: datetime
+    severity: str
+    message: str
+
+
+def record_verdict(conn: Connection, verdict: Verdict) -> bool:
+    """Keep the verdict if its severity differs from the last one kept; returns whether it did.
+
+    The first verdict of a check always counts as a change.
+    """
+    changed = conn.execute(
+        """
+        INSERT INTO platform.alarms (check_name, at, severity, message)
+        SELECT %(check)s, %(at)s, %(severity)s, %(message)s
+        WHERE %(severity)s IS DISTINCT FROM (
+            SELECT severity FROM platform.alarms WHERE check_name = %(check)s ORDER BY at DESC LIMIT 1
+        )
+        ON CONFLICT DO NOTHING
+        """,
+        {"check": verdict.check, "at": verdict.at, "severity": verdict.severity, "message": verdict.message},
+    )
+    return changed.rowcount == 1
+
+
+def last_verdict(conn: Connection, check: str) -> Verdict | None:
+    """The newest change of the check's verdict; None before the first."""
+    row = conn.execute(
+        "SELECT check_name, at, severity, message FROM platform.alarms "
+        "WHERE check_name = %s ORDER BY at DESC LIMIT 1",
+        (check,),
+    ).fetchone()
+    return Verdict(*row) if row else None

@@ -1,0 +1,69 @@
+"""Connections to the metric store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+# A row is a tuple of PostgreSQL values in the order of the query's columns.
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+CONNECT_SECONDS = 5  # a server on the same network answers in milliseconds; this is for one that is gone
+
+# Why each: times are exchanged in UTC; no lock is waited for endlessly; a client that vanished inside a
+# transaction frees its locks; queries here are short, so compiling them costs more than it saves.
+_SESSION = {
+    "timezone": "UTC",
+    "lock_timeout": "60s",
+    "idle_in_transaction_session_timeout": "120s",
+    "jit": "off",
+}
+
+
+class StoreUnavailable(Exception):
+    """PostgreSQL cannot be reached; the message is one line that says where and what to do."""
+
+
+def connect(url: str, application: str = "metrics-platform") -> Connection:
+    """Open a connection in autocommit mode, as every function of the store expects.
+
+    `url` is a postgresql:// URL. Raises StoreUnavailable, which never shows a password.
+    """
+    options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+    try:
+        return psycopg.connect(
+            url,
+            autocommit=True,
+            application_name=application,
+            connect_timeout=CONNECT_SECONDS,
+            options=options,
+        )
+    except psycopg.Error as error:
+        raise StoreUnavailable(
+            f"PostgreSQL at {place(url)} does not answer ({_first_line(error)}); "
+            "start it, or correct METRICS_PLATFORM_POSTGRES"
+        ) from error
+
+
+def place(url: str) -> str:
+    """host:port/database of a URL, for messages."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.Error:
+        return "an unreadable URL"
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def only(cursor: psycopg.Cursor[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The row of a query that always has one. Raises LookupError when it has none."""
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError("a query that always has a row had none")
+    return row
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip() if lines else type(error).__name__

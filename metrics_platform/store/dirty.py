@@ -1,0 +1,63 @@
+"""Dirty hours: raw events changed after the hour's exact number was committed.
+
+A mark carries the version of the ingestion step that made it. A batch clears only marks up to the version
+that it read, so a mark made while it was computing survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from metrics_platform.store.connection import Connection
+
+
+@dataclass(frozen=True)
+class DirtyHour:
+    """An hour of one kind of event to compute again; `since` is when it first became dirty."""
+
+    kind: str
+    hour_start: datetime
+    since: datetime
+    reason: str
+    version: int
+
+
+def mark_dirty(
+    conn: Connection, kind: str, hours: Collection[datetime], version: int, reason: str, now: datetime
+) -> None:
+    """Mark the hours (by their starts) as changed by the ingestion step `version`.
+
+    An hour that is dirty already keeps its `since` and reason and gets the higher version.
+    """
+    conn.execute(
+        """
+        INSERT INTO platform.dirty_windows AS mark (kind, hour_start, since, reason, ingestion_version)
+        SELECT %s, hour_start, %s, %s, %s FROM unnest(%s::timestamptz[]) AS hour_start ORDER BY hour_start
+        ON CONFLICT (kind, hour_start) DO UPDATE
+        SET ingestion_version = greatest(mark.ingestion_version, excluded.ingestion_version)
+        """,
+        (kind, now, reason, version, sorted(set(hours))),
+    )
+
+
+def dirty_hours(conn: Connection, kind: str | None = None) -> list[DirtyHour]:
+    """What is dirty, oldest hour first; of one kind if given."""
+    rows = conn.execute(
+        """
+        SELECT kind, hour_start, since, reason, ingestion_version FROM platform.dirty_windows
+        WHERE %(kind)s::text IS NULL OR kind = %(kind)s ORDER BY hour_start, kind
+        """,
+        {"kind": kind},
+    ).fetchall()
+    return [DirtyHour(*row) for row in rows]
+
+
+def clear_dirty(conn: Connection, kind: str, hours: Collection[datetime], version: int) -> int:
+    """Forget the marks on `hours` made by steps up to `version`; returns how many."""
+    return conn.execute(
+        "DELETE FROM platform.dirty_windows "
+        "WHERE kind = %s AND hour_start = ANY(%s) AND ingestion_version <= %s",
+        (kind, list(hours), version),
+    ).rowcount

@@ -1,0 +1,109 @@
+"""Gaps: minutes that the stream skipped. Recorded when skipped, closed when the batch has made them exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+
+from psycopg.types.json import Jsonb
+
+from metrics_platform.catalog.windows import Window
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.locks import lock_gaps
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Skipped minutes [start, end), why, and what was skipped on Kafka (any JSON).
+
+    `closed_at` is None while it is open.
+    """
+
+    start: datetime
+    end: datetime
+    reason: str
+    offsets: Any
+    recorded_at: datetime
+    closed_at: datetime | None
+
+
+_COLUMNS: LiteralString = "minute_start, minute_end, reason, offsets, recorded_at, closed_at"
+
+_RECORD = f"""
+    INSERT INTO platform.gaps (minute_start, minute_end, reason, offsets, recorded_at)
+    SELECT lower(part), upper(part), %(reason)s, %(offsets)s, %(now)s
+    FROM unnest(
+        tstzmultirange(tstzrange(%(start)s, %(end)s)) - coalesce(
+            (SELECT range_agg(tstzrange(minute_start, minute_end)) FROM platform.gaps
+             WHERE minute_start < %(end)s AND minute_end > %(start)s),
+            '{{}}')
+    ) AS part
+    RETURNING {_COLUMNS}
+"""
+
+# A minute is exact by itself or within its exact hour. A metric that came later owes a gap nothing.
+_CLOSE = f"""
+    UPDATE platform.gaps SET closed_at = %(now)s
+    WHERE closed_at IS NULL
+      AND EXISTS (
+        SELECT FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS touched (first, after)
+        WHERE gaps.minute_start < touched.after AND gaps.minute_end > touched.first)
+      AND NOT EXISTS (
+        SELECT FROM platform.metrics AS owing,
+            generate_series(gaps.minute_start, gaps.minute_end - interval '1 minute', '1 minute') AS skipped
+        WHERE owing.retired_at IS NULL AND owing.first_seen < gaps.minute_end
+          AND NOT EXISTS (
+            SELECT FROM platform.ledger
+            WHERE ledger.metric = owing.name AND ledger.grain IN ('minute', 'hour')
+              AND ledger.source = 'batch'
+              AND ledger.window_start > skipped - interval '1 hour' AND ledger.window_start <= skipped
+              AND ledger.window_end > skipped))
+    RETURNING {_COLUMNS}
+"""
+
+
+def record_gap(
+    conn: Connection, start: datetime, end: datetime, reason: str, offsets: object, now: datetime
+) -> list[Gap]:
+    """Record that the minutes in [start, end) were skipped; minutes recorded before stay as they are.
+
+    Returns the gaps that are new: none when all minutes were recorded, several when some in the middle were.
+    """
+    values = {"start": start, "end": end, "reason": reason, "offsets": Jsonb(offsets), "now": now}
+    with conn.transaction():
+        lock_gaps(conn)
+        rows = conn.execute(_RECORD, values).fetchall()
+    return [Gap(*row) for row in rows]
+
+
+def open_gaps(conn: Connection) -> list[Gap]:
+    """The gaps not yet closed, oldest first."""
+    rows = conn.execute(f"SELECT {_COLUMNS} FROM platform.gaps WHERE closed_at IS NULL ORDER BY minute_start")
+    return [Gap(*row) for row in rows]
+
+
+def all_gaps(conn: Connection, start: datetime, end: datetime) -> list[Gap]:
+    """The gaps, open and closed, that overlap [start, end), oldest first."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM platform.gaps WHERE minute_start < %s AND minute_end > %s "
+        "ORDER BY minute_start",
+        (end, start),
+    )
+    return [Gap(*row) for row in rows]
+
+
+def close_gaps(conn: Connection, windows: Iterable[Window], now: datetime) -> list[Gap]:
+    """Close the gaps overlapping `windows` whose every minute is exact, and return them.
+
+    A minute is exact by itself or within its hour, and for every metric that existed then. A batch commit
+    closes gaps by itself.
+    """
+    touched = list(windows)
+    values = {"now": now, "starts": [one.start for one in touched], "ends": [one.end for one in touched]}
+    with conn.transaction():
+        # Two commits that each make a part of a gap exact must see each other's part.
+        lock_gaps(conn)
+        rows = conn.execute(_CLOSE, values).fetchall()
+    return [Gap(*row) for row in rows]

@@ -1,0 +1,155 @@
+"""The ledger of raw ingestion: which Kafka offsets went into the raw store, in numbered steps.
+
+A step is planned before Spark writes and finished after. The version of a planned step that was never
+finished is used again, with the same offsets, so that the raw store can recognise what it already holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from metrics_platform.store.connection import Connection, only
+from metrics_platform.store.locks import lock_ingestion
+
+_PENDING = "SELECT version, ranges, planned_at FROM platform.ingestion WHERE kind = %s AND status = 'planned'"
+
+Partition = tuple[str, str, int]  # cluster, topic, partition
+
+
+@dataclass(frozen=True)
+class OffsetRange:
+    """Offsets [start, end) of one partition."""
+
+    cluster: str
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class IngestionStep:
+    """A planned step of one kind of event; `version` counts up from 1 for each kind."""
+
+    kind: str
+    version: int
+    ranges: tuple[OffsetRange, ...]
+    planned_at: datetime
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Events that a step accepted and rejected, the latter by reason too."""
+
+    accepted: int
+    rejected: int
+    rejected_by_reason: Mapping[str, int]
+
+
+def plan(conn: Connection, kind: str, ranges: Iterable[OffsetRange], now: datetime) -> IngestionStep:
+    """The pending step if there is one (its ranges, not the given), otherwise a new one over `ranges`."""
+    with conn.transaction():
+        lock_ingestion(conn, kind)
+        waiting = pending(conn, kind)
+        if waiting:
+            return waiting
+        conn.execute(
+            """
+            INSERT INTO platform.ingestion (kind, version, status, planned_at, ranges)
+            SELECT %(kind)s, coalesce(max(version), 0) + 1, 'planned', %(now)s, %(ranges)s
+            FROM platform.ingestion WHERE kind = %(kind)s
+            """,
+            {"kind": kind, "now": now, "ranges": Jsonb([asdict(one) for one in ranges])},
+        )
+        return _step(kind, only(conn.execute(_PENDING, (kind,))))
+
+
+def pending(conn: Connection, kind: str) -> IngestionStep | None:
+    """The step that was planned and not finished; None if there is none."""
+    row = conn.execute(_PENDING, (kind,)).fetchone()
+    return _step(kind, row) if row else None
+
+
+def _step(kind: str, row: tuple[Any, ...]) -> IngestionStep:
+    version, ranges, planned_at = row
+    return IngestionStep(kind, version, tuple(OffsetRange(**one) for one in ranges), planned_at)
+
+
+def finish(
+    conn: Connection, kind: str, version: int, counts: Counts, through: datetime | None, now: datetime
+) -> bool:
+    """Record a step as done; `through` is the Kafka time up to which everything is in the raw store.
+
+    Returns False, changing nothing, when it was already done. Raises LookupError for a step never planned.
+    """
+    with conn.transaction():
+        lock_ingestion(conn, kind)
+        row = conn.execute(
+            "SELECT status, ranges FROM platform.ingestion WHERE kind = %s AND version = %s", (kind, version)
+        ).fetchone()
+        if row is None:
+            raise LookupError(f"ingestion step {version} of '{kind}' was never planned")
+        if row[0] == "done":
+            return False
+        conn.execute(
+            """
+            UPDATE platform.ingestion SET status = 'done', done_at = %s, accepted = %s, rejected = %s,
+                rejected_by_reason = %s, through = %s
+            WHERE kind = %s AND version = %s
+            """,
+            (
+                now, counts.accepted, counts.rejected, Jsonb(dict(counts.rejected_by_reason)),
+                through, kind, version,
+            ),
+        )  # fmt: skip
+        _advance(conn, kind, [OffsetRange(**one) for one in row[1]])
+    return True
+
+
+def _advance(conn: Connection, kind: str, ranges: list[OffsetRange]) -> None:
+    conn.execute(
+        """
+        INSERT INTO platform.ingestion_offsets (kind, cluster, topic, partition, next_offset)
+        SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[])
+        ON CONFLICT (kind, cluster, topic, partition) DO UPDATE SET next_offset = excluded.next_offset
+        """,
+        (
+            kind,
+            [one.cluster for one in ranges],
+            [one.topic for one in ranges],
+            [one.partition for one in ranges],
+            [one.end for one in ranges],
+        ),
+    )
+
+
+def committed_offsets(conn: Connection, kind: str) -> dict[Partition, int]:
+    """The next offset to read of each partition, by the steps that are done."""
+    rows = conn.execute(
+        "SELECT cluster, topic, partition, next_offset FROM platform.ingestion_offsets WHERE kind = %s",
+        (kind,),
+    ).fetchall()
+    return {(cluster, topic, partition): offset for cluster, topic, partition, offset in rows}
+
+
+def newest_version(conn: Connection, kind: str) -> int:
+    """The version of the newest step that is done; 0 before the first."""
+    query = "SELECT coalesce(max(version), 0) FROM platform.ingestion WHERE kind = %s AND status = 'done'"
+    return only(conn.execute(query, (kind,)))[0]
+
+
+def ingested_through(conn: Connection, kind: str) -> datetime | None:
+    """The `through` of the newest step that is done and has one; None before the first."""
+    row = conn.execute(
+        """
+        SELECT through FROM platform.ingestion
+        WHERE kind = %s AND status = 'done' AND through IS NOT NULL ORDER BY version DESC LIMIT 1
+        """,
+        (kind,),
+    ).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,193 @@
+"""The ledger: what is known of every metric's every window, and how true it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, LiteralString
+
+from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.store.connection import Connection
+
+
+class Source(StrEnum):
+    """Where a window's number comes from."""
+
+    STREAM = "stream"  # a minute, computed seconds after it closed
+    ROLLUP = "rollup"  # merged from the finer windows present
+    BATCH = "batch"  # all raw events, deduplicated: exact
+
+
+@dataclass(frozen=True)
+class Label:
+    """What the ledger says of one metric's window.
+
+    `events` is the number of events counted; `definition` is the version of the metric that computed it;
+    `exact_at` is when the window first became exact, None while it is approximate.
+    """
+
+    metric: str
+    window: Window
+    source: Source
+    revision: int
+    minutes_present: int
+    minutes_total: int
+    events: int
+    definition: str
+    run_id: str
+    committed_at: datetime
+    first_committed_at: datetime
+    exact_at: datetime | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the number counts all raw events, once."""
+        return self.source is Source.BATCH
+
+    @property
+    def word(self) -> str:
+        """exact or approximate."""
+        return "exact" if self.exact else "approximate"
+
+    @property
+    def coverage(self) -> float:
+        """The share of the window's minutes that are counted, 0 to 1."""
+        return self.minutes_present / self.minutes_total
+
+
+_COLUMNS: LiteralString = """
+    ledger.metric, ledger.grain, ledger.window_start, ledger.window_end, ledger.source,
+    ledger.revision, ledger.minutes_present, ledger.minutes_total, ledger.events, ledger.definition,
+    ledger.run_id, ledger.committed_at, ledger.first_committed_at, ledger.exact_at"""
+
+
+def labels(
+    conn: Connection, metrics: Collection[str], windows: Iterable[Window]
+) -> dict[tuple[str, Window], Label]:
+    """The labels of the windows that have one, by metric and window."""
+    wanted = list(windows)
+    rows = conn.execute(
+        f"""
+        SELECT {_COLUMNS} FROM unnest(%s::text[]) AS wanted (metric)
+        CROSS JOIN unnest(%s::text[], %s::timestamptz[]) AS windows (grain, window_start)
+        JOIN platform.ledger USING (metric, grain, window_start)
+        """,
+        (list(metrics), [window.grain for window in wanted], [window.start for window in wanted]),
+    ).fetchall()
+    return {(label.metric, label.window): label for label in map(_label, rows)}
+
+
+def newest(
+    conn: Connection, metrics: Collection[str], grain: Grain, now: datetime, n: int = 1
+) -> list[Label]:
+    """The newest `n` windows of each metric that began by `now`, newest first."""
+    rows = conn.execute(
+        f"""
+        SELECT {_COLUMNS} FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
+        CROSS JOIN LATERAL (
+            SELECT * FROM platform.ledger WHERE metric = name AND grain = %s AND window_start <= %s
+            ORDER BY window_start DESC LIMIT %s
+        ) AS ledger ORDER BY place, window_start DESC
+        """,
+        (list(metrics), grain, now, n),
+    ).fetchall()
+    return [_label(row) for row in rows]
+
+
+def newest_minute(conn: Connection, source: Source | None = None) -> datetime | None:
+    """The start of the newest minute in the store, of any metric; only from `source` if given."""
+    return max(newest_minutes(conn, source).values(), default=None)
+
+
+def newest_minutes(conn: Connection, source: Source | None = None) -> dict[str, datetime]:
+    """The start of the newest minute of each metric; only from `source` if given."""
+    rows = conn.execute(
+        """
+        SELECT name, newest.window_start FROM platform.metrics CROSS JOIN LATERAL (
+            SELECT window_start FROM platform.ledger
+            WHERE metric = name AND grain = 'minute' AND (%(source)s::text IS NULL OR source = %(source)s)
+            ORDER BY window_start DESC LIMIT 1
+        ) AS newest WHERE retired_at IS NULL
+        """,
+        {"source": source},
+    ).fetchall()
+    return dict(rows)
+
+
+def missing_minutes(
+    conn: Connection, metrics: Collection[str], start: datetime, end: datetime
+) -> list[datetime]:
+    """The minutes in [start, end) that some metric lacks, oldest first.
+
+    It lacks a minute when it has neither the minute nor the exact hour. `start` is the start of a minute.
+    """
+    rows = conn.execute(
+        """
+        SELECT DISTINCT minute
+        FROM generate_series(
+            %(start)s::timestamptz, %(end)s::timestamptz - interval '1 us', '1 minute') AS minute
+        CROSS JOIN unnest(%(metrics)s::text[]) AS name
+        WHERE NOT EXISTS (
+            SELECT FROM platform.ledger
+            WHERE metric = name AND (grain = 'minute' OR grain = 'hour' AND source = 'batch')
+              AND window_start > minute - interval '1 hour' AND window_start <= minute
+              AND window_end > minute)
+        ORDER BY minute
+        """,
+        {"start": start, "end": end, "metrics": list(metrics)},
+    ).fetchall()
+    return [minute for (minute,) in rows]
+
+
+def exact_starts(
+    conn: Connection, metrics: Collection[str], grain: Grain, starts: Collection[datetime]
+) -> set[datetime]:
+    """Which of the windows, given by grain and start, are exact for at least one of the metrics."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT window_start FROM platform.ledger
+        WHERE metric = ANY(%s) AND grain = %s AND window_start = ANY(%s) AND source = 'batch'
+        """,
+        (list(metrics), grain, list(starts)),
+    ).fetchall()
+    return {start for (start,) in rows}
+
+
+_WRITE = """
+    INSERT INTO platform.ledger AS old (metric, grain, window_start, window_end, source, revision,
+        minutes_present, minutes_total, events, definition, run_id, committed_at,
+        first_committed_at, exact_at)
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[],
+        %s::bigint[], %s::int[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[],
+        %s::timestamptz[], %s::timestamptz[])
+    ON CONFLICT (metric, grain, window_start) DO UPDATE SET
+        window_end = excluded.window_end, source = excluded.source, revision = excluded.revision,
+        minutes_present = excluded.minutes_present, minutes_total = excluded.minutes_total,
+        events = excluded.events, definition = excluded.definition, run_id = excluded.run_id,
+        committed_at = excluded.committed_at, exact_at = coalesce(old.exact_at, excluded.exact_at)
+"""
+
+
+def write(conn: Connection, new: Sequence[Label]) -> None:
+    """Put labels into the ledger, replacing those of the same metric and window.
+
+    The times of the first commit and of becoming exact stay as they were first written.
+    """
+    if new:
+        conn.execute(_WRITE, [list(column) for column in zip(*map(_row, new), strict=True)])
+
+
+def _row(label: Label) -> tuple[Any, ...]:
+    window = label.window
+    return (
+        label.metric, window.grain, window.start, window.end, label.source, label.revision,
+        label.minutes_present, label.minutes_total, label.events, label.definition, label.run_id,
+        label.committed_at, label.first_committed_at, label.exact_at,
+    )  # fmt: skip
+
+
+def _label(row: tuple[Any, ...]) -> Label:
+    metric, grain, start, end, source, *rest = row
+    return Label(metric, Window(start, end, Grain(grain)), Source(source), *rest)

@@ -1,0 +1,226 @@
+"""The laws of measures, run over every one of them: parts merge into the whole, in any split and order."""
+
+import math
+import sqlite3
+import statistics
+from collections.abc import Sequence
+from contextlib import closing
+
+import pytest
+from datasketches import hll_sketch, kll_doubles_sketch, tgt_hll_type
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metrics_platform.catalog.measures import (
+    HLL_LOG2_REGISTERS,
+    KLL_K,
+    MEASURES,
+    Avg,
+    Count,
+    Distinct,
+    Max,
+    Measure,
+    Min,
+    Percentiles,
+    Sum,
+    is_integral,
+    is_numeric,
+    percentile_column,
+)
+
+Part = list[int | None]
+
+IN_SQL = [Count(), *(measure("x", "bigint") for measure in (Sum, Min, Max, Avg))]
+SKETCHES = [Distinct("x", "string"), Percentiles("x", "double")]
+ALL = [*IN_SQL, *SKETCHES]
+
+parts = st.lists(st.lists(st.none() | st.integers(-(10**9), 10**9), max_size=20), min_size=1, max_size=5)
+
+
+def test_every_measure_is_put_to_the_laws():
+    assert {type(measure) for measure in ALL} == set(MEASURES.values())
+    assert all(name == measure.name for name, measure in MEASURES.items())
+
+
+# What people read --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("measure", ALL, ids=lambda measure: measure.name)
+def test_the_first_column_that_people_read_is_called_value(measure: Measure):
+    assert measure.values[0].name == "value"
+
+
+@pytest.mark.parametrize("measure", ALL, ids=lambda measure: measure.name)
+def test_columns_of_a_measure_have_different_names(measure: Measure):
+    names = ["events", *(state.name for state in measure.states), *(value.name for value in measure.values)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("measure", ALL, ids=lambda measure: measure.name)
+def test_a_measure_merges_in_sql_or_as_a_sketch_and_never_both(measure: Measure):
+    in_sql = all(state.merge for state in measure.states)
+    assert (measure.value_sql is not None) == in_sql
+    if in_sql:
+        with pytest.raises(TypeError, match="no sketch"):
+            measure.merge_sketches([])
+        with pytest.raises(TypeError, match="no sketch"):
+            measure.sketch_values(b"")
+
+
+@pytest.mark.parametrize(
+    ("rank", "column"),
+    [(0.5, "p50"), (0.95, "p95"), (0.99, "p99"), (0.999, "p99_9"), (0.05, "p5"), (0.1, "p10"), (0.29, "p29")],
+)
+def test_a_rank_names_its_column(rank, column):
+    assert percentile_column(rank) == column
+
+
+def test_percentiles_have_a_column_for_each_rank():
+    measure = Percentiles("x", "double", at=(0.9, 0.999))
+    assert [column.name for column in measure.values] == ["value", "p90", "p99_9"]
+
+
+@pytest.mark.parametrize(
+    ("spark_type", "slot", "column"),
+    [
+        ("int", "decimal(20,0)", "numeric"),
+        ("bigint", "decimal(20,0)", "numeric"),
+        ("decimal(12,2)", "decimal(12,2)", "numeric"),
+        ("double", "double", "double precision"),
+    ],
+)
+def test_whole_numbers_and_decimals_stay_exact(spark_type, slot, column):
+    measure = Sum("x", spark_type)
+    assert (measure.slot_type, measure.values[0].pg_type) == (slot, column)
+
+
+def test_numbers_are_told_from_other_types():
+    assert all(map(is_numeric, ("int", "bigint", "double", "decimal(12,2)")))
+    assert not any(map(is_numeric, ("string", "date", "boolean", "timestamp")))
+    assert not is_integral("double")
+
+
+# Measures that merge in SQL ----------------------------------------------------------------------------------
+
+
+def merged_in_sql(measure: Measure, parts: Sequence[Part]) -> float | None:
+    """The value after each part made its state and the states merged, computed by a SQL engine."""
+    rows = [(number, x) for number, part in enumerate(parts) for x in part]
+    if not rows:
+        return None
+    make = ["count(*) AS events", *(f"{s.aggregate.format(x='x')} AS {s.name}" for s in measure.states)]
+    merge = ["sum(events) AS events", *(f"{s.merge}({s.name}) AS {s.name}" for s in measure.states)]
+    assert measure.value_sql is not None
+    # Doubles hold the sums of these whole numbers exactly, and divide as PostgreSQL's numerics do.
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE event (part INT, x DOUBLE)")
+        database.executemany("INSERT INTO event VALUES (?, ?)", rows)
+        query = f"""
+            SELECT {measure.value_sql[0]} FROM (
+                SELECT {", ".join(merge)} FROM (
+                    SELECT part, {", ".join(make)} FROM event GROUP BY part))"""
+        found = database.execute(query).fetchone()
+    assert found is not None
+    return found[0]
+
+
+def expected(measure: Measure, values: Part) -> float | None:
+    """The value over all events at once, in plain Python."""
+    numbers = [value for value in values if value is not None]
+    if not values:
+        return None
+    if isinstance(measure, Count):
+        return len(values)
+    if not numbers:
+        return None
+    oracle = {"sum": sum, "min": min, "max": max, "avg": statistics.fmean}
+    return oracle[measure.name](numbers)
+
+
+@settings(max_examples=25, deadline=None)
+@given(parts=parts)
+@pytest.mark.parametrize("measure", IN_SQL, ids=lambda measure: measure.name)
+def test_parts_merge_in_sql_into_the_number_of_the_whole(measure: Measure, parts: list[Part]):
+    found = merged_in_sql(measure, parts)
+    wanted = expected(measure, [value for part in parts for value in part])
+    assert found == (pytest.approx(wanted) if isinstance(measure, Avg) else wanted)
+
+
+# Measures that merge as sketches -----------------------------------------------------------------------------
+
+
+def sketch_of(measure: Measure, values: Sequence[float]) -> bytes:
+    """The sketch that the engine would make of the values."""
+    if isinstance(measure, Distinct):
+        distinct = hll_sketch(HLL_LOG2_REGISTERS, tgt_hll_type.HLL_8)
+        for value in values:
+            distinct.update(str(value))
+        return distinct.serialize_updatable()
+    ranks = kll_doubles_sketch(KLL_K)
+    for value in values:
+        ranks.update(float(value))
+    return ranks.serialize()
+
+
+def assert_near(measure: Measure, sketch: bytes, values: Sequence[float]) -> None:
+    """The sketch's numbers are within its error of the true ones (four standard errors, to be quiet by chance)."""
+    found = measure.sketch_values(sketch)
+    if isinstance(measure, Distinct):
+        error = 4 * 1.04 / math.sqrt(2**HLL_LOG2_REGISTERS)
+        assert found[0] == pytest.approx(len(set(values)), rel=error, abs=1)
+        return
+    assert isinstance(measure, Percentiles)
+    ordered = sorted(values)
+    for rank, value in zip(measure.at, found[1:], strict=True):
+        assert value is not None
+        below = sum(1 for one in ordered if one < value) / len(ordered)
+        upto = sum(1 for one in ordered if one <= value) / len(ordered)
+        assert below - 0.03 <= rank <= upto + 0.03
+    assert found[0] == found[1]
+
+
+sketched_parts = st.lists(
+    st.tuples(st.integers(0, 2_000), st.integers(1, 3_000)).map(lambda span: range(span[0], span[0] + span[1])),
+    min_size=2,
+    max_size=5,
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(parts=sketched_parts)
+@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+def test_sketches_merge_into_the_number_of_the_whole_in_any_order_and_grouping(measure, parts):
+    values = [value for part in parts for value in part]
+    sketches = [sketch_of(measure, part) for part in parts]
+    first, *rest = sketches
+    assert_near(measure, measure.merge_sketches(sketches), values)
+    assert_near(measure, measure.merge_sketches(reversed(sketches)), values)
+    assert_near(measure, measure.merge_sketches([first, measure.merge_sketches(rest)]), values)
+
+
+@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+def test_an_empty_sketch_changes_nothing(measure):
+    sketch, empty = sketch_of(measure, range(100)), sketch_of(measure, [])
+    alone = measure.sketch_values(sketch)
+    assert measure.sketch_values(measure.merge_sketches([empty, sketch, empty])) == alone
+    assert measure.sketch_values(measure.merge_sketches([sketch])) == alone
+
+
+@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+def test_without_input_there_is_no_number_to_invent(measure):
+    nothing = (0,) if isinstance(measure, Distinct) else (None,) * len(measure.values)
+    assert tuple(measure.sketch_values(None)) == nothing
+    assert tuple(measure.sketch_values(sketch_of(measure, []))) == nothing
+    assert tuple(measure.sketch_values(measure.merge_sketches([]))) == nothing
+
+
+@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+def test_few_inputs_are_counted_exactly(measure):
+    merged = measure.merge_sketches([sketch_of(measure, [1, 2, 3]), sketch_of(measure, [3, 4, 5])])
+    wanted = (5,) if isinstance(measure, Distinct) else (3.0, 3.0, 5.0, 5.0)
+    assert tuple(measure.sketch_values(merged)) == wanted
+
+
+@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+def test_a_sketch_has_one_number_for_each_column(measure):
+    assert len(measure.sketch_values(sketch_of(measure, range(10)))) == len(measure.values)

@@ -1,0 +1,122 @@
+"""Real servers for the tests: one Kafka broker and one PostgreSQL for the whole run, on free ports of loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from metrics_platform.local import account
+from metrics_platform.local import kafka as local_kafka
+from metrics_platform.local import postgres as local_postgres
+from metrics_platform.local.ports import free_ports
+from metrics_platform.local.process import Component
+from metrics_platform.local.stack import JARS
+from metrics_platform.local.supervisor import Supervisor
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A new directory that every user may enter (pytest's own are private, and PostgreSQL does not run as root)."""
+    path = Path(tempfile.mkdtemp(prefix="metrics-platform-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def served(component: Component) -> Iterator[None]:
+    """A server that is ready inside the context and gone after it."""
+    supervisor = Supervisor(say=print, started=lambda _component, _identity: None, stopping=Event())
+    try:
+        supervisor.start(component)
+        yield
+    finally:
+        supervisor.stop()
+
+
+@pytest.fixture(scope="session")
+def jars() -> Path:
+    """The folder of JVM artefacts, with subfolders spark/ and kafka/."""
+    return Path(os.environ.get("METRICS_PLATFORM_JARS", str(JARS)))
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A directory for a stack's data, removed afterwards."""
+    with folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def kafka(jars: Path) -> Iterator[str]:
+    """A broker; its bootstrap address. Tests make topics of their own, see `topic`."""
+    with folder() as path:
+        [port] = free_ports(1)
+        with served(local_kafka.component(path, port, path / "kafka.log", jars)):
+            yield local_kafka.bootstrap(port)
+
+
+@pytest.fixture
+def topic(kafka: str) -> str:
+    """The name of a new topic with four partitions."""
+    name = f"topic-{uuid4().hex[:12]}"
+    local_kafka.create_topics(kafka, [name])
+    return name
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A server; the URL of its maintenance database. Tests use `database` or `module_database`."""
+    with folder() as path:
+        [port] = free_ports(1)
+        with served(local_postgres.component(path, port, path / "postgres.log")):
+            yield local_postgres.url(port, "postgres")
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """The URL of an empty database, dropped after the test."""
+    with _new_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres: str) -> Iterator[str]:
+    """The URL of a database that the tests of one module share."""
+    with _new_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def shelters(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The place of shelters for this test alone."""
+    with folder() as path:
+        monkeypatch.setattr(account, "SHELTERS", path)
+        yield path
+
+
+@contextmanager
+def _new_database(server: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex[:12]}"
+    _administer(server, lambda identifier: sql.SQL("CREATE DATABASE {}").format(identifier), name)
+    try:
+        yield f"{server.rsplit('/', 1)[0]}/{name}"
+    finally:
+        _administer(server, lambda identifier: sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier), name)
+
+
+def _administer(server: str, statement: Callable[[sql.Identifier], sql.Composed], name: str) -> None:
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(statement(sql.Identifier(name)))

@@ -1,0 +1,104 @@
+"""Commits at the same time: none waits in a circle, none is lost."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from psycopg import errors
+
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.store.commit import Source
+from metrics_platform.store.connection import Connection, connect
+from metrics_platform.store.schema import migrate
+from metrics_platform_tests.store.shop import METRICS, NOW, Visit, at, catalog, label, put, values, window
+
+WRITERS = 4
+ROUNDS = 5
+
+
+def test_no_minute_is_lost_when_many_write_into_one_hour(database: str, conn: Connection, shop: Catalog) -> None:
+    minutes = list(shop.calendar.children(window(shop, "hour", "2026-03-02T10:00")))
+    together = Barrier(WRITERS + 1)
+
+    def stream(writer: int) -> None:
+        with connect(database) as mine:
+            for turn in range(ROUNDS):
+                together.wait()
+                minute = minutes[turn * WRITERS + writer]
+                put(mine, shop, Source.STREAM, [minute], [Visit(minute.start, visitor=f"visitor {writer}")])
+
+    def batch() -> None:
+        with connect(database) as mine:
+            for turn in range(ROUNDS):
+                together.wait()
+                hour = window(shop, "hour", f"2026-03-02T0{turn}:00")
+                put(mine, shop, Source.BATCH, [hour, *shop.calendar.children(hour)], [Visit(hour.start)])
+
+    with ThreadPoolExecutor(WRITERS + 1) as pool:
+        running = [*(pool.submit(stream, writer) for writer in range(WRITERS)), pool.submit(batch)]
+    for one in running:
+        one.result()
+    hour, day, week = shop.calendar.enclosing(minutes[0])
+    assert values(conn, "visits", hour) == {"home": WRITERS * ROUNDS}
+    assert values(conn, "visitors", hour) == {"home": WRITERS}
+    for around in (day, week):
+        assert values(conn, "visits", around) == {"home": WRITERS * ROUNDS + ROUNDS}
+        assert label(conn, around).minutes_present == WRITERS * ROUNDS + 60 * ROUNDS
+
+
+def test_commits_of_days_and_of_minutes_do_not_wait_in_a_circle(
+    database: str, conn: Connection, shop: Catalog
+) -> None:
+    days = [shop.calendar.window(Grain.DAY, at(f"2026-03-0{day}T00:00")) for day in (2, 3, 4)]
+    minutes = [shop.calendar.window(Grain.MINUTE, day.start) for day in days]
+    together = Barrier(3)
+
+    def repeat(source: Source, windows: list[Window]) -> None:
+        with connect(database) as mine:
+            for _ in range(ROUNDS):
+                together.wait()
+                put(mine, shop, source, windows, [Visit(one.start) for one in minutes if one in windows])
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [
+            pool.submit(repeat, Source.BATCH, [days[2], minutes[0]]),
+            pool.submit(repeat, Source.BATCH, [days[0], minutes[2]]),
+            pool.submit(repeat, Source.STREAM, list(reversed(minutes))),
+        ]
+    for one in running:
+        one.result()
+    assert label(conn, days[0]).exact
+    assert label(conn, days[1]).minutes_present == 1
+
+
+def test_starts_at_the_same_time_migrate_once(database: str) -> None:
+    together = Barrier(WRITERS)
+
+    def start(_: int) -> None:
+        with connect(database) as mine:
+            together.wait()
+            migrate(mine, catalog(*METRICS[:2]), NOW)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(start, range(WRITERS)))
+    with connect(database) as conn:
+        assert conn.execute("SELECT count(*) FROM platform.migrations").fetchone() == (1,)
+
+
+def test_a_batch_of_another_hour_does_not_hold_up_the_stream(
+    database: str, conn: Connection, shop: Catalog
+) -> None:
+    """Only days and weeks are shared, and those are locked last: an hour's locks keep nobody else waiting."""
+    from metrics_platform.store.locks import lock_windows
+
+    minute = window(shop, "minute", "2026-03-02T10:15")
+    with connect(database) as other, other.transaction():
+        lock_windows(other, [window(shop, "hour", "2026-03-02T09:00")])  # as far as a batch under way goes
+        conn.execute("SET lock_timeout = '1s'")
+        put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)])
+        with pytest.raises(errors.LockNotAvailable):
+            put(conn, shop, Source.BATCH, [window(shop, "minute", "2026-03-02T09:15")], [])
+    assert values(conn, "visits", minute) == {"home": 1}
