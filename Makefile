@@ -71,6 +71,6 @@ $(VENV)/.ready: requirements.lock pyproject.toml | requirements
 $(JARS)/.ready: pom.xml | requirements
 	@echo "Copying JVM artefacts into $(JARS)"
 	@rm -rf $(JARS)
-	@for profile in spark kafka; do mvn -q -B -f pom.xml -P$$profile dependency:copy-dependencies \
+	@for profile in spark kafka; do mvn -q -B -Dstyle.color=never -f pom.xml -P$$profile dependency:copy-dependencies \
 		-DincludeScope=runtime -DoutputDirectory="$(CURDIR)/$(JARS)/$$profile"; done
 	@touch $@

@@ -1,4 +1,4 @@
-"""Real servers for the tests: one Kafka broker and one PostgreSQL for the whole run, on free ports of loopback."""
+"""Real servers for the tests: one Kafka broker and one PostgreSQL for the whole run, on free ports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from metrics_platform.local.supervisor import Supervisor
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A new directory that every user may enter (pytest's own are private, and PostgreSQL does not run as root)."""
+    """A new directory that every user may enter: PostgreSQL does not run as root, pytest's own are private."""
     path = Path(tempfile.mkdtemp(prefix="metrics-platform-"))
     path.chmod(0o755)
     try:
@@ -114,7 +114,9 @@ def _new_database(server: str) -> Iterator[str]:
     try:
         yield f"{server.rsplit('/', 1)[0]}/{name}"
     finally:
-        _administer(server, lambda identifier: sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier), name)
+        _administer(
+            server, lambda identifier: sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier), name
+        )
 
 
 def _administer(server: str, statement: Callable[[sql.Identifier], sql.Composed], name: str) -> None:

@@ -1,0 +1,1 @@
+"""What people define, in YAML: events, metrics, windows. Plain Python, without Spark or Dagster."""

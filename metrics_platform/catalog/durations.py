@@ -22,7 +22,9 @@ def parse_duration(text: str) -> timedelta:
     """Read a whole number and a unit (s, m, h, d, w, y = 365 days). Raises ValueError with what to write."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"'{text}' is no length of time; write a number and a unit: 90s, 3m, 12h, 7d, 10w or 3y")
+        raise ValueError(
+            f"'{text}' is no length of time; write a number and a unit: 90s, 3m, 12h, 7d, 10w or 3y"
+        )
     number, unit = int(match[1]), _UNITS[match[2]]
     if number == 0:
         raise ValueError(f"'{text}' is no time at all; write a length above zero, such as 1{match[2]}")

@@ -1,8 +1,9 @@
 """Expressions over one event: checked for what they use, and told their type, without running Spark.
 
-An expression is Spark SQL and Spark evaluates it as it was written. It may use the fields of its kind of event and
-functions whose result depends on that event alone: no aggregate, no window, no subquery, nothing random and no
-clock. That is what makes a window's number a function of its raw events and its metric's definition.
+An expression is Spark SQL and Spark evaluates it as it was written. It may use the fields of its kind of
+event, and functions whose result depends on that event alone: no aggregate, no window, no subquery, nothing
+random and no clock. That is what makes a window's number a function of its raw events and its metric's
+definition.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ParseError, TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from metrics_platform.catalog import spark_functions
 from metrics_platform.catalog.expression_types import infer_type
@@ -88,7 +89,9 @@ def _calls(tokens: list[Token], fields: Mapping[str, str | None]) -> Iterator[tu
         called = after is not None and after.token_type is TokenType.L_PAREN
         if called and before is not None and before.token_type in _LIKES:
             continue  # `like any ('a%', 'b%')` calls nothing
-        if called and (name in spark_functions.ALL or token.token_type in (TokenType.VAR, TokenType.IDENTIFIER)):
+        if called and (
+            name in spark_functions.ALL or token.token_type in (TokenType.VAR, TokenType.IDENTIFIER)
+        ):
             yield name, not (second is not None and second.token_type is TokenType.R_PAREN)
         elif name in spark_functions.CALLED_WITHOUT_PARENTHESES and token.text not in fields:
             yield name, False
@@ -96,11 +99,15 @@ def _calls(tokens: list[Token], fields: Mapping[str, str | None]) -> Iterator[tu
 
 def _check_call(name: str, arguments: bool) -> None:
     if name in spark_functions.AGGREGATES:
-        raise ExpressionError(f"{name}() is an aggregate, but an expression sees one event; aggregate in `measure`")
+        raise ExpressionError(
+            f"{name}() is an aggregate, but an expression sees one event; aggregate in `measure`"
+        )
     if name in spark_functions.WINDOWS:
         raise ExpressionError(f"{name}() is a window function, but an expression sees one event; remove it")
     if name in spark_functions.GENERATORS:
-        raise ExpressionError(f"{name}() makes many rows of one event; pick one value, such as element_at(..., 1)")
+        raise ExpressionError(
+            f"{name}() makes many rows of one event; pick one value, such as element_at(..., 1)"
+        )
     clock = name == "unix_timestamp" and not arguments
     if clock or name in spark_functions.NONDETERMINISTIC:
         raise ExpressionError(
@@ -109,7 +116,9 @@ def _check_call(name: str, arguments: bool) -> None:
         )
     if name not in spark_functions.ALL:
         near = suggestion(name, spark_functions.SCALARS)
-        raise ExpressionError(f"unknown function '{name}'; {near if '?' in near else 'use a function of Spark SQL'}")
+        raise ExpressionError(
+            f"unknown function '{name}'; {near if '?' in near else 'use a function of Spark SQL'}"
+        )
 
 
 def _parse(sql: str) -> exp.Expr:
@@ -130,19 +139,29 @@ def _parse_message(sql: str, error: ParseError) -> str:
 
 def _check_tree(tree: exp.Expr) -> None:
     for node in tree.walk():
-        if isinstance(node, (exp.Query, exp.Exists)) and (isinstance(node, exp.Query) or node.find(exp.Query)):
+        if isinstance(node, (exp.Query, exp.Exists)) and (
+            isinstance(node, exp.Query) or node.find(exp.Query)
+        ):
             raise ExpressionError("a subquery cannot be used, an expression sees one event; remove it")
         if isinstance(node, exp.Window):
-            raise ExpressionError("a window (over ...) cannot be used, an expression sees one event; remove it")
+            raise ExpressionError(
+                "a window (over ...) cannot be used, an expression sees one event; remove it"
+            )
         if isinstance(node, exp.AggFunc):
             name = node.sql_name().lower()
-            raise ExpressionError(f"{name}() is an aggregate, but an expression sees one event; aggregate in `measure`")
+            raise ExpressionError(
+                f"{name}() is an aggregate, but an expression sees one event; aggregate in `measure`"
+            )
         if isinstance(node, exp.Star):
             raise ExpressionError("'*' names no field; write the field's name")
         if isinstance(node, _PLACEHOLDERS):
-            raise ExpressionError(f"'{node.sql(_DIALECT)}' is a placeholder, which nothing fills; write the value")
+            raise ExpressionError(
+                f"'{node.sql(_DIALECT)}' is a placeholder, which nothing fills; write the value"
+            )
         if isinstance(node, exp.Cast) and _is_clock_literal(node):
-            raise ExpressionError(f"'{node.this.name}' reads the clock, so numbers could not be repeated; write a date")
+            raise ExpressionError(
+                f"'{node.this.name}' reads the clock, so numbers could not be repeated; write a date"
+            )
 
 
 def _is_clock_literal(cast: exp.Cast) -> bool:

@@ -7,15 +7,14 @@ gives one line.
 
 from __future__ import annotations
 
-import re
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from metrics_platform.catalog.durations import format_duration
 from metrics_platform.catalog.load_events import KindDraft, read_kinds
 from metrics_platform.catalog.load_metrics import read_metrics
-from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.problems import CatalogError, Problem, Report
 from metrics_platform.catalog.readers import read_duration
 from metrics_platform.catalog.windows import Calendar, Grain
@@ -60,8 +59,8 @@ def load_catalog(path: Path) -> Catalog:
     """Read a catalogue file. Raises CatalogError with every mistake in it, in the order of its lines."""
     report = Report(str(path))
     catalog = report.attempt(_read, report, path)
-    report.raise_if_any()
-    assert catalog is not None  # no problem means that every part was read
+    if catalog is None:
+        raise CatalogError(report.in_order())
     return catalog
 
 
@@ -80,7 +79,7 @@ def _read(report: Report, path: Path) -> Catalog | None:
     return Catalog(kinds, metrics, timezone, start, retention, future_bound, freshness)
 
 
-def _read_metrics(report: Report, section: Section, drafts: dict[str, KindDraft]) -> tuple:
+def _read_metrics(report: Report, section: Section, drafts: dict[str, KindDraft]) -> tuple[Metric, ...]:
     if not drafts:
         return ()  # the kinds are missing or no mapping, which is the one thing to say
     return section.read("metrics", partial(read_metrics, report, drafts)) or ()
@@ -98,9 +97,7 @@ def _read_timezone(value: Value) -> str:
 def _read_start(value: Value) -> date:
     text = value.text(_KEYS["start"])
     try:
-        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
-            raise ValueError
-        start = date.fromisoformat(text)
+        start = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError:
         raise value.mistake(f"'{text}' is no day; write it as 2026-01-31") from None
     if start < _FIRST_START:
@@ -119,6 +116,6 @@ def _read_kept(grain: Grain, value: Value) -> timedelta:
     if kept < _SHORTEST[grain]:
         least = format_duration(_SHORTEST[grain])
         raise value.mistake(
-            f"{value.label} windows are rolled up into longer ones and must outlive them; write {least} or more"
+            f"{grain} windows are rolled up into longer ones and must outlive them; write {least} or more"
         )
     return kept

@@ -79,7 +79,9 @@ def _read_topics(kind: str, taken: dict[str, str], value: Value) -> tuple[str, .
             raise item.mistake(f"'{topic}' is no Kafka topic; write letters, digits, '.', '_' and '-' only")
         if topic in taken:
             where = "twice in this list" if taken[topic] == kind else f"in the kind '{taken[topic]}' too"
-            raise item.mistake(f"topic '{topic}' is {where}; each topic carries one kind of event, remove it here")
+            raise item.mistake(
+                f"topic '{topic}' is {where}; each topic carries one kind of event, remove it here"
+            )
         taken[topic] = kind
     return tuple(topic for _, topic in topics)
 
@@ -95,7 +97,7 @@ def _read_names(value: Value, example: str) -> list[tuple[Value, str]]:
 def _read_fields(report: Report, value: Value) -> dict[str, Field | None]:
     entries = value.entries(report, _KEYS["fields"])
     seen: dict[str, str] = {}
-    for name, entry in entries.items():
+    for entry in entries.values():
         report.attempt(_check_field_name, entry, seen)
     return {name: report.attempt(_read_field, report, entry) for name, entry in entries.items()}
 
@@ -103,15 +105,19 @@ def _read_fields(report: Report, value: Value) -> dict[str, Field | None]:
 def _check_field_name(value: Value, seen: dict[str, str]) -> None:
     name = value.label
     if name.startswith("_"):
-        raise Mistake(value.key_line, f"field '{name}': names with a leading _ are the platform's own; rename it")
+        raise Mistake(
+            value.key_line, f"field '{name}': names with a leading _ are the platform's own; rename it"
+        )
     if not _FIELD_NAME.fullmatch(name):
         raise Mistake(
-            value.key_line, f"'{name}' cannot name a field: write letters, digits and _, starting with a letter"
+            value.key_line,
+            f"'{name}' cannot name a field: write letters, digits and _, starting with a letter",
         )
     other = seen.setdefault(name.lower(), name)
     if other != name:
         raise Mistake(
-            value.key_line, f"fields '{other}' and '{name}' differ only in case, which SQL ignores; remove one"
+            value.key_line,
+            f"fields '{other}' and '{name}' differ only in case, which SQL ignores; remove one",
         )
 
 
@@ -155,5 +161,7 @@ def _read_time(fields: Mapping[str, Field | None], value: Value) -> str:
     name = _read_reference(fields, value)
     field = fields[name]
     if field and field.type not in _TIME_TYPES:
-        raise value.mistake(f"field '{name}' is {field.type}, no time; declare it as epoch_millis or timestamp")
+        raise value.mistake(
+            f"field '{name}' is {field.type}, no time; declare it as epoch_millis or timestamp"
+        )
     return name

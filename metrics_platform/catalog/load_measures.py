@@ -40,7 +40,7 @@ _RANK_DECIMALS = 6
 
 
 def read_measure(report: Report, fields: Mapping[str, str | None], value: Value) -> Measure | None:
-    """The measure over fields (name to Spark type). None if it could not be read; mistakes go to the report."""
+    """The measure over fields (name to Spark type). None if it has mistakes, which go to the report."""
     if not value.is_mapping:
         return _read_bare(value)
     entries = value.entries(report, _COUNT)
@@ -86,7 +86,9 @@ def _choose(value: Value, entries: Mapping[str, Value]) -> str:
         line = entries[unknown[0]]
         raise Value(line.node, value.label, line.key_line).mistake(_unknown(unknown[0]))
     if not chosen:
-        raise value.mistake(f"no measure is named; write one of: count, {{sum: FIELD}}, {', '.join(MEASURES)}")
+        raise value.mistake(
+            f"no measure is named; write one of: count, {{sum: FIELD}}, {', '.join(MEASURES)}"
+        )
     if len(chosen) > 1:
         raise value.mistake(f"a metric has one measure, not {' and '.join(chosen)}; write a metric for each")
     if chosen[0] == Count.name:

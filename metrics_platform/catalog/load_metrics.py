@@ -28,9 +28,22 @@ _OWNER = re.compile(r"team:\S+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 # Columns that every relation or its labelled view has, and those that PostgreSQL keeps for itself.
 _RESERVED = frozenset(
-    "grain window_start window_end value events label source coverage revision definition committed_at "
-    "first_committed_at exact_at run_id minutes_present minutes_total "
-    "tableoid xmin cmin xmax cmax ctid".split()
+    {
+        *(
+            "grain",
+            "window_start",
+            "window_end",
+            "value",
+            "events",
+            "label",
+            "source",
+            "coverage",
+            "revision",
+        ),
+        *("definition", "committed_at", "first_committed_at", "exact_at", "run_id"),
+        *("minutes_present", "minutes_total"),
+        *("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"),
+    }
 )
 
 
@@ -77,7 +90,8 @@ def _read_filter(fields: Mapping[str, str | None], value: Value) -> str:
     expression = read_expression(value, value.text(_KEYS["filter"]), fields)
     if expression.type not in (None, "boolean"):
         raise value.mistake(
-            f"'{expression.sql}' is {expression.type}, not true or false; write a condition, such as type = 'click'"
+            f"'{expression.sql}' is {expression.type}, not true or false; "
+            "write a condition, such as type = 'click'"
         )
     return expression.sql
 
@@ -101,7 +115,9 @@ def _listed(report: Report, value: Value) -> dict[str, Value]:
         if name in found:
             report.add(item.line, f"dimension '{name}' is listed twice; remove one")
         elif name and not re.fullmatch(r"\w+", name):
-            report.add(item.line, f"dimensions: '{name}' needs a name; write dimensions: {{NAME: \"{name}\"}}")
+            report.add(
+                item.line, f"dimensions: '{name}' needs a name; write dimensions: {{NAME: \"{name}\"}}"
+            )
         elif name:
             found[name] = Value(item.node, name, item.line)
     return found

@@ -214,7 +214,7 @@ class Distinct(Measure):
         return None
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
-        from datasketches import hll_sketch, hll_union, tgt_hll_type
+        from datasketches import hll_sketch, hll_union, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
 
         union = hll_union(HLL_LOG2_REGISTERS)
         for sketch in sketches:
@@ -222,7 +222,7 @@ class Distinct(Measure):
         return union.get_result(tgt_hll_type.HLL_8).serialize_updatable()
 
     def sketch_values(self, sketch: bytes | None) -> Sequence[int]:
-        from datasketches import hll_sketch
+        from datasketches import hll_sketch  # pyright: ignore[reportAttributeAccessIssue]
 
         return (round(hll_sketch.deserialize(sketch).get_estimate()) if sketch else 0,)
 
@@ -255,7 +255,7 @@ class Percentiles(Measure):
         return None
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
-        from datasketches import kll_doubles_sketch
+        from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]
 
         merged = kll_doubles_sketch(KLL_K)
         for sketch in sketches:
@@ -263,7 +263,7 @@ class Percentiles(Measure):
         return merged.serialize()
 
     def sketch_values(self, sketch: bytes | None) -> Sequence[float | None]:
-        from datasketches import kll_doubles_sketch
+        from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]
 
         parsed = kll_doubles_sketch.deserialize(sketch) if sketch else None
         if parsed is None or parsed.is_empty():

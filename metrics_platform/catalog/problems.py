@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,9 +50,7 @@ class Report:
         """Record one mistake. Line breaks in the message become spaces: a problem is one line."""
         self.problems.append(Problem(self.file, line, " ".join(message.split())))
 
-    def attempt(
-        self, read: Callable[Concatenate[P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T | None:
+    def attempt(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """What `read` returns, or None after its Mistake was recorded."""
         try:
             return read(*args, **kwargs)
@@ -60,10 +58,9 @@ class Report:
             self.add(mistake.line, str(mistake))
             return None
 
-    def raise_if_any(self) -> None:
-        """Raises CatalogError if there were mistakes."""
-        if self.problems:
-            raise CatalogError(sorted(self.problems, key=lambda problem: problem.line))
+    def in_order(self) -> list[Problem]:
+        """The problems in the order of their lines."""
+        return sorted(self.problems, key=lambda problem: problem.line)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from metrics_platform.catalog.problems import Mistake
 from metrics_platform.catalog.type_names import column_type
 from metrics_platform.catalog.yaml_nodes import Value
 
-# PostgreSQL cuts names at 63 bytes; what the platform adds to a name (indexes, partitions) fits behind these 51.
+# PostgreSQL cuts names at 63 bytes; what the platform adds to a name (indexes and such) fits behind these 51.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,50}", re.ASCII)
 
 

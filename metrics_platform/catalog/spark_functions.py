@@ -1,12 +1,17 @@
 """The functions of Spark 4.2 by what an expression over one event may do with them.
 
-An expression may call SCALARS and GRAMMAR alone. The rest are listed to say why they are refused, and all of them to tell
-a misspelt name before a run does. The lists are `SHOW FUNCTIONS` of Spark, sorted by hand where Spark's own
-groups mislead (`vector_sum` is an aggregate, `uniform` is random).
+An expression may call SCALARS and GRAMMAR alone. The rest are listed to say why they are refused, and all of
+them to tell a misspelt name before a run does. The lists are `SHOW FUNCTIONS` of Spark, sorted by hand where
+Spark's own groups mislead (`vector_sum` is an aggregate, `uniform` is random).
 """
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Many events in, one number out: that is the measure's part.
-AGGREGATES = frozenset(
+AGGREGATES = _names(
     """
     any any_value approx_count_distinct approx_percentile approx_top_k approx_top_k_accumulate
     approx_top_k_combine array_agg avg bit_and bit_or bit_xor bitmap_and_agg bitmap_construct_agg
@@ -21,43 +26,46 @@ AGGREGATES = frozenset(
     tuple_intersection_agg_double tuple_intersection_agg_integer tuple_sketch_agg_double
     tuple_sketch_agg_integer tuple_union_agg_double tuple_union_agg_integer var_pop var_samp variance
     vector_avg vector_sum
-    """.split()
+    """
 )
 
 # They need the neighbouring events, or cut time themselves.
-WINDOWS = frozenset(
+WINDOWS = _names(
     """
     cume_dist dense_rank lag lead nth_value ntile percent_rank rank row_number session_window window
     window_time
-    """.split()
+    """
 )
 
 # One event in, many rows out.
-GENERATORS = frozenset(
+GENERATORS = _names(
     """
     collations explode explode_outer inline inline_outer json_tuple posexplode posexplode_outer
     python_worker_logs range sql_keywords stack variant_explode variant_explode_outer
-    """.split()
+    """
 )
 
 # The same event gives another result at another time, on another machine or for another user.
-NONDETERMINISTIC = frozenset(
+NONDETERMINISTIC = _names(
     """
     aes_encrypt curdate current_catalog current_database current_date current_path current_schema
     current_time current_timestamp current_timezone current_user input_file_block_length
     input_file_block_start input_file_name java_method localtimestamp monotonically_increasing_id now
     rand randn random randstr reflect session_user shuffle spark_partition_id try_reflect uniform user
     uuid version
-    """.split()
+    """
 )
 
 # Spark calls these without parentheses too, when no column has the name.
-CALLED_WITHOUT_PARENTHESES = frozenset(
-    "current_catalog current_database current_date current_time current_timestamp current_user "
-    "localtimestamp session_user user".split()
+CALLED_WITHOUT_PARENTHESES = _names(
+    """
+    current_catalog current_database current_date current_time current_timestamp current_user
+    localtimestamp session_user user
+    """
 )
 
-SCALARS = frozenset(
+# Functions of their arguments alone.
+SCALARS = _names(
     """
     abs acos acosh add_months aes_decrypt aggregate approx_top_k_estimate array array_append
     array_compact array_contains array_distinct array_except array_insert array_intersect array_join
@@ -109,10 +117,14 @@ SCALARS = frozenset(
     vector_norm vector_normalize weekday weekofyear width_bucket xpath xpath_boolean xpath_double
     xpath_float xpath_int xpath_long xpath_number xpath_short xpath_string xxhash64 year zeroifnull
     zip_with
-    """.split()
+    """
 )
 
 # Part of Spark's grammar, so `SHOW FUNCTIONS` does not list them.
-GRAMMAR = frozenset({"try_cast", "timestampadd", "timestampdiff"})
+GRAMMAR = _names(
+    """
+    timestampadd timestampdiff try_cast
+    """
+)
 
 ALL = AGGREGATES | WINDOWS | GENERATORS | NONDETERMINISTIC | SCALARS | GRAMMAR

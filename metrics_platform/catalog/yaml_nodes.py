@@ -22,7 +22,7 @@ _NULL = "tag:yaml.org,2002:null"
 
 @dataclass(frozen=True)
 class Value:
-    """A value of the file. `label` is the key or name that people know it by; `key_line` the line of that key."""
+    """A value of the file. `label` is the key or name that people know it by, `key_line` its line."""
 
     node: yaml.Node
     label: str
@@ -77,10 +77,14 @@ class Value:
         for key, node in self.node.value:
             line = _line(key)
             if not isinstance(key, yaml.ScalarNode):
-                report.add(line, f"{self.label}: a key must be one word; quote it if it holds a bracket or brace")
+                report.add(
+                    line, f"{self.label}: a key must be one word; quote it if it holds a bracket or brace"
+                )
             elif key.value in found:
                 first = found[key.value].key_line
-                report.add(line, f"'{key.value}' is defined twice, first in line {first}; rename or remove one")
+                report.add(
+                    line, f"'{key.value}' is defined twice, first in line {first}; rename or remove one"
+                )
             else:
                 found[key.value] = Value(node, key.value, line)
         return found
@@ -126,7 +130,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except FileNotFoundError:
-        raise Mistake(1, "there is no such file; name an existing one with METRICS_PLATFORM_CATALOG") from None
+        raise Mistake(
+            1, "there is no such file; name an existing one with METRICS_PLATFORM_CATALOG"
+        ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise Mistake(line, "this is no UTF-8 text; save the file as UTF-8") from None

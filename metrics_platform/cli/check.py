@@ -21,7 +21,13 @@ from metrics_platform.settings import PACKAGE, PREFIX
 
 _PACKAGED = PACKAGE / "catalog" / "webshop.yaml"
 _CatalogPath = Annotated[
-    Path, typer.Option("--catalog", envvar=f"{PREFIX}CATALOG", metavar="FILE", help="The YAML file to check.")
+    Path,
+    typer.Option(
+        envvar=f"{PREFIX}CATALOG",
+        metavar="FILE",
+        help="The YAML file to check.",
+        show_default="the example, a web shop",
+    ),
 ]
 
 

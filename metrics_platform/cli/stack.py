@@ -26,7 +26,7 @@ DataDir = Annotated[
 ]
 
 
-def up(
+def up(  # noqa: PLR0917 - the options of a command, given by name
     data_dir: DataDir = state.DATA_DIR,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when all is ready; `down` stops it.")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.local.status import Status
+from metrics_platform.local.status import Newest, Status
 
 
 def view(status: Status, now: datetime) -> None:
@@ -19,7 +19,7 @@ def view(status: Status, now: datetime) -> None:
         console.print(f"Dagster UI  {status.ui}")
         console.print(f"data        {status.data_dir}")
     if status.shift:
-        held = f"{status.shift.holder or 'nobody'}, since {_age(now, status.shift.since)}"
+        held = f"{status.shift.holder or 'nobody'}, for {_age(now, status.shift.since)}"
         console.print(f"shift       {held}")
     if status.lag_seconds is not None:
         console.print(f"lag         newest minute ended {status.lag_seconds:.0f} s ago")
@@ -40,25 +40,24 @@ def _components(status: Status) -> Table:
 
 
 def _windows(status: Status) -> Table:
-    """One row per metric: its newest window of each grain, its source and how much of it is counted."""
-    table = Table("metric", *Grain, box=None, pad_edge=False, title="newest windows", title_justify="left")
+    """One row per metric: its newest window of each grain, the source, and the minutes counted."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("newest windows", no_wrap=True)
+    for grain in Grain:
+        table.add_column(grain, no_wrap=True)
     found = {(each.metric, each.grain): each for each in status.newest}
     for metric in sorted({each.metric for each in status.newest}):
-        cells = []
-        for grain in Grain:
-            newest = found.get((metric, grain))
-            start = "%H:%M" if grain in ("minute", "hour") else "%d %b"
-            cells.append(
-                f"{newest.window_start.astimezone():{start}} {newest.source} "
-                f"{newest.minutes_present}/{newest.minutes_total}"
-                if newest
-                else ""
-            )
-        table.add_row(metric, *cells)
+        table.add_row(metric, *(_cell(found.get((metric, grain))) for grain in Grain))
     return table
 
 
+def _cell(newest: Newest | None) -> str:
+    if newest is None:
+        return ""
+    start = f"{newest.window_start:{'%H:%M' if newest.grain in ('minute', 'hour') else '%d %b'}}"
+    return f"{start} {newest.source}\n[dim]{newest.minutes_present}/{newest.minutes_total}[/dim]"
+
+
 def _age(now: datetime, then: datetime) -> str:
-    seconds = max((now - then).total_seconds(), 0)
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest} s ago" if minutes else f"{rest} s ago"
+    seconds = max(int((now - then).total_seconds()), 0)
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"

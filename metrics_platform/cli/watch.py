@@ -20,7 +20,8 @@ from metrics_platform.store.connection import StoreUnavailable
 _NEWEST_MINUTE = """
     SELECT window_start, metric, events, source
     FROM platform.ledger
-    WHERE grain = 'minute' AND window_start = (SELECT max(window_start) FROM platform.ledger WHERE grain = 'minute')
+    WHERE grain = 'minute'
+        AND window_start = (SELECT max(window_start) FROM platform.ledger WHERE grain = 'minute')
     ORDER BY metric
 """
 
@@ -42,16 +43,14 @@ def run(plan: Plan, stopping: Event) -> None:
 
 def _live(stack: Stack, console: Console, _say: Callable[[str], None], stopping: Event) -> None:
     """A table that is drawn again each second, with the supervisor's words above it."""
-    from metrics_platform.serving.live import live_table  # noqa: PLC0415 - needed only at a terminal
+    from metrics_platform.serving.live import live_table
 
     url = postgres.url(stack.state.ports.postgres, postgres.METRICS)
     footer = Text(f"Dagster UI {stack.state.ui}   Ctrl-C stops everything", style="dim")
     with Live(console=console, auto_refresh=False) as live:
         while not stopping.wait(LOOK_AGAIN):
             stack.tend()
-            with suppress(
-                psycopg.Error, StoreUnavailable
-            ):  # the store is on its way back; the old table stays
+            with suppress(psycopg.Error, StoreUnavailable):  # no store: the old table stays
                 live.update(Group(live_table(url, stack.catalog, datetime.now(UTC)), footer), refresh=True)
 
 

@@ -1,1 +1,1 @@
-"""The embedded stack for one machine: Kafka, PostgreSQL, Dagster and made-up traffic, as ordinary processes."""
+"""The embedded stack for one machine: Kafka, PostgreSQL, Dagster and traffic, as ordinary processes."""

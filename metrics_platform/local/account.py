@@ -1,4 +1,4 @@
-"""An ordinary user to run PostgreSQL as, since it refuses to run as root; and places that this user can reach."""
+"""An ordinary user to run PostgreSQL as, since it refuses to run as root; and places that it can reach."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def unprivileged() -> Account | None:
         return None
     users = [user for user in pwd.getpwall() if user.pw_uid > 0]
     if not users:
-        raise StackError(
-            "PostgreSQL refuses to run as root and there is no other user; add one (useradd metrics)"
-        )
+        raise StackError("PostgreSQL refuses to run as root and there is no other user; add one")
     chosen = next((user for user in users if user.pw_name == "nobody"), users[-1])
     return Account(chosen.pw_uid, chosen.pw_gid)
 

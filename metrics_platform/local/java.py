@@ -23,14 +23,10 @@ def java(environment: Mapping[str, str] = os.environ) -> Path:
     found = str(Path(home, "bin", "java")) if home else shutil.which("java", path=environment.get("PATH"))
     if found is None or not Path(found).exists():
         where = f"in JAVA_HOME ({home})" if home else "on the PATH"
-        raise StackError(
-            f"no java {where}; install Java {OLDEST} or newer (apt install openjdk-17-jre-headless)"
-        )
+        raise StackError(f"no java {where}; install Java {OLDEST} or newer")
     version = _version(found)
     if version < OLDEST:
-        raise StackError(
-            f"{found} is Java {version}; install Java {OLDEST} or newer, or set JAVA_HOME to one"
-        )
+        raise StackError(f"{found} is Java {version}; set JAVA_HOME to Java {OLDEST} or newer")
     return Path(found)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # pyright: ignore[reportPrivateImportUsage]
 
 from metrics_platform.local.errors import StackError
 from metrics_platform.local.java import java

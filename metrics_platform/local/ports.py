@@ -34,12 +34,12 @@ class Ports:
         return Ports(*free_ports(len(OPTIONS)))
 
     def check(self) -> None:
-        """Raises StackError naming the first port that is used twice or by another process, and its option."""
+        """Raises StackError naming the first port that is given twice or in use, and its option."""
         seen: dict[int, str] = {}
         for server, port in asdict(self).items():
             if port in seen:
                 raise StackError(
-                    f"port {port} is given to both {seen[port]} and {server}; change {OPTIONS[server]}"
+                    f"port {port} is given to {seen[port]} and {server}; change {OPTIONS[server]}"
                 )
             seen[port] = server
             problem = _problem(port)

@@ -13,8 +13,9 @@ import psutil
 
 from metrics_platform.local.account import Account
 
-# Carried by every process of a stack, run workers and JVMs included; its value is the data directory. It finds
-# what outlived its parent. `metrics-platform env` does not print it: a person's shell is not part of the stack.
+# Carried by every process of a stack, run workers and JVMs included; its value is the data directory. It
+# finds what outlived its parent. `metrics-platform env` does not print it: a person's shell is no part of
+# the stack.
 MARKER = "METRICS_PLATFORM_STACK"
 
 # The system clock may be corrected while a process runs, which moves its computed time of creation.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -22,9 +21,11 @@ from metrics_platform.settings import PACKAGE
 WORKSPACE = PACKAGE.parent / "workspace.yaml"
 INSTANCE = PACKAGE.parent / "dagster.yaml"
 
-# Runs that a stack left behind when it was killed: no process works on them, yet they hold their places in the queue.
+# Runs that a killed stack left behind: no process works on them, yet they fill the queue's places.
 _UNFINISHED = """
-    query { runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}) { ... on Runs { results { id } } } }
+    query {
+      runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}) { ... on Runs { results { id } } }
+    }
 """
 _CANCEL = """
     mutation($ids: [String!]!) {
@@ -78,7 +79,10 @@ def traffic(state: State) -> Component:
 
 
 def cancel_abandoned_runs(state: State) -> int:
-    """Mark runs without a process as cancelled; returns how many. For a stack whose daemon is not started yet."""
+    """Mark the runs that seem to be running as cancelled; returns how many they were.
+
+    To be called before the daemon starts, when no process can be working on any.
+    """
     found = _graphql(state, _UNFINISHED, {})["runsOrError"].get("results", [])
     ids = [run["id"] for run in found]
     if ids:

@@ -1,4 +1,4 @@
-"""A made-up web shop: what its visitors do, as Kafka records. Pure: the same seed and start give the same records."""
+"""A made-up web shop: what its visitors do, as Kafka records. The same seed and start give the same ones."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Mix:
 class Record:
     """One Kafka record.
 
-    `at` is when it is sent, in seconds since 1970. `sort` is ok, late, duplicate or malformed, and `reason` says
-    how a malformed one is broken. `event` is the event as it was before it was broken.
+    `at` is when it is sent, in seconds since 1970. `sort` is ok, late, duplicate or malformed, and `reason`
+    says how a malformed one is broken. `event` is the event as it was before it was broken.
     """
 
     at: float
@@ -74,7 +74,7 @@ def topics_of(catalog: Catalog) -> dict[str, str]:
 def generate(mix: Mix, start: float) -> Iterator[Record]:
     """Records in the order in which they are sent, from `start` (seconds since 1970) on, without end.
 
-    Arrivals are a Poisson process. A duplicate is one more record, so the shares add up to a little more than one.
+    Arrivals are a Poisson process. Duplicates come on top of the rate.
     """
     dice = random.Random(mix.seed)
     kinds = _kinds(mix)
@@ -116,7 +116,7 @@ def _record(dice: random.Random, mix: Mix, kinds: tuple[str, ...], now: float) -
 
 
 def _event(dice: random.Random, kind: str, millis: int) -> Event:
-    """One event. Its visitor leans to a page by Zipf's law: the second page gets half as much as the first."""
+    """One event. Pages follow Zipf's law: the second gets half as many visits as the first."""
     event: Event = {
         "event_id": f"{dice.getrandbits(96):024x}",
         "event_time": millis,

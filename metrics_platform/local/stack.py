@@ -74,7 +74,7 @@ class Stack:
             self._supervisor.start(make(self.state))
         abandoned = servers.cancel_abandoned_runs(self.state)
         if abandoned:
-            self._say(f"cancelled {abandoned} runs that an earlier stop had cut off")
+            self._say(f"runs that an earlier stop had cut off, now cancelled: {abandoned}")
         self._supervisor.start(servers.daemon(self.state))
         self._start_traffic()
         self.state = replace(self.state, ready=True)
@@ -105,7 +105,7 @@ class Stack:
         state.write(self.state)
 
     def _start_stores(self) -> None:
-        """Kafka and PostgreSQL. What only has to be done once, initdb and Kafka's format, runs side by side."""
+        """Kafka and PostgreSQL. What is done once, initdb and Kafka's format, runs side by side."""
         data_dir, ports = self.state.data_dir, self.state.ports
         with ThreadPoolExecutor(2) as pool:
             broker = pool.submit(
@@ -137,8 +137,8 @@ class Stack:
 def running(plan: Plan, say: Callable[[str], None], stopping: Event) -> Iterator[Stack]:
     """A stack that is started here and stopped on the way out, whatever happens.
 
-    Raises StackError when a stack runs in the data directory already, or cannot start; Interrupted when `stopping`
-    was set meanwhile; CatalogError for an unusable catalogue.
+    Raises StackError when a stack runs in the data directory already, or cannot start; Interrupted when
+    `stopping` was set meanwhile; CatalogError for an unusable catalogue.
     """
     plan = replace(plan, data_dir=plan.data_dir.resolve())
     plan.data_dir.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def running(plan: Plan, say: Callable[[str], None], stopping: Event) -> Iterator
 
 @contextmanager
 def _only_one(data_dir: Path) -> Iterator[None]:
-    """Held by the process that watches over the stack in `data_dir`; the system releases it when that process ends."""
+    """Held by the process that watches over the stack in `data_dir`; the system frees it when that ends."""
     with (data_dir / "stack.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,7 +161,8 @@ def _only_one(data_dir: Path) -> Iterator[None]:
             there = state.read(data_dir)
             at = f" at {there.ui}" if there else ""
             raise StackError(
-                f"a stack runs in {data_dir} already{at}; `metrics-platform down --data-dir {data_dir}` stops it"
+                f"a stack runs in {data_dir} already{at}; "
+                f"`metrics-platform down --data-dir {data_dir}` stops it"
             ) from None
         yield
 

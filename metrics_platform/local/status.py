@@ -65,7 +65,7 @@ class Newest:
 
 @dataclass(frozen=True)
 class Status:
-    """All of it. `lag_seconds` is the age of the newest minute's end; `problems` are one line each."""
+    """All of it. `lag_seconds` is how long ago the newest minute ended; `problems` are one line each."""
 
     data_dir: Path
     ui: str | None
@@ -103,9 +103,10 @@ def status(data_dir: Path, now: datetime) -> Status:
     ]
     if not there.ready:
         problems.append("the stack is still starting")
-    shift, newest, trouble = _books(there)
+    catalog = load_catalog(there.catalog)
+    shift, newest, trouble = _books(there, catalog.timezone)
     lag = _lag(newest, now)
-    problems += [*trouble, *_late(lag, shift, load_catalog(there.catalog).freshness, now)]
+    problems += [*trouble, *_late(lag, shift, catalog.freshness, now)]
     return Status(data_dir, there.ui, components, shift, lag, newest, tuple(problems))
 
 
@@ -118,11 +119,14 @@ def _component(there: State, name: str) -> ComponentStatus:
     )
 
 
-def _books(there: State) -> tuple[Shift | None, tuple[Newest, ...], list[str]]:
-    """The shift and the newest windows from the metric store, and what kept them from being read."""
+def _books(there: State, timezone: str) -> tuple[Shift | None, tuple[Newest, ...], list[str]]:
+    """The shift and the newest windows from the metric store, and what kept them from being read.
+
+    Times are in the catalogue's time zone, in which days and weeks begin.
+    """
     url = postgres.url(there.ports.postgres, postgres.METRICS)
     try:
-        with psycopg.connect(url, connect_timeout=3, options="-c timezone=UTC") as conn:
+        with psycopg.connect(url, connect_timeout=3, options=f"-c timezone={timezone}") as conn:
             newest = conn.cursor(row_factory=class_row(Newest)).execute(_NEWEST).fetchall()
             shift = conn.cursor(row_factory=class_row(Shift)).execute(_SHIFT).fetchone()
             return shift, tuple(newest), []

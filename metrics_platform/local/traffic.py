@@ -25,7 +25,7 @@ BUFFERED = 1_000_000  # records that wait in memory while the broker is away
 
 
 def ledger_line(record: Record, sent_at: int) -> bytes:
-    """The ledger's line for a record: one JSON object, everything a judge needs. `sent_at` is in milliseconds."""
+    """The ledger's line for a record: one JSON object, all a judge needs. `sent_at` is in milliseconds."""
     line = {
         "topic": record.topic,
         "partition": record.partition,
@@ -47,10 +47,10 @@ def run(
     say: Callable[[str], None] = print,
     stopping: Flag | None = None,
 ) -> int:
-    """Send traffic for `duration` seconds (None: until `stopping` is set); returns how many records were sent.
+    """Send traffic for `duration` seconds (None: until `stopping` is set); returns the number of records.
 
-    While the broker is away the records wait in memory. Raises StackError when some were not confirmed at the end:
-    the ledger then holds more than Kafka.
+    While the broker is away the records wait in memory. Raises StackError when some were not confirmed at
+    the end: the ledger then holds more than Kafka.
     """
     stopping = stopping or Flag()
     voice = _Voice(say)
@@ -134,7 +134,7 @@ def _producer(bootstrap_servers: str, voice: _Voice) -> Producer:
 
 
 def _partitions(producer: Producer, mix: Mix, voice: _Voice, stopping: Flag) -> int:
-    """How many partitions all topics have. Waits for the broker; raises StackError when a topic does not exist."""
+    """The partitions that all topics have. Waits for the broker; raises StackError for a missing topic."""
     while True:
         try:
             there = producer.list_topics(timeout=1).topics

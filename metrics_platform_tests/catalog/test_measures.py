@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 import pytest
-from datasketches import hll_sketch, kll_doubles_sketch, tgt_hll_type
+from datasketches import hll_sketch, kll_doubles_sketch, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,27 +37,27 @@ ALL = [*IN_SQL, *SKETCHES]
 parts = st.lists(st.lists(st.none() | st.integers(-(10**9), 10**9), max_size=20), min_size=1, max_size=5)
 
 
-def test_every_measure_is_put_to_the_laws():
+def test_every_measure_is_put_to_the_laws() -> None:
     assert {type(measure) for measure in ALL} == set(MEASURES.values())
     assert all(name == measure.name for name, measure in MEASURES.items())
 
 
-# What people read --------------------------------------------------------------------------------------------
+# What people read -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("measure", ALL, ids=lambda measure: measure.name)
-def test_the_first_column_that_people_read_is_called_value(measure: Measure):
+def test_the_first_column_that_people_read_is_called_value(measure: Measure) -> None:
     assert measure.values[0].name == "value"
 
 
 @pytest.mark.parametrize("measure", ALL, ids=lambda measure: measure.name)
-def test_columns_of_a_measure_have_different_names(measure: Measure):
+def test_columns_of_a_measure_have_different_names(measure: Measure) -> None:
     names = ["events", *(state.name for state in measure.states), *(value.name for value in measure.values)]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("measure", ALL, ids=lambda measure: measure.name)
-def test_a_measure_merges_in_sql_or_as_a_sketch_and_never_both(measure: Measure):
+def test_a_measure_merges_in_sql_or_as_a_sketch_and_never_both(measure: Measure) -> None:
     in_sql = all(state.merge for state in measure.states)
     assert (measure.value_sql is not None) == in_sql
     if in_sql:
@@ -71,11 +71,11 @@ def test_a_measure_merges_in_sql_or_as_a_sketch_and_never_both(measure: Measure)
     ("rank", "column"),
     [(0.5, "p50"), (0.95, "p95"), (0.99, "p99"), (0.999, "p99_9"), (0.05, "p5"), (0.1, "p10"), (0.29, "p29")],
 )
-def test_a_rank_names_its_column(rank, column):
+def test_a_rank_names_its_column(rank: float, column: str) -> None:
     assert percentile_column(rank) == column
 
 
-def test_percentiles_have_a_column_for_each_rank():
+def test_percentiles_have_a_column_for_each_rank() -> None:
     measure = Percentiles("x", "double", at=(0.9, 0.999))
     assert [column.name for column in measure.values] == ["value", "p90", "p99_9"]
 
@@ -89,18 +89,18 @@ def test_percentiles_have_a_column_for_each_rank():
         ("double", "double", "double precision"),
     ],
 )
-def test_whole_numbers_and_decimals_stay_exact(spark_type, slot, column):
+def test_whole_numbers_and_decimals_stay_exact(spark_type: str, slot: str, column: str) -> None:
     measure = Sum("x", spark_type)
     assert (measure.slot_type, measure.values[0].pg_type) == (slot, column)
 
 
-def test_numbers_are_told_from_other_types():
+def test_numbers_are_told_from_other_types() -> None:
     assert all(map(is_numeric, ("int", "bigint", "double", "decimal(12,2)")))
     assert not any(map(is_numeric, ("string", "date", "boolean", "timestamp")))
     assert not is_integral("double")
 
 
-# Measures that merge in SQL ----------------------------------------------------------------------------------
+# Measures that merge in SQL -------------------------------------------------------------------------------
 
 
 def merged_in_sql(measure: Measure, parts: Sequence[Part]) -> float | None:
@@ -140,13 +140,13 @@ def expected(measure: Measure, values: Part) -> float | None:
 @settings(max_examples=25, deadline=None)
 @given(parts=parts)
 @pytest.mark.parametrize("measure", IN_SQL, ids=lambda measure: measure.name)
-def test_parts_merge_in_sql_into_the_number_of_the_whole(measure: Measure, parts: list[Part]):
+def test_parts_merge_in_sql_into_the_number_of_the_whole(measure: Measure, parts: list[Part]) -> None:
     found = merged_in_sql(measure, parts)
     wanted = expected(measure, [value for part in parts for value in part])
     assert found == (pytest.approx(wanted) if isinstance(measure, Avg) else wanted)
 
 
-# Measures that merge as sketches -----------------------------------------------------------------------------
+# Measures that merge as sketches --------------------------------------------------------------------------
 
 
 def sketch_of(measure: Measure, values: Sequence[float]) -> bytes:
@@ -163,7 +163,7 @@ def sketch_of(measure: Measure, values: Sequence[float]) -> bytes:
 
 
 def assert_near(measure: Measure, sketch: bytes, values: Sequence[float]) -> None:
-    """The sketch's numbers are within its error of the true ones (four standard errors, to be quiet by chance)."""
+    """The sketch's numbers are within its error of the true ones (four standard errors)."""
     found = measure.sketch_values(sketch)
     if isinstance(measure, Distinct):
         error = 4 * 1.04 / math.sqrt(2**HLL_LOG2_REGISTERS)
@@ -180,7 +180,9 @@ def assert_near(measure: Measure, sketch: bytes, values: Sequence[float]) -> Non
 
 
 sketched_parts = st.lists(
-    st.tuples(st.integers(0, 2_000), st.integers(1, 3_000)).map(lambda span: range(span[0], span[0] + span[1])),
+    st.tuples(st.integers(0, 2_000), st.integers(1, 3_000)).map(
+        lambda span: range(span[0], span[0] + span[1])
+    ),
     min_size=2,
     max_size=5,
 )
@@ -189,7 +191,9 @@ sketched_parts = st.lists(
 @settings(max_examples=10, deadline=None)
 @given(parts=sketched_parts)
 @pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
-def test_sketches_merge_into_the_number_of_the_whole_in_any_order_and_grouping(measure, parts):
+def test_sketches_merge_into_the_number_of_the_whole_in_any_order_and_grouping(
+    measure: Measure, parts: list[range]
+) -> None:
     values = [value for part in parts for value in part]
     sketches = [sketch_of(measure, part) for part in parts]
     first, *rest = sketches
@@ -199,7 +203,7 @@ def test_sketches_merge_into_the_number_of_the_whole_in_any_order_and_grouping(m
 
 
 @pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
-def test_an_empty_sketch_changes_nothing(measure):
+def test_an_empty_sketch_changes_nothing(measure: Measure) -> None:
     sketch, empty = sketch_of(measure, range(100)), sketch_of(measure, [])
     alone = measure.sketch_values(sketch)
     assert measure.sketch_values(measure.merge_sketches([empty, sketch, empty])) == alone
@@ -207,7 +211,7 @@ def test_an_empty_sketch_changes_nothing(measure):
 
 
 @pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
-def test_without_input_there_is_no_number_to_invent(measure):
+def test_without_input_there_is_no_number_to_invent(measure: Measure) -> None:
     nothing = (0,) if isinstance(measure, Distinct) else (None,) * len(measure.values)
     assert tuple(measure.sketch_values(None)) == nothing
     assert tuple(measure.sketch_values(sketch_of(measure, []))) == nothing
@@ -215,12 +219,12 @@ def test_without_input_there_is_no_number_to_invent(measure):
 
 
 @pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
-def test_few_inputs_are_counted_exactly(measure):
+def test_few_inputs_are_counted_exactly(measure: Measure) -> None:
     merged = measure.merge_sketches([sketch_of(measure, [1, 2, 3]), sketch_of(measure, [3, 4, 5])])
     wanted = (5,) if isinstance(measure, Distinct) else (3.0, 3.0, 5.0, 5.0)
     assert tuple(measure.sketch_values(merged)) == wanted
 
 
 @pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
-def test_a_sketch_has_one_number_for_each_column(measure):
+def test_a_sketch_has_one_number_for_each_column(measure: Measure) -> None:
     assert len(measure.sketch_values(sketch_of(measure, range(10)))) == len(measure.values)

@@ -1,6 +1,7 @@
 """The model: versions that follow the definition, and the columns of a relation."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -37,26 +38,26 @@ METRIC = Metric(
     ],
     ids=str,
 )
-def test_another_definition_is_another_version(change):
+def test_another_definition_is_another_version(change: dict[str, Any]) -> None:
     assert replace(METRIC, **change).version != METRIC.version
 
 
 @pytest.mark.parametrize("change", [{"description": "Money."}, {"owner": None}], ids=str)
-def test_words_about_a_metric_do_not_change_its_version(change):
+def test_words_about_a_metric_do_not_change_its_version(change: dict[str, Any]) -> None:
     assert replace(METRIC, **change).version == METRIC.version
 
 
-def test_other_ranks_are_another_version():
+def test_other_ranks_are_another_version() -> None:
     one = replace(METRIC, measure=Percentiles("amount", "double", at=(0.5,)))
     other = replace(METRIC, measure=Percentiles("amount", "double", at=(0.5, 0.9)))
     assert one.version != other.version
 
 
-def test_a_version_is_twelve_hex_digits_and_the_same_in_every_process():
+def test_a_version_is_twelve_hex_digits_and_the_same_in_every_process() -> None:
     assert METRIC.version == "3c185e49f37b"
 
 
-def test_columns_are_dimensions_then_events_then_state_then_values():
+def test_columns_are_dimensions_then_events_then_state_then_values() -> None:
     metric = replace(METRIC, measure=Avg("amount", "decimal(12,2)"))
     assert [(column.name, column.pg_type) for column in metric.columns] == [
         ("country", "text"),
@@ -72,16 +73,16 @@ def test_columns_are_dimensions_then_events_then_state_then_values():
     ("spark_type", "column"),
     [("string", "text"), ("int", "bigint"), ("decimal(38,10)", "numeric"), ("timestamp", "timestamptz")],
 )
-def test_spark_types_have_a_column_type(spark_type, column):
+def test_spark_types_have_a_column_type(spark_type: str, column: str) -> None:
     assert pg_type(spark_type) == column
 
 
-def test_a_time_in_milliseconds_is_decoded_to_a_timestamp():
+def test_a_time_in_milliseconds_is_decoded_to_a_timestamp() -> None:
     assert Field("at", "epoch_millis").column_type == "timestamp"
     assert Field("amount", "decimal(12,2)").column_type == "decimal(12,2)"
 
 
-def test_things_are_found_by_name():
+def test_things_are_found_by_name() -> None:
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
     assert catalog.metric("revenue_by_country").kind == "orders"
     assert catalog.kind("orders").field("amount").type == "decimal(12,2)"

@@ -34,7 +34,9 @@ class Scene:
         self.said: list[str] = []
         self.born: list[Identity] = []
         self.stopping = Event()
-        self.supervisor = Supervisor(self.said.append, lambda _, identity: self.born.append(identity), self.stopping)
+        self.supervisor = Supervisor(
+            self.said.append, lambda _, identity: self.born.append(identity), self.stopping
+        )
 
 
 @pytest.fixture
@@ -56,7 +58,9 @@ def program(code: str, folder: Path, ready: Callable[[], bool] | None = None) ->
     )
 
 
-def test_start_returns_when_the_component_is_ready_and_stop_ends_its_whole_family(scene: Scene, data_dir: Path) -> None:
+def test_start_returns_when_the_component_is_ready_and_stop_ends_its_whole_family(
+    scene: Scene, data_dir: Path
+) -> None:
     scene.supervisor.start(program(FAMILY, data_dir))
     [identity] = scene.born
     family = [psutil.Process(identity.pid), *psutil.Process(identity.pid).children(recursive=True)]
@@ -67,8 +71,12 @@ def test_start_returns_when_the_component_is_ready_and_stop_ends_its_whole_famil
     assert scene.said[0].startswith("example is ready")
 
 
-def test_a_component_that_ends_at_once_is_reported_with_the_end_of_its_log(scene: Scene, data_dir: Path) -> None:
-    with pytest.raises(StackError, match=r"example ended \(exit code 3\) before it was ready; .* ends: no disk"):
+def test_a_component_that_ends_at_once_is_reported_with_the_end_of_its_log(
+    scene: Scene, data_dir: Path
+) -> None:
+    with pytest.raises(
+        StackError, match=r"example ended \(exit code 3\) before it was ready; .* ends: no disk"
+    ):
         scene.supervisor.start(program("print('no disk'); raise SystemExit(3)", data_dir))
 
 
@@ -88,7 +96,10 @@ def test_a_dead_component_is_started_again_after_a_pause(scene: Scene, data_dir:
     scene.supervisor.start(program(READY, data_dir))
     kill(scene.born[0])
     scene.supervisor.tend(now=1000.0)
-    assert scene.said[-1] == "example ended (signal 9; its log is " f"{data_dir}/example.log); starting it again in 1 s"
+    assert (
+        scene.said[-1] == "example ended (signal 9; its log is "
+        f"{data_dir}/example.log); starting it again in 1 s"
+    )
     scene.supervisor.tend(now=1000.9)
     assert len(scene.born) == 1
     scene.supervisor.tend(now=1001.0)
@@ -96,7 +107,9 @@ def test_a_dead_component_is_started_again_after_a_pause(scene: Scene, data_dir:
     assert scene.born[1].find() is not None
 
 
-def test_pauses_double_up_to_a_minute_and_start_over_after_a_steady_life(scene: Scene, data_dir: Path) -> None:
+def test_pauses_double_up_to_a_minute_and_start_over_after_a_steady_life(
+    scene: Scene, data_dir: Path
+) -> None:
     scene.supervisor.start(program(READY, data_dir))
     now, pauses = 1000.0, []
     for _ in range(8):
@@ -119,7 +132,10 @@ def test_a_reused_pid_is_not_mistaken(data_dir: Path) -> None:
 
 def test_what_outlived_its_parent_is_found_by_its_marker(data_dir: Path) -> None:
     orphan = subprocess.Popen(
-        [sys.executable, "-c", READY], cwd=data_dir, env={**os.environ, MARKER: str(data_dir)}, start_new_session=True
+        [sys.executable, "-c", READY],
+        cwd=data_dir,
+        env={**os.environ, MARKER: str(data_dir)},
+        start_new_session=True,
     )
     other = subprocess.Popen([sys.executable, "-c", READY], cwd=data_dir)
     try:

@@ -1,0 +1,67 @@
+"""An installation of its own for each test: new topics, an empty metric store, an empty raw store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.events.clusters import Cluster
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.settings import PACKAGE, Settings
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.schema import migrate
+from metrics_platform_tests.orchestration.clock import START
+
+
+@pytest.fixture(scope="session")
+def webshop() -> Catalog:
+    """The example catalogue."""
+    return load_catalog(PACKAGE / "catalog" / "webshop.yaml")
+
+
+@pytest.fixture
+def platform(webshop: Catalog, kafka: str, database: str, jars: Path, data_dir: Path) -> Platform:
+    """A migrated installation over the example catalogue, with topics that keep records of any age."""
+    catalog = replace(webshop, kinds=tuple(replace(kind, topics=(_topic(kafka),)) for kind in webshop.kinds))
+    settings = Settings(
+        catalog=PACKAGE / "catalog" / "webshop.yaml",
+        clusters=data_dir / "clusters.yaml",
+        postgres=database,
+        raw_store=str(data_dir / "raw"),
+        jars=jars,
+        shift_length=timedelta(hours=1),
+        grace=timedelta(seconds=1.5),
+        stream_master="local[2]",
+        batch_master="local[2]",
+        stream_memory="1g",
+        batch_memory="1g",
+        alarm_webhook=None,
+    )
+    platform = Platform(settings, catalog, (Cluster("local", kafka),))
+    with platform.connect() as conn:
+        migrate(conn, catalog, START)
+    return platform
+
+
+@pytest.fixture
+def conn(platform: Platform) -> Iterator[Connection]:
+    """A connection to the installation's metric store."""
+    with platform.connect() as conn:
+        yield conn
+
+
+def _topic(bootstrap: str) -> str:
+    """A new topic that keeps its records whatever their times say."""
+    name = f"test-{uuid4().hex[:12]}"
+    topic = NewTopic(name, num_partitions=3, replication_factor=1, config={"retention.ms": "-1"})
+    for created in AdminClient({"bootstrap.servers": bootstrap}).create_topics([topic]).values():
+        created.result()
+    return name
