@@ -10,8 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 JARS := .jars
 
-# The first interpreter that can make the environment; `make PYTHON=/path/to/python setup` chooses another.
-ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+# The first interpreter that can make the environment (datasketches has no wheel for 3.14 yet);
+# `make PYTHON=/path/to/python setup` chooses another.
+ENOUGH := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
@@ -49,7 +50,7 @@ clean: ## Remove what the set-up, tests and linters made; the data of a stack st
 
 # Each thing that the set-up cannot bring by itself, named in one line.
 requirements:
-	@test -n "$(PYTHON)" || { echo "python 3.11 or newer with its venv module is missing; install" \
+	@test -n "$(PYTHON)" || { echo "python 3.11, 3.12 or 3.13 with its venv module is missing; install" \
 		"it (Debian, Ubuntu: apt install python3-venv) or say make PYTHON=/path/to/python" >&2; exit 1; }
 	@v=$$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' || true); [ "$${v:-0}" -ge 17 ] || \
 		{ echo "java 17 or newer is missing (found: $${v:-none}); install a JDK or JRE (Debian, Ubuntu:" \
@@ -71,6 +72,6 @@ $(VENV)/.ready: requirements.lock pyproject.toml | requirements
 $(JARS)/.ready: pom.xml | requirements
 	@echo "Copying JVM artefacts into $(JARS)"
 	@rm -rf $(JARS)
-	@for profile in spark kafka; do mvn -q -B -Dstyle.color=never -f pom.xml -P$$profile dependency:copy-dependencies \
-		-DincludeScope=runtime -DoutputDirectory="$(CURDIR)/$(JARS)/$$profile"; done
+	@for profile in spark kafka; do mvn -q -B -f pom.xml -P$$profile dependency:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory="$(CURDIR)/$(JARS)/$$profile" 2>&1 | sed $$'s/\e\\[[0-9;]*m//g'; done
 	@touch $@

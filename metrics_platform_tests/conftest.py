@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from metrics_platform.catalog.load import load_catalog
+from metrics_platform.compute.session import spark_settings
 from metrics_platform.local import account
 from metrics_platform.local import kafka as local_kafka
 from metrics_platform.local import postgres as local_postgres
@@ -22,11 +25,15 @@ from metrics_platform.local.ports import free_ports
 from metrics_platform.local.process import Component
 from metrics_platform.local.stack import JARS
 from metrics_platform.local.supervisor import Supervisor
+from metrics_platform.settings import PACKAGE
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A new directory that every user may enter: PostgreSQL does not run as root, pytest's own are private."""
+    """A new directory that every user may enter; pytest's own are private, and PostgreSQL is not root."""
     path = Path(tempfile.mkdtemp(prefix="metrics-platform-"))
     path.chmod(0o755)
     try:
@@ -74,6 +81,20 @@ def topic(kafka: str) -> str:
     name = f"topic-{uuid4().hex[:12]}"
     local_kafka.create_topics(kafka, [name])
     return name
+
+
+@pytest.fixture(scope="session")
+def spark(jars: Path) -> Iterator[SparkSession]:
+    """One Spark session with the settings of both layers and the example catalogue's time zone."""
+    from pyspark.sql import SparkSession
+
+    catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
+    builder = SparkSession.builder
+    for name, value in spark_settings(catalog, jars, "local[2]", "1g", shuffle_partitions=2).items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
 
 
 @pytest.fixture(scope="session")

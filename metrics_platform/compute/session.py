@@ -6,6 +6,7 @@ differ by layer and come from the settings.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from metrics_platform.catalog.model import Catalog
@@ -25,7 +26,9 @@ def spark_settings(
     """
     found = sorted((jars / "spark").glob("*.jar"))
     if not found:
-        raise JarsMissing(f"no JVM artefacts in {jars / 'spark'}; run `make setup`, or set METRICS_PLATFORM_JARS")
+        raise JarsMissing(
+            f"no JVM artefacts in {jars / 'spark'}; run `make setup`, or set METRICS_PLATFORM_JARS"
+        )
     local = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
     return {
         "spark.master": master,
@@ -42,8 +45,12 @@ def spark_settings(
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "50000",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # How many tasks replay the table's log; the default of 50 costs seconds on one machine.
+        "spark.databricks.delta.snapshotPartitions": "2",
         "spark.databricks.delta.schema.autoMerge.enabled": "true",
         "spark.sql.parquet.compression.codec": "zstd",
+        # No table lies there, but Spark makes the folder, by default in the working directory.
+        "spark.sql.warehouse.dir": Path(tempfile.gettempdir(), "spark-warehouse").as_uri(),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",

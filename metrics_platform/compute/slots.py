@@ -27,8 +27,8 @@ class Slot:
 class Layout:
     """Which slots there are and which of them each metric uses.
 
-    `dimensions` maps a metric's name to one slot per dimension, in their order; `inputs` maps it to the slot of
-    its measure's input, if it has one; `measures` says which measure an input slot feeds.
+    `dimensions` maps a metric's name to one slot per dimension, in their order; `inputs` maps it to the slot
+    of its measure's input, if it has one; `measures` says which measure an input slot feeds.
     """
 
     dimension_slots: tuple[Slot, ...]
@@ -58,6 +58,4 @@ def lay_out(metrics: Iterable[Metric]) -> Layout:
             slot = input_slots.setdefault((metric.measure.name, kind), Slot(f"_x{len(input_slots)}", kind))
             inputs[metric.name] = slot
             measures[slot] = metric.measure
-    return Layout(
-        tuple(dimension_slots.values()), tuple(input_slots.values()), dimensions, inputs, measures
-    )
+    return Layout(tuple(dimension_slots.values()), tuple(input_slots.values()), dimensions, inputs, measures)

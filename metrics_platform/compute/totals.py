@@ -33,8 +33,9 @@ _REASON = Slot("_reason_slot", "string")
 class Computed:
     """What one pass found.
 
-    `totals` maps a metric's name to a table with the columns grain, window_start, dimensions, events and state;
-    `rejected` counts rejected events by kind and reason; `outside` counts, by kind, good events in none of the windows.
+    `totals` maps a metric's name to a table with the columns grain, window_start, dimensions, events and
+    state; `rejected` counts rejected events by kind and reason; `outside` counts, by kind, the good events
+    that are in none of the windows.
     """
 
     totals: dict[str, pa.Table]
@@ -59,9 +60,11 @@ def compute(
 ) -> Computed:
     """Totals of the metrics for exactly the windows, from decoded events by kind.
 
-    The Spark session's time zone must be the calendar's (see session.spark_settings). Metrics whose kind is not in
-    `events` get no table.
+    The Spark session's time zone must be the calendar's (see session.spark_settings). Metrics whose kind is
+    not in `events` get no table.
     """
+    if not events:
+        return Computed({}, {}, {})
     metrics = [metric for metric in metrics if metric.kind in events]
     grains = sorted({window.grain for window in windows})
     pairs = [(metric, grain) for metric in metrics for grain in grains]
@@ -98,7 +101,8 @@ def _expand(
     """One row per event and entry that counts it: the entry's number, window start and slots."""
     mine = [entry for entry in entries if entry.metric.kind == kind]
     columns = _Columns()
-    asked = {grain: _overlap([w for w in windows if w.grain is grain]) for grain in {w.grain for w in windows}}
+    grains = {window.grain for window in windows}
+    asked = {grain: _overlap([window for window in windows if window.grain is grain]) for grain in grains}
     inside = " or ".join(asked.values())
     columns.add("_kind_number", str(kind_number))
     rows = [
@@ -111,7 +115,8 @@ def _expand(
         )
         for entry in mine
     ]
-    for number, test in ((_REJECTED, "_reason is not null"), (_OUTSIDE, f"_reason is null and not ({inside})")):
+    outside = f"_reason is null and not ({inside})"
+    for number, test in ((_REJECTED, "_reason is not null"), (_OUTSIDE, outside)):
         cells = {_REASON.name: columns.named("coalesce(_reason, '')")}
         hit = f"if({test}, {number}, null)"
         rows.append(_row(columns, hit, columns.named("cast(null as timestamp)"), cells, layout))
@@ -144,9 +149,7 @@ class _Columns:
 def _row(columns: _Columns, hit: str, start: str, cells: Mapping[str, str], layout: Layout) -> str:
     """One alternative of the UNPIVOT: a column for the entry, the window and each slot."""
     hit_name = columns.named(hit)
-    filled = [
-        cells.get(slot.name) or columns.named(f"cast(null as {slot.type})") for slot in _slots(layout)
-    ]
+    filled = [cells.get(slot.name) or columns.named(f"cast(null as {slot.type})") for slot in _slots(layout)]
     return f"({', '.join([hit_name, start, *filled])}) as `{hit_name}`"
 
 

@@ -2,7 +2,7 @@
 
 The platform talks to Kafka with librdkafka (offsets, topics) and with the Java client inside Spark
 (records). Options are written once, in librdkafka's names, and translated for Java; what has no
-common name goes into `spark_options` as it is.
+common name goes into `spark_options` as it is. ${NAME} in a value stands for an environment variable.
 """
 
 from __future__ import annotations
@@ -56,53 +56,80 @@ class Cluster:
 
 
 def load_clusters(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Cluster, ...]:
-    """Read the clusters file; ${NAME} in it is replaced from the environment.
+    """Read the clusters file; ${NAME} in its values is replaced from the environment.
 
     Raises ClustersError when the file is missing, malformed or names an unset variable.
     """
     try:
-        content = yaml.safe_load(_substitute(path.read_text(), path, environment))
+        content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise ClustersError(f"{path}: cannot be read ({error.strerror}); write a list of clusters") from error
-    except yaml.YAMLError as error:
-        raise ClustersError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ClustersError(
+            f'{path}: is no YAML: {" ".join(str(error).split())}; inside {{ }} write "${{NAME}}" with quotes'
+        ) from error
     entries = content.get("clusters") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise ClustersError(f"{path}: has no list 'clusters'; write at least one name and bootstrap_servers")
-    clusters = tuple(_cluster(entry, index, path) for index, entry in enumerate(entries, start=1))
+    clusters = tuple(
+        _cluster(_Entry(entry, f"{path}: cluster {index}", environment))
+        for index, entry in enumerate(entries, start=1)
+    )
     names = [cluster.name for cluster in clusters]
     if len(set(names)) < len(names):
         raise ClustersError(f"{path}: two clusters have the same name; give each its own")
     return clusters
 
 
-def _cluster(entry: object, index: int, path: Path) -> Cluster:
-    where = f"{path}: cluster {index}"
-    if not isinstance(entry, dict):
-        raise ClustersError(f"{where} is no mapping; write name: and bootstrap_servers:")
-    unknown = set(entry) - {"name", "bootstrap_servers", "options", "spark_options"}
+@dataclass(frozen=True)
+class _Entry:
+    """One cluster as the file has it, and where it stands."""
+
+    content: object
+    where: str
+    environment: Mapping[str, str]
+
+    def mapping(self) -> dict[object, object]:
+        if not isinstance(self.content, dict):
+            raise ClustersError(f"{self.where} is no mapping; write name: and bootstrap_servers:")
+        return self.content
+
+    def text(self, key: str) -> str:
+        value = self.mapping().get(key)
+        if not isinstance(value, str):
+            raise ClustersError(f"{self.where} lacks '{key}'; write {key}: ...")
+        return self._filled(value)
+
+    def options(self, key: str) -> dict[str, str]:
+        options = self.mapping().get(key) or {}
+        if not isinstance(options, dict):
+            raise ClustersError(f"{self.where}: '{key}' is no mapping; write {key}: {{name: value}}")
+        return {str(name): self._option(str(name), value) for name, value in options.items()}
+
+    def _option(self, name: str, value: object) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if not isinstance(value, str | int | float):
+            raise ClustersError(f"{self.where}: the option '{name}' is no text; write {name}: value")
+        return self._filled(str(value))
+
+    def _filled(self, text: str) -> str:
+        missing = [name for name in _VARIABLE.findall(text) if name not in self.environment]
+        if missing:
+            raise ClustersError(f"{self.where}: the environment variable {missing[0]} is not set; export it")
+        return _VARIABLE.sub(lambda match: self.environment[match.group(1)], text)
+
+
+def _cluster(entry: _Entry) -> Cluster:
+    unknown = set(entry.mapping()) - {"name", "bootstrap_servers", "options", "spark_options"}
     if unknown:
-        raise ClustersError(f"{where} has the unknown key '{sorted(map(str, unknown))[0]}'; remove it")
-    for key in ("name", "bootstrap_servers"):
-        if not isinstance(entry.get(key), str):
-            raise ClustersError(f"{where} lacks '{key}'; write {key}: ...")
+        raise ClustersError(f"{entry.where} has the unknown key '{min(map(str, unknown))}'; remove it")
     return Cluster(
-        name=entry["name"],
-        bootstrap_servers=entry["bootstrap_servers"],
-        options={str(key): _text(value) for key, value in (entry.get("options") or {}).items()},
-        spark_options={str(key): _text(value) for key, value in (entry.get("spark_options") or {}).items()},
+        name=entry.text("name"),
+        bootstrap_servers=entry.text("bootstrap_servers"),
+        options=entry.options("options"),
+        spark_options=entry.options("spark_options"),
     )
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _substitute(text: str, path: Path, environment: Mapping[str, str]) -> str:
-    missing = [name for name in _VARIABLE.findall(text) if name not in environment]
-    if missing:
-        raise ClustersError(f"{path}: the environment variable {missing[0]} is not set; export it")
-    return _VARIABLE.sub(lambda match: environment[match.group(1)], text)
 
 
 def _translate(options: Mapping[str, str]) -> dict[str, str]:
@@ -130,7 +157,4 @@ def _login(mechanism: str, options: Mapping[str, str]) -> str:
         options.get(name, "").replace("\\", "\\\\").replace('"', '\\"')
         for name in ("sasl.username", "sasl.password")
     )
-    return (
-        f"org.apache.kafka.common.security.{module} required "
-        f'username="{user}" password="{password}";'
-    )
+    return f'org.apache.kafka.common.security.{module} required username="{user}" password="{password}";'

@@ -2,14 +2,17 @@
 
 A record is an event if its value is one JSON object, every required field is there, every field that
 is there has the declared type, and its event time is not further in the future than the catalogue
-allows. Anything else is a rejected event with a reason. Fields that the catalogue does not
-name are ignored. A number or a boolean in a string field is read as its JSON text. Both layers decode with
-these lines.
+allows. Anything else is a rejected event with a reason. Both layers decode with these lines.
+
+What is accepted beyond that: fields that the catalogue does not name are ignored; what is no string in a
+string field is read as its JSON text; a decimal may be written as a string, as senders do that keep cents
+exact, and is rounded to its scale; a timestamp is ISO 8601, without an offset in the catalogue's time zone;
+bytes that are no UTF-8 read as U+FFFD.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import EventKind, Field
@@ -18,55 +21,64 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _BAD = "_bad"
-# Years 1 to 9999: what a timestamp can hold in Spark, PostgreSQL and Python alike.
-_FIRST_MILLIS, _LAST_MILLIS = -62_135_596_800_000, 253_402_300_799_999
+_OPTIONS = {
+    "columnNameOfCorruptRecord": _BAD,
+    "allowNonNumericNumbers": "false",
+    "allowSingleQuotes": "false",
+}
+# What a timestamp can be in Spark, PostgreSQL and Python alike, whatever the time zone.
+_FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
-# from_json takes an array of one object, or an object with something behind it, for the object itself.
-_FRAMED = "startswith(_text, '{') and endswith(_text, '}')"
-_TRIMMED = r"trim(both ' \t\r\n' from _text)"
+# from_json takes an array of one object for the object, and overlooks what stands behind it. As a member of
+# another object that ends with a mark, a record is an object alone, or the mark is not found.
+_MARKED = """concat('{"_record":', _text, ',"_end":1}')"""
+_RECORD = "_json._record"
+
+# Spark reads more as a date or time than ISO 8601 says: a year alone, seconds since 1970, a time of today.
+_ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_ISO_PATTERNS = {"date": _ISO_DATE, "timestamp": f"{_ISO_DATE}([T ]|$)"}
+
+# What from_json reads where it is not the field's own type.
+_JSON_TYPES = {"epoch_millis": "bigint", "date": "string", "timestamp": "string"}
 
 
 def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: timedelta) -> DataFrame:
     """Decode raw records (source.RECORD_SCHEMA) of one kind.
 
-    Returns the record's columns, one typed column per field, `_event_id` (string), `_event_time` (timestamp) and
-    `_reason`: null for an event, otherwise why it is rejected. The future begins `future_bound` after the
+    Returns the record's columns, one typed column per field, `_event_id` (string), `_event_time` (timestamp)
+    and `_reason`: null for an event, otherwise why it is rejected. The future begins `future_bound` after the
     record's Kafka time or `now`, whichever is earlier.
     """
     from pyspark.sql import functions as F
 
-    parsed = records.withColumn("_text", F.col("_value").cast("string")).withColumn(
-        "_json",
-        F.from_json(
-            "_text",
-            _schema(kind),
-            {"columnNameOfCorruptRecord": _BAD, "allowNonNumericNumbers": "false"},
-        ),
-    )
+    texts = records.withColumn("_text", F.col("_value").cast("string")).withColumn("_marked", F.expr(_MARKED))
+    parsed = texts.withColumn("_json", F.from_json("_marked", _schema(kind), _OPTIONS))
     fields = [F.expr(_column(field)).alias(field.name) for field in kind.fields]
-    latest = f"least(_kafka_time, timestamp_micros({_micros(now)})) + interval {_seconds(future_bound)} seconds"
+    latest = f"least(_kafka_time, {_instant(now)}) + interval {_seconds(future_bound)} seconds"
     return (
-        parsed.select(*records.columns, "_text", "_json", *fields)
+        parsed.select(*records.columns, "_text", "_marked", "_json", *fields)
         .withColumn("_reason", F.expr(_reason(kind, latest)))
         .withColumn("_event_id", F.col(_quoted(kind.id_field)).cast("string"))
         .withColumn("_event_time", F.col(_quoted(kind.time_field)))
-        .drop("_text", "_json")
+        .drop("_text", "_marked", "_json")
     )
 
 
 def _schema(kind: EventKind) -> str:
-    columns = [
-        f"{_quoted(field.name)} {'bigint' if field.type == 'epoch_millis' else field.type}"
-        for field in kind.fields
-    ]
-    return ", ".join([*columns, f"{_BAD} string"])
+    columns = [f"{_quoted(field.name)}: {_JSON_TYPES.get(field.type, field.type)}" for field in kind.fields]
+    return f"_record struct<{', '.join(columns)}>, _end int, {_BAD} string"
 
 
 def _column(field: Field) -> str:
-    value = f"_json.{_quoted(field.name)}"
+    """The field's column; null where the JSON is there but says nothing of the type (see _reason)."""
+    value = f"{_RECORD}.{_quoted(field.name)}"
     if field.type == "epoch_millis":
-        # Out of range is null here and so counts as the wrong type below.
-        return f"if({value} between {_FIRST_MILLIS} and {_LAST_MILLIS}, timestamp_millis({value}), null)"
+        bounds = f"{value} between {_micros(_FIRST) // 1000} and {_micros(_LAST) // 1000}"
+        return f"if({bounds}, timestamp_millis({value}), null)"
+    if field.type in _ISO_PATTERNS:
+        cast = f"try_cast({value} as {field.type})"
+        bounds = f"{cast} between {_instant(_FIRST)} and {_instant(_LAST)}"
+        return f"if({value} rlike '{_ISO_PATTERNS[field.type]}' and {bounds}, {cast}, null)"
     return value
 
 
@@ -76,32 +88,45 @@ def _reason(kind: EventKind, latest: str) -> str:
     checks = [
         ("_text is null or _text = ''", "'empty record'"),
         (f"_json is null or _json.{_BAD} is not null", _bad_json(kind)),
-        (f"not ({_FRAMED}) and not ({_FRAMED.replace('_text', _TRIMMED)})", "'no JSON object'"),
+        (f"{_RECORD} is null or _json._end is null", "'no JSON object'"),
         *(
-            (f"_json.{_quoted(field.name)} is null", f"{_literal(f'missing field {field.name}')}")
+            (f"{_RECORD}.{_quoted(field.name)} is null", _missing(field.name))
             for field in kind.fields
             if field.required
         ),
-        (f"{identity} = ''", _literal(f"missing field {kind.id_field}")),
-        (f"{time} is null or {time} < timestamp'0001-01-02'", _literal(f"wrong type in field {kind.time_field}")),
+        (f"{identity} = ''", _missing(kind.id_field)),
+        *((test, _wrong_type(field.name)) for field in kind.fields for test in _misreadings(field)),
         (f"{time} > {latest}", "'event time in the future'"),
-        *(
-            (f"abs({_quoted(field.name)}) = double('infinity')", _literal(f"wrong type in field {field.name}"))
-            for field in kind.fields
-            if field.type == "double"
-        ),
     ]
     return "case " + " ".join(f"when {test} then {reason}" for test, reason in checks) + " end"
+
+
+def _misreadings(field: Field) -> list[str]:
+    """Tests for values that JSON admits and the field's type does not."""
+    name = _quoted(field.name)
+    if field.type in _JSON_TYPES:
+        return [f"{name} is null and {_RECORD}.{name} is not null"]
+    return [f"abs({name}) = double('infinity')"] if field.type == "double" else []
 
 
 def _bad_json(kind: EventKind) -> str:
     """Names the first field whose JSON is there but could not be read as its type."""
     named = " ".join(
         f"when get_json_object(_text, {_literal(f'$.{field.name}')}) is not null "
-        f"and _json.{_quoted(field.name)} is null then {_literal(f'wrong type in field {field.name}')}"
+        f"and {_RECORD}.{_quoted(field.name)} is null then {_wrong_type(field.name)}"
         for field in kind.fields
     )
-    return f"case when try_parse_json(_text) is null then 'no JSON object' {named} else 'no JSON object' end"
+    return (
+        f"case when try_parse_json(_marked) is null then 'no JSON object' {named} else 'no JSON object' end"
+    )
+
+
+def _missing(name: str) -> str:
+    return _literal(f"missing field {name}")
+
+
+def _wrong_type(name: str) -> str:
+    return _literal(f"wrong type in field {name}")
 
 
 def _quoted(name: str) -> str:
@@ -112,8 +137,12 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "\\'") + "'"
 
 
+def _instant(instant: datetime) -> str:
+    return f"timestamp_micros({_micros(instant)})"
+
+
 def _micros(instant: datetime) -> int:
-    return int(instant.timestamp() * 1_000_000)
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _seconds(duration: timedelta) -> int:

@@ -25,9 +25,7 @@ class KafkaLog:
 
     def bounds(self, kind: EventKind) -> list[OffsetRange]:
         """All that Kafka has of the kind. Raises KafkaError if a cluster or a topic cannot be had."""
-        return [
-            bound for name in self._names(kind) for bound in self._on(name).bounds(kind.topics)
-        ]
+        return [bound for name in self._names(kind) for bound in self._on(name).bounds(kind.topics)]
 
     def between(self, kind: EventKind, start: datetime, end: datetime) -> list[OffsetRange]:
         """The records with a Kafka time in [start, end), by offsets: a partition whose times run backwards

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
+from typing import Self
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -36,6 +37,7 @@ class OffsetRange:
 
     @property
     def key(self) -> tuple[str, str, int]:
+        """Cluster, topic and partition."""
         return (self.cluster, self.topic, self.partition)
 
 
@@ -54,7 +56,7 @@ class Offsets:
             }
         )
 
-    def __enter__(self) -> Offsets:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -78,7 +80,10 @@ class Offsets:
         ]
 
     def since(self, bounds: Iterable[OffsetRange], instant: datetime) -> list[OffsetRange]:
-        """The part of each range whose records carry a Kafka time at or after the instant."""
+        """The part of each range from its first record with a Kafka time at or after the instant.
+
+        Raises KafkaError if the cluster does not answer for each of them.
+        """
         bounds = list(bounds)
         millis = int(instant.timestamp() * 1000)
         asked = [TopicPartition(bound.topic, bound.partition, millis) for bound in bounds]
@@ -86,6 +91,9 @@ class Offsets:
             found = self._consumer.offsets_for_times(asked, timeout=REQUEST_SECONDS)
         except KafkaException as error:
             raise self._unreachable(error) from error
+        for answer in found:
+            if answer.error is not None:
+                raise self._unreachable(f"{answer.topic}/{answer.partition}: {answer.error.str()}")
         starts = {(answer.topic, answer.partition): answer.offset for answer in found}
         return [_starting(bound, starts[bound.topic, bound.partition]) for bound in bounds]
 

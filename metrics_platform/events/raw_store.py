@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import EventKind
@@ -87,12 +87,15 @@ class RawStore:
             .to_pylist()
         )
         return Appended(
-            accepted={row["event_hour"]: row["count"] for row in counted if row["_reason"] is None},
+            # In UTC: of the hour that clocks repeat, local times would be equal.
+            accepted={
+                row["event_hour"].astimezone(UTC): row["count"] for row in counted if row["_reason"] is None
+            },
             rejected={row["_reason"]: row["count"] for row in counted if row["_reason"] is not None},
         )
 
     def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
-        """The accepted events of the given event hours, duplicates included, decoded as the catalogue says."""
+        """The accepted events of the event hours, duplicates included; a field added later is null before."""
         from pyspark.sql import functions as F
 
         table = self._table(spark, kind)

@@ -37,6 +37,8 @@ def read_records(
 
 
 def _read(spark: SparkSession, cluster: Cluster, ranges: list[OffsetRange]) -> DataFrame:
+    from pyspark.sql import functions as F
+
     parallelism = spark.sparkContext.defaultParallelism
     return (
         spark.read.format("kafka")
@@ -47,13 +49,13 @@ def _read(spark: SparkSession, cluster: Cluster, ranges: list[OffsetRange]) -> D
         # A topic with fewer partitions than there are cores is split, so that no core idles.
         .option("minPartitions", max(parallelism, len(ranges)))
         .load()
-        .selectExpr(
-            "value as _value",
-            f"'{cluster.name}' as _cluster",
-            "topic as _topic",
-            "partition as _partition",
-            "offset as _offset",
-            "timestamp as _kafka_time",
+        .select(
+            F.col("value").alias("_value"),
+            F.lit(cluster.name).alias("_cluster"),
+            F.col("topic").alias("_topic"),
+            F.col("partition").alias("_partition"),
+            F.col("offset").alias("_offset"),
+            F.col("timestamp").alias("_kafka_time"),
         )
     )
 

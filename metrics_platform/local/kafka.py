@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,11 +17,14 @@ from confluent_kafka.admin import AdminClient, NewTopic  # pyright: ignore[repor
 from metrics_platform.local.errors import StackError
 from metrics_platform.local.java import java
 from metrics_platform.local.ports import HOST, free_ports
-from metrics_platform.local.process import MARKER, Component
+from metrics_platform.local.process import MARKER, Component, last_line
 
 PARTITIONS = 4
+TOPIC_SECONDS = 30.0  # a new topic takes milliseconds; a machine under load, seconds
+LOOK_AGAIN = 0.05  # seconds between two questions whether a topic is ready
 
-# One node, so every internal topic has one replica. Three days: longer than any interruption that a
+# One node, so every internal topic has one replica. A broker that was killed may register again when its old
+# session has ended, so that is short. Three days: longer than any interruption that a
 # person sleeps through, and the raw store keeps everything anyway.
 PROPERTIES = """\
 process.roles=broker,controller
@@ -40,6 +45,8 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.heartbeat.interval.ms=1000
+broker.session.timeout.ms=3000
 """
 
 LOGGING = """\
@@ -63,6 +70,7 @@ def component(data_dir: Path, port: int, log: Path, jars: Path) -> Component:
 
     `jars` is the folder that holds kafka/. Raises StackError when Java or the jars are missing.
     """
+    jars = jars.resolve()  # the broker works in a directory of its own
     if not any((jars / "kafka").glob("kafka_*.jar")):
         raise StackError(f"no Kafka broker in {jars / 'kafka'}; run make setup, or set METRICS_PLATFORM_JARS")
     folder = data_dir / "kafka"
@@ -73,7 +81,7 @@ def component(data_dir: Path, port: int, log: Path, jars: Path) -> Component:
         PROPERTIES.format(
             host=HOST,
             port=port,
-            controller_port=free_ports(1)[0],
+            controller_port=_controller_port(port),
             logs=folder / "logs",
             partitions=PARTITIONS,
         )
@@ -100,23 +108,51 @@ def component(data_dir: Path, port: int, log: Path, jars: Path) -> Component:
 
 
 def create_topics(bootstrap_servers: str, topics: Iterable[str], partitions: int = PARTITIONS) -> list[str]:
-    """Create the topics that are missing; returns their names. Raises StackError when the broker refuses."""
+    """Create the topics that are missing; returns their names. On return all of them can be written to.
+
+    Raises StackError when the broker refuses or does not get ready in time.
+    """
+    wanted = list(dict.fromkeys(topics))
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     there = admin.list_topics(timeout=10).topics
-    missing = [topic for topic in dict.fromkeys(topics) if topic not in there]
-    if not missing:
-        return []
-    pending = admin.create_topics([NewTopic(topic, partitions, 1) for topic in missing], operation_timeout=30)
-    for topic, result in pending.items():
-        try:
-            result.result()
-        except KafkaException as error:
-            problem: KafkaError = error.args[0]
-            if problem.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise StackError(
-                    f"Kafka at {bootstrap_servers} refuses topic {topic}: {problem.str()}"
-                ) from error
+    missing = [topic for topic in wanted if topic not in there]
+    if missing:
+        pending = admin.create_topics([NewTopic(topic, partitions, 1) for topic in missing])
+        for topic, result in pending.items():
+            _confirm(bootstrap_servers, topic, result)
+    _wait_for_leaders(admin, wanted)
     return missing
+
+
+def _confirm(bootstrap_servers: str, topic: str, result: Future[None]) -> None:
+    try:
+        result.result(timeout=TOPIC_SECONDS)
+    except KafkaException as error:
+        problem: KafkaError = error.args[0]
+        if problem.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise StackError(
+                f"Kafka at {bootstrap_servers} refuses topic {topic}: {problem.str()}"
+            ) from error
+
+
+def _wait_for_leaders(admin: AdminClient, topics: Iterable[str]) -> None:
+    """A new topic is announced a moment after it was made."""
+    deadline = time.monotonic() + TOPIC_SECONDS
+    for topic in topics:
+        while not _has_leaders(admin, topic):
+            if time.monotonic() > deadline:
+                raise StackError(f"Kafka did not make topic {topic} ready within {TOPIC_SECONDS:.0f} s")
+            time.sleep(LOOK_AGAIN)
+
+
+def _has_leaders(admin: AdminClient, topic: str) -> bool:
+    found = admin.list_topics(topic, timeout=10).topics[topic]
+    return found.error is None and all(each.leader >= 0 for each in found.partitions.values())
+
+
+def _controller_port(port: int) -> int:
+    """A free port beside the broker's own, which is free too at this moment."""
+    return next(free for free in free_ports(2) if free != port)
 
 
 def _answers(admin: AdminClient) -> bool:
@@ -139,7 +175,7 @@ def _format(program: tuple[str, ...], properties: Path, environment: Mapping[str
             check=False,
         )
     if result.returncode != 0:
-        raise StackError(f"Kafka's data could not be made in {properties.parent}; the reason is in {log}")
+        raise StackError(f"Kafka's data could not be made; {log} ends: {last_line(log)}")
 
 
 def _java_environment() -> dict[str, str]:

@@ -22,7 +22,7 @@ from psycopg import sql
 from metrics_platform.local.account import Account, reaches, shelter, unprivileged
 from metrics_platform.local.errors import StackError
 from metrics_platform.local.ports import HOST
-from metrics_platform.local.process import MARKER, Component
+from metrics_platform.local.process import MARKER, Component, last_line
 
 USER = "postgres"
 METRICS = "metrics"
@@ -170,7 +170,7 @@ def _initialise(programs: Path, data: Path, account: Account | None, log: Path) 
             check=False,
         )  # fmt: skip
     if result.returncode != 0:
-        raise StackError(f"PostgreSQL's data could not be made in {data.parent}; the reason is in {log}")
+        raise StackError(f"PostgreSQL's data could not be made; {log} ends: {last_line(log)}")
     unfinished.rename(data)
 
 

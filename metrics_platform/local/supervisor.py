@@ -60,7 +60,7 @@ class Supervisor:
             code = watched.process.poll()
             if code is not None:
                 raise StackError(
-                    f"{component.name} ended ({_how(code)}) before it was ready; {_why(component)}"
+                    f"{component.name} ended ({_how(code)}) before it was ready; {_why(component, code)}"
                 )
             if time.monotonic() - began > component.patience:
                 raise StackError(
@@ -106,7 +106,7 @@ class Supervisor:
         if now - watched.started > STEADY:
             watched.pause = FIRST_PAUSE
         self._postpone(
-            watched, now, f"{watched.component.name} ended ({_how(code)}; {_why(watched.component)})"
+            watched, now, f"{watched.component.name} ended ({_how(code)}; {_why(watched.component, code)})"
         )
 
     def _start_again(self, watched: _Watched, now: float) -> None:

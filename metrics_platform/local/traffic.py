@@ -123,6 +123,7 @@ def _producer(bootstrap_servers: str, voice: _Voice) -> Producer:
         {
             "bootstrap.servers": bootstrap_servers,
             "enable.idempotence": True,  # a retry is not a second record: the ledger stays exact
+            "reconnect.backoff.max.ms": 1000,  # a broker on the same machine: look for it often
             "message.timeout.ms": 0,  # none is given up, however long the broker is away
             "linger.ms": 20,
             "compression.type": "lz4",

@@ -1,7 +1,7 @@
 """Freshness: the streaming SLA as one pure rule, and the asset checks that show it.
 
-The minute before the newest closed one is always old enough to be there; what counts is how long ago the newest committed
-minute ended.
+What counts is how long ago the newest committed minute ended: a minute that is still open, or just closed,
+is missed by nobody.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from dagster import (
     AssetCheckEvaluation,
     AssetCheckExecutionContext,
     AssetCheckResult,
-    AssetCheckSeverity,
     AssetChecksDefinition,
+    AssetCheckSeverity,
     AssetCheckSpec,
     multi_asset_check,
 )
@@ -29,7 +29,7 @@ CHECK = "fresh"
 
 @dataclass(frozen=True)
 class Freshness:
-    """The verdict on one metric's minutes. `age` is the time since the newest minute ended, None without any."""
+    """The verdict on one metric's minutes. `age` is the time since the newest one ended, None without any."""
 
     passed: bool
     message: str
@@ -37,7 +37,7 @@ class Freshness:
 
 
 def judge(now: datetime, newest_minute: datetime | None, threshold: timedelta) -> Freshness:
-    """Whether the newest committed minute (its start) is recent enough: it must have ended less than `threshold` ago."""
+    """Whether the newest committed minute (by its start) ended at most `threshold` ago."""
     if newest_minute is None:
         return Freshness(False, "no minute was ever committed; is a shift running?", None)
     age = now - (newest_minute + MINUTE)
@@ -46,7 +46,8 @@ def judge(now: datetime, newest_minute: datetime | None, threshold: timedelta) -
         return Freshness(True, f"the newest minute ended {seconds} s ago, {allowed} s are allowed", age)
     return Freshness(
         False,
-        f"the newest minute ended {seconds} s ago, {allowed} s are allowed; see the newest run of the job `shift`",
+        f"the newest minute ended {seconds} s ago, {allowed} s are allowed; "
+        "see the newest run of the job `shift`",
         age,
     )
 

@@ -17,7 +17,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration.assets import DIRTY_TAG, LAYER_TAG
 from metrics_platform.orchestration.batch import hours_to_compute
-from metrics_platform.orchestration.partitions import partition_key
+from metrics_platform.orchestration.partitions import first_instant, partition_key
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.specs import metric_key, raw_key
 
@@ -53,7 +53,7 @@ def batch_jobs(platform: Platform) -> list[UnresolvedAssetJobDefinition]:
 
 
 def batch_schedules(platform: Platform) -> list[ScheduleDefinition]:
-    """Ingestion every 20 minutes; hours shortly after they end; days and weeks after their last hour's batch."""
+    """Ingestion between the hourly runs; hours soon after they end; days and weeks after their last hour."""
     zone = platform.catalog.timezone
     # Minutes past the hour at which hours end, in UTC (not 0 for zones such as +5:30).
     minute = int((-platform.catalog.calendar.hour_offset).total_seconds() // 60 % 60)
@@ -77,12 +77,12 @@ def _hourly(platform: Platform, cron: str) -> ScheduleDefinition:
         job_name=NAMES[Grain.HOUR],
         cron_schedule=cron,
         default_status=DefaultScheduleStatus.RUNNING,
-        description="Recomputes the last four complete hours with their minutes, and hours that late events touched.",
+        description="Recomputes the last four complete hours with their minutes, and hours with late events.",
     )
     def exact_hours(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
         catalog = platform.catalog
         windows = hours_to_compute(_now(context), catalog.calendar, [])
-        first = datetime(catalog.start.year, catalog.start.month, catalog.start.day, tzinfo=UTC)
+        first = first_instant(catalog)
         keys = [partition_key(window, catalog) for window in windows if window.start >= first]
         if not keys:
             return SkipReason(f"the catalogue starts on {catalog.start}")

@@ -1,7 +1,7 @@
 """Windows as Dagster partitions.
 
-Minutes and hours have keys in UTC (2026-11-22-10:05), days and weeks the date of their first day in the catalogue's time
-zone.
+Minutes and hours have keys in UTC (2026-11-22-10:05), days and weeks the date of their first day in the
+catalogue's time zone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 from dagster import TimeWindow, TimeWindowPartitionsDefinition
 
 from metrics_platform.catalog.model import Catalog
-from metrics_platform.catalog.windows import HOUR, MINUTE, Grain, Window
+from metrics_platform.catalog.windows import Grain, Window
 
 # Dagster builds an asset's status from all its keys: 8 s for two days of minutes, minutes for a month.
 MINUTE_DAYS = 2
@@ -21,29 +21,28 @@ _INSTANT = "%Y-%m-%d-%H:%M"
 _DATE = "%Y-%m-%d"
 
 
-@cache
-def _definition(
-    grain: Grain, start: date, timezone: str, minute_offset: int
-) -> TimeWindowPartitionsDefinition:
-    first = datetime(start.year, start.month, start.day)
-    if grain is Grain.MINUTE:
-        return TimeWindowPartitionsDefinition(
-            start=first, fmt=_INSTANT, timezone="UTC", cron_schedule="* * * * *"
-        )
-    if grain is Grain.HOUR:
-        return TimeWindowPartitionsDefinition(
-            start=first, fmt=_INSTANT, timezone="UTC", cron_schedule=f"{minute_offset} * * * *"
-        )
-    cron = "0 0 * * *" if grain is Grain.DAY else "0 0 * * 1"
-    return TimeWindowPartitionsDefinition(start=first, fmt=_DATE, timezone=timezone, cron_schedule=cron)
+def first_instant(catalog: Catalog) -> datetime:
+    """The beginning of the catalogue's first day; only minutes have partitions that start elsewhere."""
+    start = catalog.start
+    noon = datetime(start.year, start.month, start.day, 12, tzinfo=catalog.calendar.zone)
+    return catalog.calendar.window(Grain.DAY, noon).start
 
 
 def partitions(catalog: Catalog, grain: Grain, today: date) -> TimeWindowPartitionsDefinition:
-    """The partitions of a grain. Those of minutes begin a few days before `today`, all others at the catalogue's start."""
-    start = today - timedelta(days=MINUTE_DAYS) if grain is Grain.MINUTE else catalog.start
-    # An offset of +5:30 means that hours begin at half past in UTC.
-    offset = int((-catalog.calendar.hour_offset % HOUR) / MINUTE)
-    return _definition(grain, start, catalog.timezone, offset)
+    """The partitions of a grain. Minutes begin a few days before `today`, others with the catalogue."""
+    if grain is Grain.MINUTE:
+        return _definition("* * * * *", str(today - timedelta(days=MINUTE_DAYS)) + "-00:00", "UTC", _INSTANT)
+    first = first_instant(catalog)
+    if grain is Grain.HOUR:
+        # An offset of +5:30 means that hours begin at half past in UTC.
+        return _definition(f"{first.minute} * * * *", first.strftime(_INSTANT), "UTC", _INSTANT)
+    cron = "0 0 * * *" if grain is Grain.DAY else "0 0 * * 1"
+    return _definition(cron, str(catalog.start), catalog.timezone, _DATE)
+
+
+@cache
+def _definition(cron: str, first_key: str, timezone: str, fmt: str) -> TimeWindowPartitionsDefinition:
+    return TimeWindowPartitionsDefinition(start=first_key, fmt=fmt, timezone=timezone, cron_schedule=cron)
 
 
 def partition_key(window: Window, catalog: Catalog) -> str:

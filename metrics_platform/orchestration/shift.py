@@ -257,15 +257,16 @@ class Shift:
         """Hand over to a successor that is ready; also over when none came for too long."""
         now = self._clock.now()
         try:
-            return self._hand_over(now) or now > end + OVERTIME
+            return self.hand_over() or now > end + OVERTIME
         except psycopg.OperationalError as error:
             # The iteration that follows reconnects and counts the failure.
             self._say(f"the lease could not be read: {_line(error)}")
             return False
 
-    def _hand_over(self, now: datetime) -> bool:
-        """Give the lease to the successor, if one is ready and waits."""
+    def hand_over(self) -> bool:
+        """Give the lease to the successor, if one is ready and waits; whether it was given."""
         assert self._lease is not None  # take_over came first
+        now = self._clock.now()
         current = lease.read(self._conn, LEASE)
         if current is None or current.successor is None or current.successor_ready_at is None:
             return False

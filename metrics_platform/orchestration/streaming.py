@@ -56,9 +56,7 @@ def plan(newest_done: datetime | None, closed: Window) -> Plan | None:
 def minutes(start: datetime, end: datetime) -> tuple[Window, ...]:
     """The minute windows of [start, end); both are starts of minutes."""
     count = int((end - start) / MINUTE)
-    return tuple(
-        Window(start + n * MINUTE, start + (n + 1) * MINUTE, Grain.MINUTE) for n in range(count)
-    )
+    return tuple(Window(start + n * MINUTE, start + (n + 1) * MINUTE, Grain.MINUTE) for n in range(count))
 
 
 def newest_closed(now: datetime, grace: timedelta) -> Window:

@@ -1,12 +1,13 @@
 """When to start a shift: the rule behind the sensor, as a pure function.
 
-One shift works at a time. Its successor starts a little before the shift's end, to be warm in time. A run that
-shows no sign of life (it neither holds the lease nor waits for it) is buried, so that another can
-start. After failures the next start waits, longer each time.
+One shift works at a time. Its successor starts a little before the shift's end, to be warm in time. A
+run that shows no sign of life is buried, so that another can start: for a while it neither held the lease,
+nor waited for it, nor could have just lost it. After failures the next start waits, longer each time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -44,22 +45,25 @@ def decide(
     failures: Sequence[datetime],
     shift_length: timedelta,
 ) -> Decision:
-    """What the sensor does now. `failures` are the ends of the newest runs that failed in a row, newest first."""
+    """What the sensor does now.
+
+    `failures` are the ends of the newest runs that failed in a row, newest first. Of the runs that are alive
+    and do not hold the lease, one is warming up or ending: none is started beside it.
+    """
     dead = tuple(run.run_id for run in running if not _alive(now, lease, run))
     alive = [run for run in running if run.run_id not in dead]
-    if not alive:
-        wait = _wait(now, failures)
-        if wait:
-            return Decision(False, f"after {len(failures)} failures the next shift starts in {wait.seconds} s", dead)
-        return Decision(True, "no shift is at work", dead)
-    holder = lease.holder if lease else None
-    if any(run.run_id != holder for run in alive):
-        return Decision(False, "a shift is warming up", dead)
-    assert lease is not None  # the holder is alive
-    left = lease.acquired_at + shift_length - now
-    if left <= WARM_UP:
-        return Decision(True, "the shift ends soon; its successor warms up", dead)
-    return Decision(False, f"the shift has {left.total_seconds() / 60:.0f} minutes left", dead)
+    if any(lease is None or run.run_id != lease.holder for run in alive):
+        return Decision(False, "a shift is warming up or ending", dead)
+    if alive and lease:
+        left = lease.acquired_at + shift_length - now
+        if left > WARM_UP:
+            return Decision(False, f"the shift has {left.total_seconds() / 60:.0f} minutes left", dead)
+    wait = _wait(now, failures)
+    if wait:
+        seconds = math.ceil(wait.total_seconds())
+        return Decision(False, f"after {len(failures)} failures the next shift starts in {seconds} s", dead)
+    reason = "the shift ends soon; its successor warms up" if alive else "no shift is at work"
+    return Decision(True, reason, dead)
 
 
 def _alive(now: datetime, lease: Lease | None, run: ShiftRun) -> bool:
@@ -67,10 +71,13 @@ def _alive(now: datetime, lease: Lease | None, run: ShiftRun) -> bool:
         return True
     if lease is None:
         return False
-    if lease.holder == run.run_id:
-        return now < lease.expires_at + SILENCE
-    waiting = lease.successor == run.run_id and lease.successor_ready_at is not None
-    return waiting and lease.successor_ready_at is not None and now - lease.successor_ready_at < SILENCE
+    if lease.holder == run.run_id or lease.holder is None:
+        # Without a holder it expired when it was given up, perhaps by this run, which is ending.
+        return now - lease.expires_at < SILENCE
+    if lease.successor == run.run_id and lease.successor_ready_at is not None:
+        return now - lease.successor_ready_at < SILENCE
+    # Perhaps it handed the lease over, and is ending.
+    return now - lease.acquired_at < SILENCE
 
 
 def _wait(now: datetime, failures: Sequence[datetime]) -> timedelta | None:

@@ -1,4 +1,4 @@
-"""What a person meets before anything runs: ports, Java, jars, catalogue, settings; and commands without a stack."""
+"""What a person meets before anything runs: ports, Java, jars, the catalogue, commands without a stack."""
 
 from __future__ import annotations
 

@@ -62,6 +62,7 @@ def _topic(bootstrap: str) -> str:
     """A new topic that keeps its records whatever their times say."""
     name = f"test-{uuid4().hex[:12]}"
     topic = NewTopic(name, num_partitions=3, replication_factor=1, config={"retention.ms": "-1"})
-    for created in AdminClient({"bootstrap.servers": bootstrap}).create_topics([topic]).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for created in admin.create_topics([topic]).values():
         created.result()
     return name

@@ -117,8 +117,9 @@ def put(
 def values(conn: Connection, metric: str, one: Window) -> dict[str | None, object]:
     """The value of each page in a window, as a reader of the view sees it."""
     query = sql.SQL("SELECT page, value FROM {} WHERE grain = %s AND window_start = %s")
-    rows = conn.execute(query.format(sql.Identifier("metrics", metric)), (one.grain, one.start))
-    return dict(rows.fetchall())
+    rows = conn.execute(query.format(sql.Identifier("metrics", metric)), (one.grain, one.start)).fetchall()
+    assert len(rows) == len(dict(rows)), f"a page has two rows in {one}"
+    return dict(rows)
 
 
 def label(conn: Connection, one: Window, metric: str = "visits") -> Label:

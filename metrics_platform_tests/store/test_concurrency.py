@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from time import sleep
 
 import pytest
 from psycopg import errors
@@ -12,6 +13,7 @@ from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
+from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, at, catalog, label, put, values, window
 
@@ -19,9 +21,11 @@ WRITERS = 4
 ROUNDS = 5
 
 
-def test_no_minute_is_lost_when_many_write_into_one_hour(database: str, conn: Connection, shop: Catalog) -> None:
+def test_no_minute_is_lost_when_many_write_into_one_hour(
+    database: str, conn: Connection, shop: Catalog
+) -> None:
     minutes = list(shop.calendar.children(window(shop, "hour", "2026-03-02T10:00")))
-    together = Barrier(WRITERS + 1)
+    together = Barrier(WRITERS + 1, timeout=30)
 
     def stream(writer: int) -> None:
         with connect(database) as mine:
@@ -49,12 +53,47 @@ def test_no_minute_is_lost_when_many_write_into_one_hour(database: str, conn: Co
         assert label(conn, around).minutes_present == WRITERS * ROUNDS + 60 * ROUNDS
 
 
+def test_a_commit_under_way_is_part_of_the_merge_that_waited_for_it(
+    database: str, conn: Connection, shop: Catalog
+) -> None:
+    """Both commits change the day. The second one's merge must hold what the first one had not yet shown."""
+    hour, minute = window(shop, "hour", "2026-03-02T09:00"), window(shop, "minute", "2026-03-02T10:15")
+    with connect(database) as other, ThreadPoolExecutor(1) as pool:
+        with other.transaction():
+            put(other, shop, Source.BATCH, [hour], [Visit(hour.start)] * 2)
+            second = pool.submit(put, conn, shop, Source.STREAM, [minute], [Visit(minute.start)])
+            _until_somebody_waits(other)
+        second.result()
+    for around in shop.calendar.enclosing(hour):
+        assert values(conn, "visits", around) == {"home": 3}
+        assert label(conn, around).minutes_present == 61
+
+
+def test_commits_into_the_same_hour_see_each_other(database: str, conn: Connection, shop: Catalog) -> None:
+    first, second = (window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (15, 16))
+    with connect(database) as other, ThreadPoolExecutor(1) as pool:
+        with other.transaction():
+            put(other, shop, Source.STREAM, [first], [Visit(first.start)] * 2)
+            waiting = pool.submit(put, conn, shop, Source.STREAM, [second], [Visit(second.start)])
+            _until_somebody_waits(other)
+        waiting.result()
+    assert values(conn, "visits", window(shop, "hour", "2026-03-02T10:00")) == {"home": 3}
+
+
+def _until_somebody_waits(conn: Connection) -> None:
+    for _ in range(1000):
+        if conn.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+            return
+        sleep(0.01)
+    pytest.fail("the second commit did not wait for the first")
+
+
 def test_commits_of_days_and_of_minutes_do_not_wait_in_a_circle(
     database: str, conn: Connection, shop: Catalog
 ) -> None:
     days = [shop.calendar.window(Grain.DAY, at(f"2026-03-0{day}T00:00")) for day in (2, 3, 4)]
     minutes = [shop.calendar.window(Grain.MINUTE, day.start) for day in days]
-    together = Barrier(3)
+    together = Barrier(3, timeout=30)
 
     def repeat(source: Source, windows: list[Window]) -> None:
         with connect(database) as mine:
@@ -75,7 +114,7 @@ def test_commits_of_days_and_of_minutes_do_not_wait_in_a_circle(
 
 
 def test_starts_at_the_same_time_migrate_once(database: str) -> None:
-    together = Barrier(WRITERS)
+    together = Barrier(WRITERS, timeout=30)
 
     def start(_: int) -> None:
         with connect(database) as mine:
@@ -92,8 +131,6 @@ def test_a_batch_of_another_hour_does_not_hold_up_the_stream(
     database: str, conn: Connection, shop: Catalog
 ) -> None:
     """Only days and weeks are shared, and those are locked last: an hour's locks keep nobody else waiting."""
-    from metrics_platform.store.locks import lock_windows
-
     minute = window(shop, "minute", "2026-03-02T10:15")
     with connect(database) as other, other.transaction():
         lock_windows(other, [window(shop, "hour", "2026-03-02T09:00")])  # as far as a batch under way goes

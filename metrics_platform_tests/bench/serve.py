@@ -1,0 +1,36 @@
+"""The other end of workers.py: a program that reads commands, line by line, and answers them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from pyspark.sql import SparkSession
+
+Command = Callable[..., object]
+
+
+def own_answers() -> TextIO:
+    """Keep the pipe for answers alone; what is printed goes to the log. Call it before Spark starts."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def serve(answers: TextIO, spark: SparkSession, commands: Mapping[str, Command]) -> None:
+    """Answer commands until the input ends, then stop the session. A failure is answered too."""
+    known: dict[str, Command] = {"hello": lambda: "ready", **commands}
+    for line in sys.stdin:
+        asked: dict[str, Any] = json.loads(line)
+        try:
+            reply = {"answer": known[asked["command"]](**asked["arguments"])}
+        except Exception as error:  # the parent turns whatever it is into a failed row
+            traceback.print_exc()
+            reply = {"error": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
+        answers.write(json.dumps(reply, default=str) + "\n")
+        answers.flush()
+    spark.stop()

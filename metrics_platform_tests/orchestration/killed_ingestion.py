@@ -1,0 +1,60 @@
+"""A process that ingests and is killed, without a chance to clean up, between Spark's write and the ledger.
+
+Arguments: catalogue file, clusters file, PostgreSQL URL, raw store, jars, and the two topics.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from metrics_platform.catalog.load import load_catalog
+from metrics_platform.compute.session import spark_settings
+from metrics_platform.events.clusters import load_clusters
+from metrics_platform.orchestration.ingestion import ingest
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.settings import Settings
+from metrics_platform.store import ingestion
+
+
+def _die(*_arguments: object, **_options: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Ingest the first kind; the ledger's `finish` never happens."""
+    from pyspark.sql import SparkSession
+
+    catalog_file, clusters, postgres, raw_store, jars, *topics = sys.argv[1:]
+    catalog = load_catalog(Path(catalog_file))
+    kinds = tuple(replace(kind, topics=(topic,)) for kind, topic in zip(catalog.kinds, topics, strict=True))
+    catalog = replace(catalog, kinds=kinds)
+    settings = Settings(
+        catalog=Path(catalog_file),
+        clusters=Path(clusters),
+        postgres=postgres,
+        raw_store=raw_store,
+        jars=Path(jars),
+        shift_length=timedelta(hours=1),
+        grace=timedelta(seconds=1),
+        stream_master="local[2]",
+        batch_master="local[2]",
+        stream_memory="512m",
+        batch_memory="512m",
+        alarm_webhook=None,
+    )
+    platform = Platform(settings, catalog, load_clusters(settings.clusters))
+    builder = SparkSession.builder
+    for name, value in spark_settings(catalog, settings.jars, "local[2]", "512m", 2).items():
+        builder = builder.config(name, value)
+    ingestion.finish = _die
+    with platform.connect() as conn:
+        ingest(platform, builder.getOrCreate(), conn, catalog.kinds[0], lambda: datetime.now(UTC), print)
+
+
+if __name__ == "__main__":
+    main()

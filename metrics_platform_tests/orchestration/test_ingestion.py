@@ -1,0 +1,127 @@
+"""Raw ingestion: each Kafka record once, whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from metrics_platform.events.offsets import KafkaError
+from metrics_platform.orchestration.ingestion import ingest
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.store import ingestion
+from metrics_platform.store.connection import Connection
+from metrics_platform_tests.orchestration import killed_ingestion
+from metrics_platform_tests.orchestration.clock import START, ManualClock
+from metrics_platform_tests.orchestration.traffic import send
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+MINUTE = timedelta(minutes=1)
+
+
+def _positions(platform: Platform, spark: SparkSession) -> list[tuple[int, int]]:
+    """Partition and offset of every row of the interactions, rejected ones included."""
+    path = platform.raw_store.path(platform.catalog.kinds[0])
+    rows = spark.read.format("delta").load(path).select("_partition", "_offset").collect()
+    return sorted((row[0], row[1]) for row in rows)
+
+
+def test_each_run_continues_where_the_last_one_ended(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    kind = platform.catalog.kinds[0]
+    first = send(platform, START, START + MINUTE, rate=10, seed=1)
+    clock = ManualClock(START + MINUTE)
+    done = ingest(platform, spark, conn, kind, clock, print)
+    assert done.accepted + sum(done.rejected.values()) == sum(r.kind == kind.name for r in first)
+
+    second = send(platform, START + MINUTE, START + 2 * MINUTE, rate=10, seed=2)
+    clock.advance(MINUTE)
+    ingest(platform, spark, conn, kind, clock, print)
+    nothing = ingest(platform, spark, conn, kind, clock, print)
+
+    positions = _positions(platform, spark)
+    assert len(positions) == len(set(positions)) == sum(r.kind == kind.name for r in first + second)
+    assert (nothing.accepted, nothing.rejected, nothing.hours) == (0, {}, ())
+    assert ingestion.ingested_through(conn, kind.name) == clock.now()
+
+
+def test_killed_between_the_write_and_the_ledger_and_run_again(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    sent = send(platform, START, START + MINUTE, rate=20, seed=3)
+    kind = platform.catalog.kinds[0]
+    expected = sum(record.kind == kind.name for record in sent)
+
+    assert _ingest_and_die(platform) == -signal.SIGKILL
+    assert len(_positions(platform, spark)) == expected  # Spark had written,
+    assert ingestion.committed_offsets(conn, kind.name) == {}  # the ledger knew nothing of it.
+    assert ingestion.pending(conn, kind.name) is not None
+
+    ingest(platform, spark, conn, kind, ManualClock(START + MINUTE), print)
+
+    positions = _positions(platform, spark)
+    assert len(positions) == len(set(positions)) == expected
+    assert sum(ingestion.committed_offsets(conn, kind.name).values()) == expected
+    [counts] = conn.execute("SELECT accepted + rejected FROM platform.ingestion WHERE ranges <> '[]'").fetchall()[:1]
+    assert counts == (expected,)
+
+
+def test_a_topic_made_anew_is_said_in_one_line(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    send(platform, START, START + MINUTE, rate=5, seed=4)
+    kind = platform.catalog.kinds[0]
+    ingest(platform, spark, conn, kind, ManualClock(), print)
+    conn.execute("UPDATE platform.ingestion_offsets SET next_offset = next_offset + 1000")
+    with pytest.raises(KafkaError, match="was deleted and made anew"):
+        ingest(platform, spark, conn, kind, ManualClock(), print)
+
+
+def test_records_that_kafka_dropped_are_said_and_the_rest_is_ingested(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    send(platform, START, START + MINUTE, rate=5, seed=5)
+    kind = platform.catalog.kinds[0]
+    ingest(platform, spark, conn, kind, ManualClock(), print)
+    before = len(_positions(platform, spark))
+    send(platform, START + MINUTE, START + 2 * MINUTE, rate=5, seed=6)
+    dropped = _drop_first_records(platform, conn)
+    said: list[str] = []
+    more = ingest(platform, spark, conn, kind, ManualClock(), said.append)
+    assert more.accepted + sum(more.rejected.values()) > 0
+    assert len(_positions(platform, spark)) > before
+    assert len(said) == dropped
+    assert "before they were ingested; raise the topic's retention" in said[0]
+
+
+def _drop_first_records(platform: Platform, conn: Connection) -> int:
+    """Let Kafka forget three records that were not ingested, in each partition; returns the partitions."""
+    from confluent_kafka import TopicPartition
+
+    kind = platform.catalog.kinds[0]
+    offsets = ingestion.committed_offsets(conn, kind.name)
+    admin = AdminClient(platform.clusters[0].client_options())
+    wanted = [TopicPartition(topic, partition, end + 3) for (_, topic, partition), end in offsets.items()]
+    for deleted in admin.delete_records(wanted).values():
+        deleted.result()
+    return len(wanted)
+
+
+def _ingest_and_die(platform: Platform) -> int:
+    """Run killed_ingestion in a process of its own; its exit code."""
+    settings = platform.settings
+    settings.clusters.write_text(
+        f"clusters:\n  - {{name: local, bootstrap_servers: '{platform.clusters[0].bootstrap_servers}'}}\n"
+    )
+    arguments = [settings.catalog, settings.clusters, settings.postgres, settings.raw_store, settings.jars]
+    topics = [kind.topics[0] for kind in platform.catalog.kinds]
+    command = [sys.executable, "-m", killed_ingestion.__name__, *map(str, arguments), *topics]
+    return subprocess.run(command, check=False).returncode

@@ -1,0 +1,94 @@
+"""How numbers and labels look."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from rich.console import Console
+
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import Grain
+from metrics_platform.serving import formats
+from metrics_platform.store.commit import Source
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.ledger import Label
+from metrics_platform.store.query import Result, last_windows
+from metrics_platform_tests.store.shop import NOW, Visit, put, window
+
+LATER = NOW + timedelta(seconds=42)
+
+
+@pytest.fixture
+def result(conn: Connection, shop: Catalog) -> Result:
+    minutes = [window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (15, 16)]
+    visits = [
+        Visit(minutes[0].start, page=None, amount=Decimal("1234.50")),
+        Visit(minutes[0].start, page="a,b", amount=None),
+    ]
+    put(conn, shop, Source.STREAM, minutes, visits)
+    return last_windows(conn, shop, "revenue", Grain.MINUTE, 5, NOW)
+
+
+def printed(result: Result) -> list[str]:
+    console = Console(width=100, file=io.StringIO())
+    console.print(formats.as_table(result, ZoneInfo("Europe/Berlin"), LATER))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_a_table_tells_time_number_and_truth(result: Result) -> None:
+    lines = printed(result)
+    assert "revenue by minute, Europe/Berlin time" in lines[0]
+    [absent] = [line for line in lines if "(none)" in line]
+    assert "1,234.50" in absent
+    [empty] = [line for line in lines if "11:16" in line]
+    for part in ("approximate", "100%", "42 s", " 0 "):
+        assert part in empty
+    assert max(map(len, lines)) <= 100
+
+
+def test_json_is_for_programs(result: Result) -> None:
+    rows = {row["page"]: row for row in json.loads(formats.as_json(result, LATER))}
+    assert rows[None]["value"] == 1234.5
+    assert rows["a,b"]["value"] is None
+    assert rows["a,b"]["window_start"] == "2026-03-02T10:15:00+00:00"
+    assert rows["a,b"]["label"] == "approximate"
+    assert rows["a,b"]["age_seconds"] == 42
+
+
+def test_csv_has_a_header_and_one_line_per_row(result: Result) -> None:
+    rows = list(csv.DictReader(io.StringIO(formats.as_csv(result, LATER))))
+    assert {row["page"] for row in rows} == {"", "a,b"}
+    assert {row["value"] for row in rows} == {"1234.50", ""}
+    assert rows[0]["window_end"] == "2026-03-02T10:16:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (-3, "0 s"),
+        (4, "4 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7199, "119 min"),
+        (7200, "2 h"),
+        (400_000, "4 d"),
+    ],
+)
+def test_ages(length: int, words: str) -> None:
+    assert formats.age(timedelta(seconds=length)) == words
+
+
+@pytest.mark.parametrize(
+    ("present", "words"), [(0, "0%"), (1, "0.1%"), (720, "50.0%"), (1439, "99.9%"), (1440, "100%")]
+)
+def test_a_window_is_complete_only_when_no_minute_is_missing(present: int, words: str, shop: Catalog) -> None:
+    day = window(shop, "day", "2026-03-02T00:00")
+    label = Label("visits", day, Source.ROLLUP, 1, present, 1440, 0, "", "", NOW, NOW, None)
+    assert formats.coverage(label) == words

@@ -1,0 +1,96 @@
+"""Gaps are recorded once and closed when, and only when, every minute of theirs is exact."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.store.commit import Source
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.gaps import Gap, all_gaps, open_gaps, record_gap
+from metrics_platform.store.schema import migrate
+from metrics_platform_tests.store.shop import METRICS, NOW, at, catalog, put
+
+LATER = NOW + timedelta(hours=2)
+
+
+@pytest.fixture
+def shop() -> Catalog:
+    return catalog(*METRICS[:2])
+
+
+def minutes(shop: Catalog, start: str, end: str) -> list[Window]:
+    return list(shop.calendar.windows(Grain.MINUTE, clock(start), clock(end)))
+
+
+def clock(time: str):
+    return at(f"2026-03-02T{time}")
+
+
+def skip(conn: Connection, start: str, end: str, offsets: object = None) -> list[Gap]:
+    return record_gap(conn, clock(start), clock(end), "restart", offsets, NOW)
+
+
+def spans(gaps: list[Gap]) -> list[tuple[str, str]]:
+    return [(f"{gap.start:%H:%M}", f"{gap.end:%H:%M}") for gap in gaps]
+
+
+def test_a_gap_keeps_its_reason_and_the_offsets_skipped(conn: Connection) -> None:
+    offsets = {"local": {"web.visits": {"0": [5, 90]}}}
+    [gap] = skip(conn, "10:00", "10:05", offsets)
+    assert gap == Gap(clock("10:00"), clock("10:05"), "restart", offsets, NOW, None)
+    assert open_gaps(conn) == [gap]
+
+
+def test_minutes_recorded_before_are_not_recorded_again(conn: Connection) -> None:
+    skip(conn, "10:02", "10:04")
+    assert skip(conn, "10:02", "10:04") == []
+    assert spans(skip(conn, "10:00", "10:06")) == [("10:00", "10:02"), ("10:04", "10:06")]
+    assert spans(all_gaps(conn, clock("10:01"), clock("10:04"))) == [("10:00", "10:02"), ("10:02", "10:04")]
+
+
+def test_the_batch_closes_a_gap_and_both_times_are_kept(conn: Connection, shop: Catalog) -> None:
+    skip(conn, "10:00", "10:02")
+    put(conn, shop, Source.BATCH, minutes(shop, "10:00", "10:02"), [], now=LATER)
+    [gap] = all_gaps(conn, clock("10:00"), clock("11:00"))
+    assert (gap.recorded_at, gap.closed_at) == (NOW, LATER)
+    assert open_gaps(conn) == []
+    assert skip(conn, "10:00", "10:02") == []
+
+
+def test_a_gap_stays_open_until_its_last_minute_is_exact(conn: Connection, shop: Catalog) -> None:
+    skip(conn, "10:58", "11:02")
+    put(conn, shop, Source.BATCH, minutes(shop, "10:58", "11:00"), [])
+    assert spans(open_gaps(conn)) == [("10:58", "11:02")]
+    put(conn, shop, Source.BATCH, minutes(shop, "11:00", "11:02"), [])
+    assert open_gaps(conn) == []
+
+
+def test_an_exact_hour_closes_its_gaps_without_its_minutes(conn: Connection, shop: Catalog) -> None:
+    skip(conn, "10:30", "10:45")
+    put(conn, shop, Source.BATCH, [shop.calendar.window(Grain.HOUR, clock("10:00"))], [])
+    assert open_gaps(conn) == []
+
+
+def test_the_stream_closes_no_gap(conn: Connection, shop: Catalog) -> None:
+    skip(conn, "10:00", "10:02")
+    put(conn, shop, Source.STREAM, minutes(shop, "10:00", "10:02"), [])
+    assert len(open_gaps(conn)) == 1
+
+
+def test_a_gap_is_open_while_one_metric_lacks_it(conn: Connection, shop: Catalog) -> None:
+    skip(conn, "10:00", "10:02")
+    put(conn, catalog(shop.metrics[0]), Source.BATCH, minutes(shop, "10:00", "10:02"), [])
+    assert len(open_gaps(conn)) == 1
+    put(conn, catalog(shop.metrics[1]), Source.BATCH, minutes(shop, "10:00", "10:02"), [])
+    assert open_gaps(conn) == []
+
+
+def test_a_metric_defined_after_a_gap_does_not_keep_it_open(conn: Connection, shop: Catalog) -> None:
+    skip(conn, "10:00", "10:02")
+    migrate(conn, catalog(*METRICS[:3]), LATER)
+    put(conn, shop, Source.BATCH, minutes(shop, "10:00", "10:02"), [], now=LATER)
+    assert open_gaps(conn) == []

@@ -1,0 +1,47 @@
+"""What the ledger answers about minutes and exact windows."""
+
+from __future__ import annotations
+
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import Grain
+from metrics_platform.store import ledger
+from metrics_platform.store.commit import Source
+from metrics_platform.store.connection import Connection
+from metrics_platform_tests.store.shop import NOW, at, catalog, put, window
+
+NAMES = [metric.name for metric in catalog().metrics]
+
+
+def test_the_newest_minute_of_all_and_of_one_source(conn: Connection, shop: Catalog) -> None:
+    assert ledger.newest_minute(conn) is None
+    put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
+    put(conn, catalog(shop.metrics[0]), Source.BATCH, [window(shop, "minute", "2026-03-02T10:16")], [])
+    assert ledger.newest_minute(conn) == at("2026-03-02T10:16")
+    assert ledger.newest_minute(conn, Source.STREAM) == at("2026-03-02T10:15")
+    assert ledger.newest_minutes(conn)["revenue"] == at("2026-03-02T10:15")
+
+
+def test_newest_windows_leave_the_future_out(conn: Connection, shop: Catalog) -> None:
+    windows = [window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (18, 19, 20, 21)]
+    put(conn, shop, Source.STREAM, windows, [])
+    found = ledger.newest(conn, ["visits", "revenue"], Grain.MINUTE, NOW, 2)
+    assert [(one.metric, one.window) for one in found] == [
+        ("visits", windows[2]), ("visits", windows[1]), ("revenue", windows[2]), ("revenue", windows[1]),
+    ]  # fmt: skip
+
+
+def test_a_minute_is_missing_while_one_metric_lacks_it(conn: Connection, shop: Catalog) -> None:
+    first, second = (window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (15, 16))
+    put(conn, shop, Source.STREAM, [first], [])
+    put(conn, catalog(*shop.metrics[1:]), Source.STREAM, [second], [])
+    span = at("2026-03-02T10:14"), at("2026-03-02T10:17")
+    assert ledger.missing_minutes(conn, NAMES, *span) == [at("2026-03-02T10:14"), second.start]
+    put(conn, shop, Source.BATCH, [window(shop, "hour", "2026-03-02T10:00")], [])
+    assert ledger.missing_minutes(conn, NAMES, *span) == []
+
+
+def test_which_windows_are_exact(conn: Connection, shop: Catalog) -> None:
+    put(conn, shop, Source.BATCH, [window(shop, "hour", "2026-03-02T09:00")], [])
+    put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
+    starts = [at("2026-03-02T08:00"), at("2026-03-02T09:00"), at("2026-03-02T10:00")]
+    assert ledger.exact_starts(conn, NAMES, Grain.HOUR, starts) == {at("2026-03-02T09:00")}

@@ -1,0 +1,48 @@
+"""Old windows go, rows and ledger together; the coarser windows made of them stay."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import Grain
+from metrics_platform.store import retention
+from metrics_platform.store.commit import Source
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.retention import prune
+from metrics_platform_tests.store.shop import METRICS, Visit, catalog, put, values, window
+
+
+@pytest.fixture
+def shop() -> Catalog:
+    return catalog(METRICS[0], METRICS[5])
+
+
+def test_minutes_go_after_their_time_and_their_hour_stays(conn: Connection, shop: Catalog) -> None:
+    minutes = [window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (15, 16)]
+    put(conn, shop, Source.STREAM, minutes, [Visit(one.start) for one in minutes])
+    week_later = minutes[0].end + timedelta(days=7)
+    assert prune(conn, shop, week_later - timedelta(seconds=1))[Grain.MINUTE] == 0
+    assert prune(conn, shop, week_later) == {Grain.MINUTE: 2, Grain.HOUR: 0, Grain.DAY: 0, Grain.WEEK: 0}
+    assert values(conn, "visits", minutes[0]) == {}
+    assert conn.execute("SELECT count(*) FROM store.visits WHERE grain = 'minute'").fetchone() == (1,)
+    assert values(conn, "visits", minutes[1]) == {"home": 1}
+    assert values(conn, "visits", window(shop, "hour", "2026-03-02T10:00")) == {"home": 2}
+
+
+def test_many_windows_go_in_several_transactions(
+    conn: Connection, shop: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_BATCH", 7)
+    hour = window(shop, "hour", "2026-03-02T10:00")
+    put(conn, shop, Source.BATCH, list(shop.calendar.children(hour)), [Visit(hour.start)])
+    assert prune(conn, shop, hour.end + timedelta(days=100)) == {
+        Grain.MINUTE: 120, Grain.HOUR: 2, Grain.DAY: 0, Grain.WEEK: 0,
+    }  # fmt: skip
+    assert conn.execute("SELECT DISTINCT grain FROM platform.ledger ORDER BY grain").fetchall() == [
+        ("day",),
+        ("week",),
+    ]
+    assert prune(conn, shop, hour.end + timedelta(days=100))[Grain.MINUTE] == 0

@@ -1,0 +1,162 @@
+"""The schema migrates itself, and nothing that was in it is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from psycopg import sql
+
+from metrics_platform.catalog.measures import Avg, Count, Percentiles, Sum
+from metrics_platform.catalog.model import Catalog, Dimension, Metric
+from metrics_platform.store.commit import Source
+from metrics_platform.store.connection import Connection, StoreUnavailable, connect
+from metrics_platform.store.migrations import StoreTooNew
+from metrics_platform.store.schema import migrate
+from metrics_platform_tests.store.shop import METRICS, NOW, PAGE, Visit, catalog, put, window
+
+LATER = NOW + timedelta(days=1)
+DEVICE = Dimension("device", "device", "string")
+SALES = Metric("sales", "visits", Sum("amount", "decimal(12,2)"), (PAGE,))
+
+
+@pytest.fixture
+def shop() -> Catalog:
+    return catalog(SALES)
+
+
+def columns(conn: Connection, schema: str) -> dict[str, str]:
+    """The columns of the metric's base table (schema store) or view (schema metrics), in order."""
+    rows = conn.execute(
+        "SELECT column_name, data_type FROM information_schema.columns "
+        "WHERE table_schema = %s AND table_name = 'sales' ORDER BY ordinal_position",
+        (schema,),
+    )
+    return dict(rows.fetchall())
+
+
+def sell(conn: Connection, shop: Catalog) -> None:
+    minute = window(shop, "minute", "2026-03-02T10:15")
+    put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)])
+
+
+def test_a_view_reads_from_left_to_right(conn: Connection) -> None:
+    assert list(columns(conn, "metrics")) == [
+        "grain", "window_start", "window_end", "page", "value", "events", "label", "coverage", "age", "computed_at",
+        "source", "run_id", "definition",
+    ]  # fmt: skip
+
+
+def test_a_view_says_how_true_each_number_is(conn: Connection, shop: Catalog) -> None:
+    sell(conn, shop)
+    hour = window(shop, "hour", "2026-03-02T09:00")
+    put(conn, shop, Source.BATCH, [hour], [Visit(hour.start)])
+    rows = conn.execute(
+        "SELECT grain, label, coverage, source, run_id, definition, computed_at FROM metrics.sales "
+        "WHERE grain IN ('minute', 'hour') ORDER BY window_start, grain"
+    ).fetchall()
+    version = SALES.version
+    assert rows == [
+        ("hour", "exact", 1, "batch", "run-2", version, NOW),
+        ("hour", "approximate", 1 / 60, "rollup", "run-1", version, NOW),
+        ("minute", "approximate", 1, "stream", "run-1", version, NOW),
+    ]
+
+
+def test_migrating_again_changes_nothing(conn: Connection, shop: Catalog) -> None:
+    sell(conn, shop)
+    before = conn.execute("SELECT xmin, * FROM platform.metrics").fetchall()
+    migrate(conn, shop, LATER)
+    assert conn.execute("SELECT xmin, * FROM platform.metrics").fetchall() == before
+
+
+def test_a_new_dimension_is_added_beside_the_old_numbers(conn: Connection, shop: Catalog) -> None:
+    sell(conn, shop)
+    migrate(conn, catalog(replace(SALES, dimensions=(PAGE, DEVICE))), LATER)
+    assert "device" in columns(conn, "metrics")
+    row = conn.execute("SELECT page, device, value FROM metrics.sales WHERE grain = 'minute'").fetchone()
+    assert row == ("home", None, 1)
+
+
+def test_a_dimension_that_is_gone_stays_in_the_table_and_leaves_the_view(
+    conn: Connection, shop: Catalog
+) -> None:
+    sell(conn, shop)
+    without = catalog(replace(SALES, dimensions=()))
+    migrate(conn, without, LATER)
+    assert "page" not in columns(conn, "metrics")
+    assert conn.execute("SELECT page FROM store.sales WHERE grain = 'minute'").fetchone() == ("home",)
+    sell(conn, without)  # a dimension that nobody fills any more is no obstacle
+
+
+def test_a_column_of_another_type_keeps_its_old_values_under_the_old_version(
+    conn: Connection, shop: Catalog
+) -> None:
+    sell(conn, shop)
+    flag = replace(SALES, dimensions=(Dimension("page", "page is not null", "boolean"),))
+    migrate(conn, catalog(flag), LATER)
+    found = columns(conn, "store")
+    assert found["page"] == "boolean"
+    assert found[f"page_{SALES.version}"] == "text"
+    kept = sql.SQL("SELECT page, {} FROM store.sales WHERE grain = 'day'")
+    assert conn.execute(kept.format(sql.Identifier(f"page_{SALES.version}"))).fetchone() == (None, "home")
+
+
+def test_definitions_may_go_back_and_forth(conn: Connection, shop: Catalog) -> None:
+    flag = replace(SALES, dimensions=(Dimension("page", "page is not null", "boolean"),))
+    for definition in (flag, SALES, flag, SALES):
+        migrate(conn, catalog(definition), LATER)
+    assert columns(conn, "store")["page"] == "text"
+    sell(conn, shop)
+
+
+@pytest.mark.parametrize(
+    "measure", [Count(), Avg("amount", "decimal(12,2)"), Percentiles("seconds", "double", (0.5,))]
+)
+def test_a_metric_may_change_its_measure(conn: Connection, shop: Catalog, measure: Count) -> None:
+    sell(conn, shop)
+    changed = catalog(replace(SALES, measure=measure))
+    migrate(conn, changed, LATER)
+    sell(conn, changed)
+    assert conn.execute("SELECT count(value) FROM metrics.sales WHERE grain = 'minute'").fetchone() == (1,)
+
+
+def test_since_tells_when_the_definition_became_current(conn: Connection, shop: Catalog) -> None:
+    migrate(conn, catalog(replace(SALES, description="Money.")), LATER)
+    assert conn.execute("SELECT since, first_seen FROM platform.metrics").fetchone() == (NOW, NOW)
+    migrate(conn, catalog(replace(SALES, filter="amount > 0")), LATER)
+    assert conn.execute("SELECT since, first_seen FROM platform.metrics").fetchone() == (LATER, NOW)
+
+
+def test_a_metric_that_left_the_catalogue_keeps_its_relation(conn: Connection, shop: Catalog) -> None:
+    sell(conn, shop)
+    migrate(conn, catalog(METRICS[0]), LATER)
+    assert conn.execute("SELECT count(*) FROM metrics.sales").fetchone() == (4,)
+    assert conn.execute("SELECT retired_at FROM platform.metrics WHERE name = 'sales'").fetchone() == (LATER,)
+    migrate(conn, catalog(METRICS[0], SALES), LATER)
+    assert conn.execute("SELECT retired_at FROM platform.metrics WHERE name = 'sales'").fetchone() == (None,)
+
+
+def test_names_and_descriptions_need_no_escaping(conn: Connection) -> None:
+    odd = Metric(
+        "select", "visits", Count(), (Dimension("order", "page", "string"),), description="100% 'it' {x}"
+    )
+    migrate(conn, catalog(odd), NOW)
+    assert conn.execute("SELECT obj_description('metrics.\"select\"'::regclass)").fetchone() == (
+        odd.description,
+    )
+
+
+def test_an_older_platform_leaves_a_newer_store_alone(conn: Connection, shop: Catalog) -> None:
+    conn.execute("INSERT INTO platform.migrations VALUES (99, now())")
+    with pytest.raises(StoreTooNew, match="migration 99.*upgrade"):
+        migrate(conn, shop, NOW)
+
+
+def test_a_server_that_is_down_is_named_without_its_password() -> None:
+    with pytest.raises(StoreUnavailable) as refused:
+        connect("postgresql://ann:secret@127.0.0.1:1/metrics")
+    assert "127.0.0.1:1/metrics" in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
