@@ -12,6 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -29,6 +30,10 @@ from metrics_platform.settings import PACKAGE
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# A busy machine makes examples slow; that is no failure.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 @contextmanager

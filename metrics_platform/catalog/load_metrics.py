@@ -40,7 +40,7 @@ _RESERVED = frozenset(
             "coverage",
             "revision",
         ),
-        *("definition", "committed_at", "first_committed_at", "exact_at", "run_id"),
+        *("age", "computed_at", "definition", "committed_at", "first_committed_at", "exact_at", "run_id"),
         *("minutes_present", "minutes_total"),
         *("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"),
     }

@@ -73,6 +73,7 @@ class Dimension:
 
     @property
     def column(self) -> Column:
+        """The dimension's column in the metric's relation."""
         return Column(self.name, pg_type(self.type))
 
 
@@ -90,11 +91,13 @@ class Metric:
 
     @property
     def value_columns(self) -> tuple[Column, ...]:
+        """The columns that people read."""
         return self.measure.values
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The relation's own columns, after `grain` and `window_start`: dimensions, events, state, values."""
+        """The relation's own columns, after `grain` and `window_start`: dimensions,
+        events, state, values."""
         return (
             *(dimension.column for dimension in self.dimensions),
             Column("events", "bigint"),
@@ -104,7 +107,7 @@ class Metric:
 
     @cached_property
     def version(self) -> str:
-        """Twelve hex digits that change when the number's definition does (not its description or owner)."""
+        """Twelve hex digits that change with the number's definition, not with its description or owner."""
         definition = {
             "kind": self.kind,
             "filter": self.filter,
@@ -119,8 +122,8 @@ class Catalog:
     """Everything a catalogue file defines.
 
     `retention` says how long windows of a grain are kept, `start` the first day that has partitions,
-    `future_bound` how far ahead of the reader's clock an event time may lie, and `freshness` how old the newest
-    minute may be before the streaming layer counts as late.
+    `future_bound` how far ahead of the reader's clock an event time may lie, and `freshness` how old the
+    newest minute may be before the streaming layer counts as late.
     """
 
     kinds: tuple[EventKind, ...]
@@ -133,6 +136,7 @@ class Catalog:
 
     @cached_property
     def calendar(self) -> Calendar:
+        """Cuts time into windows for the catalogue's time zone."""
         return Calendar(self.timezone)
 
     def kind(self, name: str) -> EventKind:

@@ -76,6 +76,7 @@ class Calendar:
 
     @cached_property
     def zone(self) -> ZoneInfo:
+        """The time zone itself."""
         try:
             return ZoneInfo(self.timezone)
         except (KeyError, ValueError, OSError) as error:

@@ -233,10 +233,10 @@ def _state_name(slot: Slot, state: str) -> str:
 def _split(table: pa.Table, entries: Iterable[_Entry], layout: Layout, kinds: list[str]) -> Computed:
     totals: dict[str, list[pa.Table]] = {}
     for entry in entries:
-        rows = table.filter(pc.equal(table["_entry"], entry.number))
+        rows = table.filter(pc.field("_entry") == entry.number)
         totals.setdefault(entry.metric.name, []).append(_metric_rows(rows, entry, layout))
-    rejected = table.filter(pc.equal(table["_entry"], _REJECTED)).to_pylist()
-    outside = table.filter(pc.equal(table["_entry"], _OUTSIDE)).to_pylist()
+    rejected = table.filter(pc.field("_entry") == _REJECTED).to_pylist()
+    outside = table.filter(pc.field("_entry") == _OUTSIDE).to_pylist()
     return Computed(
         totals={name: pa.concat_tables(tables) for name, tables in totals.items()},
         rejected={(kinds[row["_kind"]], row[_REASON.name]): row["events"] for row in rejected},

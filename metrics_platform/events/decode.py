@@ -30,9 +30,10 @@ _OPTIONS = {
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 # from_json takes an array of one object for the object, and overlooks what stands behind it. As a member of
-# another object that ends with a mark, a record is an object alone, or the mark is not found.
-_MARKED = """concat('{"_record":', _text, ',"_end":1}')"""
-_RECORD = "_json._record"
+# another object that ends with a mark, a record is an object alone, or the mark is not found. Every event
+# pays for each character here, hence the short names.
+_MARKED = """concat('{"r":', _text, ',"e":1}')"""
+_RECORD, _MARK = "_json.r", "_json.e"
 
 # Spark reads more as a date or time than ISO 8601 says: a year alone, seconds since 1970, a time of today.
 _ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -66,7 +67,7 @@ def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: tim
 
 def _schema(kind: EventKind) -> str:
     columns = [f"{_quoted(field.name)}: {_JSON_TYPES.get(field.type, field.type)}" for field in kind.fields]
-    return f"_record struct<{', '.join(columns)}>, _end int, {_BAD} string"
+    return f"r struct<{', '.join(columns)}>, e int, {_BAD} string"
 
 
 def _column(field: Field) -> str:
@@ -88,7 +89,7 @@ def _reason(kind: EventKind, latest: str) -> str:
     checks = [
         ("_text is null or _text = ''", "'empty record'"),
         (f"_json is null or _json.{_BAD} is not null", _bad_json(kind)),
-        (f"{_RECORD} is null or _json._end is null", "'no JSON object'"),
+        (f"{_RECORD} is null or {_MARK} is null", "'no JSON object'"),
         *(
             (f"{_RECORD}.{_quoted(field.name)} is null", _missing(field.name))
             for field in kind.fields

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metrics_platform.catalog.model import EventKind
 from metrics_platform.catalog.windows import Calendar
@@ -43,7 +43,7 @@ class RawStore:
 
     def exists(self, spark: SparkSession, kind: EventKind) -> bool:
         """Whether anything was ever ingested for the kind."""
-        jvm = spark._jvm  # noqa: SLF001  the public API of delta-spark does the same
+        jvm: Any = spark._jvm  # noqa: SLF001  the public API of delta-spark does the same
         return bool(
             jvm.io.delta.tables.DeltaTable.isDeltaTable(spark._jsparkSession, self.path(kind))  # noqa: SLF001
         )

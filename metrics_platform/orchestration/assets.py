@@ -6,6 +6,7 @@ Minutes are made by the shift as a rule; the asset here makes them by hand, thro
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 from dagster import (
     AssetExecutionContext,
@@ -49,7 +50,7 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
         required_resource_keys={BATCH_SPARK},
         op_tags={LAYER_TAG: "batch"},
     )
-    def raw_events(context: AssetExecutionContext) -> Iterator[MaterializeResult]:
+    def raw_events(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         spark = context.resources.batch_spark.spark_session
         with platform.connect() as conn:
             migrate(conn, platform.catalog, now())
@@ -81,7 +82,7 @@ def minute_assets(platform: Platform, today: date) -> AssetsDefinition:
         required_resource_keys={STREAM_SPARK},
         backfill_policy=BackfillPolicy.single_run(),
     )
-    def minute_by_hand(context: AssetExecutionContext) -> Iterator[MaterializeResult]:
+    def minute_by_hand(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         metrics = _selected(platform, context, Grain.MINUTE)
         windows = windows_of(context.partition_time_window, platform.catalog, Grain.MINUTE)
         done = by_hand.compute_and_commit(
@@ -113,7 +114,7 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
         backfill_policy=BackfillPolicy.single_run(),
         op_tags={LAYER_TAG: "batch"},
     )
-    def exact(context: AssetExecutionContext) -> Iterator[MaterializeResult]:
+    def exact(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         metrics = _selected(platform, context, grain)
         asked = windows_of(context.partition_time_window, platform.catalog, grain)
         with platform.connect() as conn:
@@ -133,7 +134,9 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
             done = batch.recompute([*asked, *dirty_too], metrics)
         _log_materializations(platform, context, _Extra(done, asked), today)
         for metric in metrics:
-            yield MaterializeResult(asset_key=metric_key(metric, grain), metadata=_metadata(done, metric, asked))
+            yield MaterializeResult(
+                asset_key=metric_key(metric, grain), metadata=_metadata(done, metric, asked)
+            )
 
     return exact
 
@@ -170,7 +173,7 @@ def _log_materializations(
         )
 
 
-def _metadata(done: Recomputed, metric: Metric, asked: Sequence[Window]) -> dict[str, object]:
+def _metadata(done: Recomputed, metric: Metric, asked: Sequence[Window]) -> dict[str, int | str]:
     events = sum(done.events.get((metric.name, window), 0) for window in asked)
     became = sum(1 for name, window in done.became_exact if name == metric.name and window in set(asked))
     return {

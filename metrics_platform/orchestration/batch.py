@@ -41,7 +41,7 @@ class NotComplete(Exception):
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What a recomputation did, over all its passes; `events` has the (metric, window) pairs that count any."""
+    """What a recomputation did, over all its passes; `events` has the (metric, window) pairs with any."""
 
     commits: tuple[Committed, ...]
     windows: tuple[Window, ...]
@@ -67,7 +67,8 @@ class Batch:
     def recompute(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
         """Make the windows (of one grain: hour, day or week) exact; hours bring their minutes along.
 
-        Raises NotComplete for a window that has not ended, KafkaError when the raw store cannot be brought up to date.
+        Raises NotComplete for a window that has not ended, KafkaError when the raw store cannot be brought up
+        to date.
         """
         self._refuse_open(windows)
         self._ensure_ingested(windows, metrics)
@@ -86,16 +87,22 @@ class Batch:
     ) -> tuple[list[Committed], dict[tuple[str, Window], int]]:
         catalog = self.platform.catalog
         kinds = [kind for kind in catalog.kinds if any(metric.kind == kind.name for metric in metrics)]
-        hours = sorted({h.start for w in windows for h in catalog.calendar.windows(Grain.HOUR, w.start, w.end)})
+        hours = sorted(
+            {h.start for w in windows for h in catalog.calendar.windows(Grain.HOUR, w.start, w.end)}
+        )
         versions = {kind.name: ingestion.newest_version(self.conn, kind.name) for kind in kinds}
         revision = next_revision(self.conn)
         events = {kind.name: self._events(kind, hours) for kind in kinds}
         wanted = list(with_minutes(windows, catalog.calendar))
         computed = compute(
-            {name: frame for name, frame in events.items() if frame is not None}, metrics, wanted, catalog.calendar
+            {name: frame for name, frame in events.items() if frame is not None},
+            metrics,
+            wanted,
+            catalog.calendar,
         )
         commits = [
-            commit(self.conn, catalog, self._commit(window, metrics, computed, revision)) for window in windows
+            commit(self.conn, catalog, self._commit(window, metrics, computed, revision))
+            for window in windows
         ]
         if windows[0].grain is Grain.HOUR:
             self._clear_dirty(kinds, metrics, hours, versions)
@@ -139,7 +146,8 @@ class Batch:
         for window in windows:
             if window.end > now:
                 raise NotComplete(
-                    f"{window} ends only at {window.end:%Y-%m-%d %H:%M} UTC; an exact number needs a complete window"
+                    f"{window} ends only at {window.end:%Y-%m-%d %H:%M} UTC; "
+                    "an exact number needs a complete window"
                 )
 
     def _ensure_ingested(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> None:
@@ -157,14 +165,10 @@ def hours_to_compute(
 ) -> list[Window]:
     """The newest complete hours, and the oldest of the dirty ones up to the budget, oldest first."""
     last = calendar.last_complete(Grain.HOUR, now)
-    fresh = [
-        calendar.window(Grain.HOUR, last.start - n * (last.end - last.start)) for n in range(newest)
-    ]
+    fresh = [calendar.window(Grain.HOUR, last.start - n * (last.end - last.start)) for n in range(newest)]
     known = {window.start for window in fresh}
     old = [start for start in sorted(set(dirty_hours)) if start not in known and start < last.end]
-    return sorted(
-        [*fresh, *(calendar.window(Grain.HOUR, start) for start in old[:DIRTY_HOURS_PER_RUN])]
-    )
+    return sorted([*fresh, *(calendar.window(Grain.HOUR, start) for start in old[:DIRTY_HOURS_PER_RUN])])
 
 
 def with_minutes(windows: Sequence[Window], calendar: Calendar) -> Iterator[Window]:
@@ -181,8 +185,8 @@ def _within(table: pa.Table | None, metric: Metric, window: Window) -> pa.Table:
         return empty_totals(metric)
     start = pa.scalar(window.start, pa.timestamp("us", tz="UTC"))
     end = pa.scalar(window.end, pa.timestamp("us", tz="UTC"))
-    starts = table["window_start"]
-    return table.filter(pc.and_(pc.greater_equal(starts, start), pc.less(starts, end)))
+    starts = pc.field("window_start")
+    return table.filter((starts >= start) & (starts < end))
 
 
 def empty_totals(metric: Metric) -> pa.Table:

@@ -88,7 +88,9 @@ def dirty_windows(
 ) -> list[Window]:
     """The dirty hours that an hourly run computes beside those it was asked for."""
     known = {window.start for window in asked}
-    return [window for window in hours_to_compute(now, calendar, marked, newest=0) if window.start not in known]
+    return [
+        window for window in hours_to_compute(now, calendar, marked, newest=0) if window.start not in known
+    ]
 
 
 def oldest_minute(today: date) -> datetime:
@@ -106,6 +108,6 @@ def _require_records(platform: Platform, log: KafkaLog, first: Window, metrics: 
         for bound in log.bounds(kind):
             if bound.start > 0 and bound.records and starts[bound.key] <= bound.start:
                 raise KafkaError(
-                    f"topic '{bound.topic}' on cluster '{bound.cluster}' no longer holds all records of {first}; "
-                    "materialise its hour instead, which reads the raw store"
+                    f"topic '{bound.topic}' on cluster '{bound.cluster}' no longer holds all records of "
+                    f"{first}; materialise its hour instead, which reads the raw store"
                 )

@@ -1,7 +1,7 @@
 """Raw ingestion: from the last committed Kafka offsets into the raw store, exactly once.
 
-A step is planned in the ledger (offsets), appended to the raw store under the step's number, and finished in the
-ledger. Killed anywhere, the next run repeats the planned step with the same offsets and number; the raw
+A step is planned in the ledger (offsets), appended to the raw store under the step's number, and finished in
+the ledger. Killed anywhere, the next run repeats the planned step with the same offsets and number; the raw
 store refuses what it already holds.
 """
 
@@ -118,14 +118,15 @@ def _owed(
         start = committed.get(bound.key, bound.start)
         if start > bound.end:
             raise KafkaError(
-                f"topic '{bound.topic}' partition {bound.partition} on cluster '{bound.cluster}' ends at offset "
-                f"{bound.end}, but {start} was ingested already: the topic was deleted and made anew; delete its "
-                "rows from platform.ingestion_offsets to ingest it from its beginning"
+                f"topic '{bound.topic}' partition {bound.partition} on cluster '{bound.cluster}' ends at "
+                f"offset {bound.end}, but {start} was ingested already: the topic was deleted and made anew; "
+                "delete its rows from platform.ingestion_offsets to ingest it from its beginning"
             )
         if start < bound.start:
             say(
-                f"Kafka dropped offsets {start} to {bound.start - 1} of '{bound.topic}' partition {bound.partition} "
-                f"on cluster '{bound.cluster}' before they were ingested; raise the topic's retention"
+                f"Kafka dropped offsets {start} to {bound.start - 1} of '{bound.topic}' partition "
+                f"{bound.partition} on cluster '{bound.cluster}' before they were ingested; raise the "
+                "topic's retention"
             )
             start = bound.start
         owed.append(OffsetRange(bound.cluster, bound.topic, bound.partition, start, bound.end))

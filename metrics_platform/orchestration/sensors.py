@@ -75,8 +75,8 @@ def freshness_sensor(platform: Platform) -> SensorDefinition:
         asset_selection=[
             freshness.metric_key(metric, freshness.Grain.MINUTE) for metric in platform.catalog.metrics
         ],
-        description="The streaming SLA: evaluates the check `fresh` of every minute asset and sounds the alarm "
-        "when a verdict changes.",
+        description="The streaming SLA: evaluates the check `fresh` of every minute asset and sounds the "
+        "alarm when a verdict changes.",
     )
     def watch_freshness(context: SensorEvaluationContext) -> SensorResult:
         now = datetime.now(UTC)
@@ -123,7 +123,7 @@ def _sound(
     try:
         urllib.request.urlopen(request, timeout=_WEBHOOK_SECONDS).close()  # noqa: S310
     except OSError as error:
-        context.log.error(f"the alarm could not be sent to METRICS_PLATFORM_ALARM_WEBHOOK: {error}")
+        context.log.warning(f"the alarm could not be sent to METRICS_PLATFORM_ALARM_WEBHOOK: {error}")
 
 
 def _running(instance: DagsterInstance) -> list[watch.ShiftRun]:
@@ -154,4 +154,6 @@ def _failures(instance: DagsterInstance) -> Sequence[datetime]:
 def _bury(instance: DagsterInstance, run_id: str) -> None:
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:
-        instance.report_run_failed(run, "the shift showed no sign of life: it neither held nor awaited the lease")
+        instance.report_run_failed(
+            run, "the shift showed no sign of life: it neither held nor awaited the lease"
+        )

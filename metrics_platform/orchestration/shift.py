@@ -58,9 +58,11 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
+        """The current instant."""
         return datetime.now(UTC)
 
     def wait_until(self, instant: datetime) -> None:
+        """Sleep until the instant."""
         time.sleep(max(0.0, (instant - self.now()).total_seconds()))
 
 
@@ -68,7 +70,8 @@ class SystemClock:
 class Iteration:
     """What one iteration did; durations in seconds. `fresh` are the minutes committed for the first time.
 
-    `lag` is how long after the newest minute's end its number was readable; `headroom` how much of the minute was left.
+    `lag` is how long after the newest minute's end its number was readable; `headroom` how much of the
+    next minute was left.
     """
 
     fresh: tuple[Window, ...]
@@ -88,7 +91,7 @@ class ShiftFailed(Exception):
 
 
 class Shift:
-    """One shift, identified by its run id. `report` is called after each iteration, `say` with one-line messages."""
+    """One shift, identified by its run id. `report` gets each iteration, `say` one-line messages."""
 
     def __init__(
         self,
@@ -149,7 +152,7 @@ class Shift:
             self._say(f"warm-up without events: {error}")
 
     def take_over(self) -> None:
-        """Wait until the lease is ours: at once if it is free or expired, else when the holder hands it over."""
+        """Wait until the lease is ours: at once if it is free or expired, else when it is handed over."""
         while self._lease is None:
             now = self._clock.now()
             self._lease = lease.acquire(self._conn, LEASE, self._run_id, now, LEASE_TTL)
@@ -217,9 +220,7 @@ class Shift:
             )
         )
 
-    def _compute(
-        self, windows: tuple[Window, ...], closed: Window, now: datetime
-    ) -> streaming.MinuteTotals:
+    def _compute(self, windows: tuple[Window, ...], closed: Window, now: datetime) -> streaming.MinuteTotals:
         until = closed.end + self._platform.settings.grace
         return streaming.compute_minutes(self._platform, self._spark, self._log, windows, until, now)
 

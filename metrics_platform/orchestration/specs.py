@@ -26,7 +26,7 @@ _STALE_AFTER = {
 }
 
 _NUMBERS = {
-    Grain.MINUTE: "Each minute's number, seconds after the minute closed: approximate until the hour's batch makes it exact.",
+    Grain.MINUTE: "Each minute's number, seconds after it closed: approximate until the hourly batch.",
     Grain.HOUR: "Each hour's exact number, deduplicated, from the raw events.",
     Grain.DAY: "Each day's exact number, deduplicated, from the raw events.",
     Grain.WEEK: "Each week's exact number, deduplicated, from the raw events.",
@@ -74,8 +74,8 @@ def raw_specs(platform: Platform) -> list[AssetSpec]:
         AssetSpec(
             raw_key(kind),
             deps=[topic_key(topic) for topic in kind.topics],
-            description=f"Every record of {kind.name} ever read from Kafka, once: accepted events by event hour, "
-            "rejected ones with their reason.",
+            description=f"Every record of {kind.name} ever read from Kafka, once: accepted events by event "
+            "hour, rejected ones with their reason.",
             group_name="raw_store",
             kinds={"spark", "delta"},
             metadata={"path": platform.raw_store.path(kind)},

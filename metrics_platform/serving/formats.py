@@ -73,14 +73,13 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
     """A table for a terminal: each window's rows together, with the window's label on the first."""
     metric = result.metric
     names = [one.name for one in metric.dimensions]
-    # `value` repeats the first percentile, and counting is what `events` does too.
-    numbers = [
-        one.name for one in metric.measure.values if one.name != "value" or len(metric.measure.values) == 1
-    ]
+    # `value` repeats the first of several percentiles, and a count's `value` repeats `events`.
+    repeated = len(metric.measure.values) > 1 or metric.measure.name == "count"
+    numbers = [one.name for one in metric.measure.values if one.name != "value" or not repeated] + ["events"]
     table = Table(title=f"{metric.name} by {result.grain}, {zone.key} time", title_justify="left")
     for heading in (str(result.grain), *names):
         table.add_column(heading, overflow="fold")
-    for heading in (*numbers, "events", "coverage", "age"):
+    for heading in (*numbers, "coverage", "age"):
         table.add_column(heading, justify="right")
     table.add_column("label")
     rows = {
@@ -93,12 +92,12 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
         for row in rows.get(label.window.start, []):
             cells = [
                 *(dimension(row[name]) for name in names),
-                *(number(row[name]) for name in [*numbers, "events"]),
+                *(number(row[name]) for name in numbers),
             ]
             table.add_row(*first, *cells, *truths)
             first, truths = [""], ["", "", ""]
         if label.window.start not in rows:
-            table.add_row(*first, *("" for _ in names), *("-" for _ in numbers), "0", *truths)
+            table.add_row(*first, *("" for _ in names), *("-" for _ in numbers[:-1]), "0", *truths)
     return table
 
 

@@ -19,7 +19,7 @@ from metrics_platform.store.ledger import Label
 from metrics_platform.store.query import TopValue, top_values
 
 _GRAINS = (Grain.MINUTE, Grain.HOUR, Grain.DAY)
-_LINES = 24  # as many as the smallest usual terminal has
+_LINES = 25  # about as many as the smallest usual terminal has
 
 
 def live_table(store: str | Connection, catalog: Catalog, now: datetime) -> Table:

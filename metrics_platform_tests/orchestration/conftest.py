@@ -9,7 +9,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog

@@ -1,7 +1,7 @@
 """Both layers on real components, against the ledger of what was sent.
 
-The traffic crosses the end of an hour, of a 23-hour day and of a week, with late, duplicate and malformed events.
-The stream works for some minutes, stops, and comes back; the batch runs when the next week is over.
+The traffic crosses the end of an hour, of a 23-hour day and of a week, with late, duplicate and malformed
+events. The stream works for some minutes, stops, and comes back; the batch runs when the next week is over.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _stream_recorded_its_gap(conn: Connection, iterations: Sequence[Iteration]) 
 
 
 def _stream_is_right_up_to_what_came_later(conn: Connection, sent: list[Record]) -> None:
-    """Each minute counts what Kafka had when it was computed last: one minute after it closed, or as it closed."""
+    """Each minute counts what Kafka had at its last computation: as the next minute closed, as a rule."""
     for metric in ("clicks_per_page", "revenue_by_country", "checkout_latency"):
         for minute in _closes(FIRST_CLOSE - 3 * MINUTE, LAST_BEFORE - MINUTE):
             last_look = min(minute + 2 * MINUTE, LAST_BEFORE) + GRACE
@@ -113,7 +113,9 @@ def _stream_is_right_up_to_what_came_later(conn: Connection, sent: list[Record])
             )
             assert _events(conn, metric, minute) == expected
     exact = len(oracle.deduplicated(sent))
-    assert abs(len(oracle.accepted(sent)) - exact) < 0.05 * exact  # so stream and batch differ by the late share
+    assert (
+        abs(len(oracle.accepted(sent)) - exact) < 0.05 * exact
+    )  # so stream and batch differ by the late share
 
 
 def _events(conn: Connection, metric: str, minute: datetime) -> int:

@@ -70,7 +70,9 @@ def test_killed_between_the_write_and_the_ledger_and_run_again(
     positions = _positions(platform, spark)
     assert len(positions) == len(set(positions)) == expected
     assert sum(ingestion.committed_offsets(conn, kind.name).values()) == expected
-    [counts] = conn.execute("SELECT accepted + rejected FROM platform.ingestion WHERE ranges <> '[]'").fetchall()[:1]
+    [counts] = conn.execute(
+        "SELECT accepted + rejected FROM platform.ingestion WHERE ranges <> '[]'"
+    ).fetchall()[:1]
     assert counts == (expected,)
 
 
@@ -108,7 +110,7 @@ def _drop_first_records(platform: Platform, conn: Connection) -> int:
 
     kind = platform.catalog.kinds[0]
     offsets = ingestion.committed_offsets(conn, kind.name)
-    admin = AdminClient(platform.clusters[0].client_options())
+    admin = AdminClient({"bootstrap.servers": platform.clusters[0].bootstrap_servers})
     wanted = [TopicPartition(topic, partition, end + 3) for (_, topic, partition), end in offsets.items()]
     for deleted in admin.delete_records(wanted).values():
         deleted.result()

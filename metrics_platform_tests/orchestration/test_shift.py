@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 GRACE = timedelta(seconds=1.5)
-At = Callable[[str], "contextmanager[Shift]"]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -26,7 +26,7 @@ def minutes(shop: Catalog, start: str, end: str) -> list[Window]:
     return list(shop.calendar.windows(Grain.MINUTE, clock(start), clock(end)))
 
 
-def clock(time: str):
+def clock(time: str) -> datetime:
     return at(f"2026-03-02T{time}")
 
 
@@ -40,57 +40,57 @@ def spans(gaps: list[Gap]) -> list[tuple[str, str]]:
 
 def test_a_gap_keeps_its_reason_and_the_offsets_skipped(conn: Connection) -> None:
     offsets = {"local": {"web.visits": {"0": [5, 90]}}}
-    [gap] = skip(conn, "10:00", "10:05", offsets)
-    assert gap == Gap(clock("10:00"), clock("10:05"), "restart", offsets, NOW, None)
+    [gap] = skip(conn, "11:00", "11:05", offsets)
+    assert gap == Gap(clock("11:00"), clock("11:05"), "restart", offsets, NOW, None)
     assert open_gaps(conn) == [gap]
 
 
 def test_minutes_recorded_before_are_not_recorded_again(conn: Connection) -> None:
-    skip(conn, "10:02", "10:04")
-    assert skip(conn, "10:02", "10:04") == []
-    assert spans(skip(conn, "10:00", "10:06")) == [("10:00", "10:02"), ("10:04", "10:06")]
-    assert spans(all_gaps(conn, clock("10:01"), clock("10:04"))) == [("10:00", "10:02"), ("10:02", "10:04")]
+    skip(conn, "11:02", "11:04")
+    assert skip(conn, "11:02", "11:04") == []
+    assert spans(skip(conn, "11:00", "11:06")) == [("11:00", "11:02"), ("11:04", "11:06")]
+    assert spans(all_gaps(conn, clock("11:01"), clock("11:04"))) == [("11:00", "11:02"), ("11:02", "11:04")]
 
 
 def test_the_batch_closes_a_gap_and_both_times_are_kept(conn: Connection, shop: Catalog) -> None:
-    skip(conn, "10:00", "10:02")
-    put(conn, shop, Source.BATCH, minutes(shop, "10:00", "10:02"), [], now=LATER)
-    [gap] = all_gaps(conn, clock("10:00"), clock("11:00"))
+    skip(conn, "11:00", "11:02")
+    put(conn, shop, Source.BATCH, minutes(shop, "11:00", "11:02"), [], now=LATER)
+    [gap] = all_gaps(conn, clock("11:00"), clock("12:00"))
     assert (gap.recorded_at, gap.closed_at) == (NOW, LATER)
     assert open_gaps(conn) == []
-    assert skip(conn, "10:00", "10:02") == []
+    assert skip(conn, "11:00", "11:02") == []
 
 
 def test_a_gap_stays_open_until_its_last_minute_is_exact(conn: Connection, shop: Catalog) -> None:
-    skip(conn, "10:58", "11:02")
-    put(conn, shop, Source.BATCH, minutes(shop, "10:58", "11:00"), [])
-    assert spans(open_gaps(conn)) == [("10:58", "11:02")]
-    put(conn, shop, Source.BATCH, minutes(shop, "11:00", "11:02"), [])
+    skip(conn, "11:58", "12:02")
+    put(conn, shop, Source.BATCH, minutes(shop, "11:58", "12:00"), [])
+    assert spans(open_gaps(conn)) == [("11:58", "12:02")]
+    put(conn, shop, Source.BATCH, minutes(shop, "12:00", "12:02"), [])
     assert open_gaps(conn) == []
 
 
 def test_an_exact_hour_closes_its_gaps_without_its_minutes(conn: Connection, shop: Catalog) -> None:
-    skip(conn, "10:30", "10:45")
-    put(conn, shop, Source.BATCH, [shop.calendar.window(Grain.HOUR, clock("10:00"))], [])
+    skip(conn, "11:30", "11:45")
+    put(conn, shop, Source.BATCH, [shop.calendar.window(Grain.HOUR, clock("11:00"))], [])
     assert open_gaps(conn) == []
 
 
 def test_the_stream_closes_no_gap(conn: Connection, shop: Catalog) -> None:
-    skip(conn, "10:00", "10:02")
-    put(conn, shop, Source.STREAM, minutes(shop, "10:00", "10:02"), [])
+    skip(conn, "11:00", "11:02")
+    put(conn, shop, Source.STREAM, minutes(shop, "11:00", "11:02"), [])
     assert len(open_gaps(conn)) == 1
 
 
 def test_a_gap_is_open_while_one_metric_lacks_it(conn: Connection, shop: Catalog) -> None:
-    skip(conn, "10:00", "10:02")
-    put(conn, catalog(shop.metrics[0]), Source.BATCH, minutes(shop, "10:00", "10:02"), [])
+    skip(conn, "11:00", "11:02")
+    put(conn, catalog(shop.metrics[0]), Source.BATCH, minutes(shop, "11:00", "11:02"), [])
     assert len(open_gaps(conn)) == 1
-    put(conn, catalog(shop.metrics[1]), Source.BATCH, minutes(shop, "10:00", "10:02"), [])
+    put(conn, catalog(shop.metrics[1]), Source.BATCH, minutes(shop, "11:00", "11:02"), [])
     assert open_gaps(conn) == []
 
 
 def test_a_metric_defined_after_a_gap_does_not_keep_it_open(conn: Connection, shop: Catalog) -> None:
-    skip(conn, "10:00", "10:02")
+    skip(conn, "11:00", "11:02")
     migrate(conn, catalog(*METRICS[:3]), LATER)
-    put(conn, shop, Source.BATCH, minutes(shop, "10:00", "10:02"), [], now=LATER)
+    put(conn, shop, Source.BATCH, minutes(shop, "11:00", "11:02"), [], now=LATER)
     assert open_gaps(conn) == []

@@ -25,7 +25,7 @@ def test_the_newest_windows_come_first_and_the_largest_rows_first(conn: Connecti
 
 
 def test_a_wrong_name_gets_the_nearest_one(conn: Connection, shop: Catalog) -> None:
-    with pytest.raises(QueryError, match="no metric is called 'vists'; did you mean 'visits'?"):
+    with pytest.raises(QueryError, match=r"no metric is called 'vists'; did you mean 'visits'\?"):
         last_windows(conn, shop, "vists", Grain.MINUTE, 1, NOW)
     with pytest.raises(QueryError, match="there are: visits, revenue"):
         last_windows(conn, shop, "zzz", Grain.MINUTE, 1, NOW)

@@ -1,5 +1,8 @@
-"""The rule and the roll-up against an oracle: whatever is committed, in whatever order, repeated or cut off by a
-crash, the store holds what a few lines of plain Python say."""
+"""The rule and the roll-up against an oracle.
+
+Whatever is committed, in whatever order, repeated or cut off by a crash, the store holds what a few lines of
+plain Python say.
+"""
 
 from __future__ import annotations
 

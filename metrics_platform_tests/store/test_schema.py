@@ -43,8 +43,8 @@ def sell(conn: Connection, shop: Catalog) -> None:
 
 def test_a_view_reads_from_left_to_right(conn: Connection) -> None:
     assert list(columns(conn, "metrics")) == [
-        "grain", "window_start", "window_end", "page", "value", "events", "label", "coverage", "age", "computed_at",
-        "source", "run_id", "definition",
+        "grain", "window_start", "window_end", "page", "value", "events", "label", "coverage", "age",
+        "computed_at", "source", "run_id", "definition",
     ]  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def test_names_and_descriptions_need_no_escaping(conn: Connection) -> None:
 
 def test_an_older_platform_leaves_a_newer_store_alone(conn: Connection, shop: Catalog) -> None:
     conn.execute("INSERT INTO platform.migrations VALUES (99, now())")
-    with pytest.raises(StoreTooNew, match="migration 99.*upgrade"):
+    with pytest.raises(StoreTooNew, match=r"migration 99.*upgrade"):
         migrate(conn, shop, NOW)
 
 

@@ -1,0 +1,57 @@
+"""Kinds of events, and raw records of them: into a DataFrame as Kafka's source gives them, or onto Kafka itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from metrics_platform.catalog.model import EventKind, Field
+from metrics_platform.events.source import RECORD_SCHEMA
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+VISITS = EventKind(
+    name="visits",
+    topics=("web.visits",),
+    id_field="id",
+    time_field="at",
+    fields=(Field("id", "string", True), Field("at", "epoch_millis", True), Field("page", "string")),
+)
+
+
+def millis(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000)
+
+
+def frame(
+    spark: SparkSession, values: Sequence[bytes | None], kafka_time: datetime = NOON, first_offset: int = 0
+) -> DataFrame:
+    """One record per value, in order, on partition 0 of one topic."""
+    rows = [
+        (None if value is None else bytearray(value), "local", "web.visits", 0, offset, kafka_time)
+        for offset, value in enumerate(values, start=first_offset)
+    ]
+    return spark.createDataFrame(rows, RECORD_SCHEMA)
+
+
+def new_topic(bootstrap: str, name: str, partitions: int) -> str:
+    """A topic that keeps records whatever their times say."""
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config={"retention.ms": "-1"})
+    [created] = AdminClient({"bootstrap.servers": bootstrap}).create_topics([topic]).values()
+    created.result()
+    return name
+
+
+def send(bootstrap: str, topic: str, records: Iterable[tuple[int, datetime, str]]) -> None:
+    """Produce (partition, Kafka time, value), and return when the broker has them all."""
+    producer = Producer({"bootstrap.servers": bootstrap})
+    for partition, instant, value in records:
+        producer.produce(topic, value.encode(), partition=partition, timestamp=millis(instant))
+    assert producer.flush(30) == 0

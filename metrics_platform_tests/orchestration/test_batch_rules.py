@@ -1,0 +1,79 @@
+"""The batch's small rules: which windows come along, what nothing looks like, how a backlog is cut."""
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import Calendar, Grain
+from metrics_platform.events.offsets import OffsetRange
+from metrics_platform.orchestration.batch import empty_totals, with_minutes
+from metrics_platform.orchestration.ingestion import split
+
+CALENDAR = Calendar("Europe/Berlin")
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def test_an_hour_brings_its_sixty_minutes_along() -> None:
+    hour = CALENDAR.window(Grain.HOUR, NOON)
+    found = list(with_minutes([hour], CALENDAR))
+    assert found[0] == hour
+    assert found[1:] == list(CALENDAR.windows(Grain.MINUTE, hour.start, hour.end))
+    assert len(found) == 61
+
+
+def test_days_and_weeks_bring_nothing_along() -> None:
+    windows = [CALENDAR.window(grain, NOON) for grain in (Grain.DAY, Grain.WEEK)]
+    assert list(with_minutes(windows, CALENDAR)) == windows
+
+
+def test_totals_of_nothing_have_the_columns_of_totals_and_no_rows(webshop: Catalog) -> None:
+    for metric in webshop.metrics:
+        nothing = empty_totals(metric)
+        assert nothing.num_rows == 0
+        assert set(nothing.column_names) == {
+            "grain",
+            "window_start",
+            "events",
+            *(dimension.name for dimension in metric.dimensions),
+            *(state.name for state in metric.measure.states),
+        }
+
+
+@st.composite
+def backlogs(draw: st.DrawFn) -> list[OffsetRange]:
+    """What is owed of some partitions; of some of them nothing."""
+    starts = draw(st.lists(st.integers(0, 10_000), max_size=4))
+    return [
+        OffsetRange("local", "web.orders", partition, start, start + draw(st.integers(0, 500)))
+        for partition, start in enumerate(starts)
+    ]
+
+
+@given(backlogs(), st.integers(10, 3_000))
+def test_portions_tile_every_partition(backlog: list[OffsetRange], most: int) -> None:
+    portions = list(split(backlog, most))
+    for place, owed in enumerate(backlog):
+        parts = [portion[place] for portion in portions]
+        assert {part.key for part in parts} == {owed.key}
+        assert (parts[0].start, parts[-1].end) == (owed.start, owed.end)
+        assert all(one.end == other.start for one, other in pairwise(parts))
+
+
+@given(backlogs(), st.integers(10, 3_000))
+def test_portions_are_about_as_large_as_asked_and_no_more_than_needed(
+    backlog: list[OffsetRange], most: int
+) -> None:
+    owed = sum(part.records for part in backlog)
+    portions = list(split(backlog, most))
+    assert len(portions) == max(1, -(-owed // most))
+    # Each partition is cut to whole records, so a portion may be larger by less than one of each.
+    assert all(sum(part.records for part in portion) <= most + len(backlog) for portion in portions)
+
+
+def test_nothing_owed_is_still_one_portion_so_that_the_ledger_hears_of_it() -> None:
+    nothing = [OffsetRange("local", "web.orders", 0, 7, 7)]
+    assert list(split(nothing, 100)) == [nothing]
+    assert list(split([], 100)) == [[]]

@@ -1,0 +1,51 @@
+"""The streaming SLA's verdict on a metric's newest minute."""
+
+from datetime import UTC, datetime, timedelta
+
+from dagster import AssetKey
+
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import MINUTE
+from metrics_platform.orchestration.freshness import CHECK, Freshness, evaluation, judge
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+ALLOWED = timedelta(minutes=3)
+
+
+def test_a_minute_that_just_ended_is_fresh() -> None:
+    assert judge(NOON + MINUTE + timedelta(seconds=4), NOON, ALLOWED) == Freshness(
+        True, "the newest minute ended 4 s ago, 180 s are allowed", timedelta(seconds=4)
+    )
+
+
+def test_the_age_counts_from_the_minutes_end_and_the_bound_itself_is_allowed() -> None:
+    bound = NOON + MINUTE + ALLOWED
+    assert judge(bound, NOON, ALLOWED).passed
+    assert not judge(bound + timedelta(microseconds=1), NOON, ALLOWED).passed
+
+
+def test_a_late_stream_says_how_late_and_where_to_look() -> None:
+    verdict = judge(NOON + timedelta(hours=2), NOON, ALLOWED)
+    assert not verdict.passed
+    assert verdict.message == (
+        "the newest minute ended 7140 s ago, 180 s are allowed; see the newest run of the job `shift`"
+    )
+
+
+def test_without_any_minute_nothing_is_fresh() -> None:
+    verdict = judge(NOON, None, ALLOWED)
+    assert (verdict.passed, verdict.age) == (False, None)
+    assert "no minute was ever committed" in verdict.message
+
+
+def test_a_minute_from_a_clock_ahead_of_ours_is_fresh() -> None:
+    assert judge(NOON, NOON, ALLOWED).passed
+
+
+def test_the_verdict_is_reported_on_the_metrics_minute_asset(webshop: Catalog) -> None:
+    metric = webshop.metric("clicks_per_page")
+    late = evaluation(metric, judge(NOON + timedelta(hours=1), NOON, ALLOWED))
+    assert late.asset_key == AssetKey(["clicks_per_page", "minute"])
+    assert (late.check_name, late.passed) == (CHECK, False)
+    assert late.metadata["age_seconds"].value == 3540.0
+    assert "age_seconds" not in evaluation(metric, judge(NOON, None, ALLOWED)).metadata

@@ -1,0 +1,217 @@
+"""The platform as a newcomer runs it: one stack with all its processes, Dagster's daemon and real traffic.
+
+The tests build on each other's stack, in order: a number appears, Dagster knows of it, people materialise by
+hand, a shift is killed, and at the end nothing is left running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import psutil
+import pytest
+
+from metrics_platform.local.environment import environment
+from metrics_platform.local.ports import Ports
+from metrics_platform.local.process import marked
+from metrics_platform.local.stack import JARS, Plan, Stack, running
+from metrics_platform.store.connection import Connection, connect
+from metrics_platform_tests.conftest import folder
+
+FIRST_NUMBER = 120  # seconds: what a newcomer is promised
+METRICS = 6
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    stopping = Event()
+    with folder() as path:
+        plan = Plan(path, Ports.free(), jars=Path(os.environ.get("METRICS_PLATFORM_JARS", JARS)), traffic=100)
+        with running(plan, print, stopping) as stack:
+            yield stack
+        assert marked(path) == []  # nothing outlives the stack
+
+
+@pytest.fixture(scope="module")
+def variables(stack: Stack) -> dict[str, str]:
+    """What `metrics-platform env` prints."""
+    return environment(stack.state)
+
+
+@pytest.fixture
+def store(variables: dict[str, str]) -> Iterator[Connection]:
+    with connect(variables["METRICS_PLATFORM_POSTGRES"]) as conn:
+        yield conn
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
+    """The first truthy answer; fails when there is none in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.5)
+    pytest.fail(f"{condition} did not come true within {seconds} s")
+
+
+def newest_minute(store: Connection) -> datetime | None:
+    """The newest minute that all metrics have, once the shift has migrated the store."""
+    [(ready,)] = store.execute("SELECT to_regclass('platform.ledger') IS NOT NULL").fetchall()
+    if not ready:
+        return None
+    row = store.execute(
+        "SELECT window_start FROM platform.ledger WHERE grain = 'minute' "
+        "GROUP BY 1 HAVING count(*) = %s ORDER BY 1 DESC LIMIT 1",
+        (METRICS,),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def graphql(stack: Stack, query: str) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{stack.state.ui}/graphql",
+        json.dumps({"query": query}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())["data"]
+
+
+def dagster(variables: dict[str, str], *arguments: str) -> None:
+    """Run `dagster asset materialize` as a person would after `eval "$(metrics-platform env)"`."""
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "metrics_platform.definitions"]
+    done = subprocess.run(
+        [*command, *arguments], env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_first_number_appears(stack: Stack, store: Connection) -> None:
+    wait_for(lambda: newest_minute(store), FIRST_NUMBER)
+    rows = store.execute(
+        "SELECT label, coverage FROM metrics.clicks_per_page WHERE grain = 'minute'"
+    ).fetchall()
+    assert rows
+    assert {label for label, _ in rows} == {"approximate"}
+
+
+def test_dagster_knows_the_minute(stack: Stack, store: Connection) -> None:
+    minute = wait_for(lambda: newest_minute(store), FIRST_NUMBER)
+    key = minute.strftime("%Y-%m-%d-%H:%M")
+
+    def materialised() -> bool:
+        found = graphql(
+            stack,
+            '{assetNodeOrError(assetKey: {path: ["clicks_per_page", "minute"]}) '
+            f'{{... on AssetNode {{latestMaterializationByPartition(partitions: ["{key}"]) '
+            "{metadataEntries {label}}}}}",
+        )["assetNodeOrError"]["latestMaterializationByPartition"]
+        labels = {entry["label"] for event in found if event for entry in event["metadataEntries"]}
+        return {"events", "rejected", "lag_seconds", "duration_seconds", "rows"} <= labels
+
+    wait_for(materialised, 30)
+
+
+def test_everything_runs_by_default_and_loads_without_errors(stack: Stack) -> None:
+    answer = graphql(
+        stack,
+        "{workspaceOrError {... on Workspace {locationEntries {locationOrLoadError "
+        "{... on PythonError {message} ... on RepositoryLocation {repositories "
+        "{sensors {name sensorState {status}} schedules {name scheduleState {status}}}}}}}}}",
+    )
+    [entry] = answer["workspaceOrError"]["locationEntries"]
+    [repository] = entry["locationOrLoadError"]["repositories"]
+    states = {sensor["name"]: sensor["sensorState"]["status"] for sensor in repository["sensors"]}
+    states |= {each["name"]: each["scheduleState"]["status"] for each in repository["schedules"]}
+    own = {name: state for name, state in states.items() if not name.startswith("default_")}
+    assert set(own) == {
+        "keep_one_shift",
+        "watch_freshness",
+        "ingest_raw_events",
+        "exact_hours",
+        "exact_days",
+        "exact_weeks",
+        "tidy_up",
+    }
+    assert set(own.values()) == {"RUNNING"}
+
+
+def test_the_sensor_reports_the_freshness_of_every_metric(stack: Stack) -> None:
+    def fresh() -> bool:
+        answer = graphql(
+            stack,
+            "{assetNodes {assetKey {path} assetChecksOrError {... on AssetChecks "
+            "{checks {name executionForLatestMaterialization {status}}}}}}",
+        )
+        latest = [
+            check["executionForLatestMaterialization"]
+            for node in answer["assetNodes"]
+            for check in node["assetChecksOrError"].get("checks", [])
+        ]
+        return len(latest) == METRICS and all(each and each["status"] == "SUCCEEDED" for each in latest)
+
+    wait_for(fresh, 120)
+
+
+def test_minutes_by_hand_as_a_range_in_one_run(variables: dict[str, str], store: Connection) -> None:
+    newest = wait_for(lambda: newest_minute(store), FIRST_NUMBER)
+    keys = [(newest - n * timedelta(minutes=1)).strftime("%Y-%m-%d-%H:%M") for n in (1, 0)]
+    dagster(
+        variables, "--select", 'key:"clicks_per_page/minute"', "--partition-range", f"{keys[0]}...{keys[1]}"
+    )
+    by_hand = store.execute(
+        "SELECT metric, grain FROM platform.ledger WHERE run_id = "
+        "(SELECT run_id FROM platform.ledger WHERE metric = 'clicks_per_page' AND grain = 'minute' "
+        " AND window_start = %s)",
+        (newest - timedelta(minutes=1),),
+    ).fetchall()
+    assert {metric for metric, _ in by_hand} == {"clicks_per_page"}  # the other metrics stay the shift's
+
+
+def test_an_hour_by_hand_is_exact(variables: dict[str, str], store: Connection) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    key = hour.strftime("%Y-%m-%d-%H:%M")
+    dagster(variables, "--select", 'key:"revenue_by_country/hour"', "--partition", key)
+    rows = store.execute(
+        "SELECT source, minutes_present FROM platform.ledger "
+        "WHERE metric = 'revenue_by_country' AND grain = 'hour' AND window_start = %s",
+        (hour,),
+    ).fetchall()
+    assert rows == [("batch", 60)]
+
+
+def test_a_killed_shift_is_replaced(stack: Stack, store: Connection) -> None:
+    worker = _shift_process(stack)
+    for process in [*worker.children(recursive=True), worker]:
+        process.send_signal(signal.SIGKILL)
+    killed_at = newest_minute(store)
+    assert killed_at is not None
+
+    def goes_on() -> bool:
+        stack.tend()
+        newest = newest_minute(store)
+        return newest is not None and newest > killed_at + timedelta(minutes=1)
+
+    wait_for(goes_on, 300)
+
+
+def _shift_process(stack: Stack) -> psutil.Process:
+    """The run worker of the shift: the parent of its JVM."""
+    for process in marked(stack.state.data_dir):
+        if "org.apache.spark.deploy.SparkSubmit" in process.cmdline():
+            worker = process.parent()
+            assert worker is not None
+            return worker
+    pytest.fail("no shift is at work")
