@@ -17,25 +17,29 @@ from metrics_platform.catalog.durations import format_duration
 from metrics_platform.catalog.load import CatalogError, load_catalog
 from metrics_platform.catalog.measures import Measure, Percentiles
 from metrics_platform.catalog.model import Catalog, EventKind, Field, Metric
+from metrics_platform.local import state
 from metrics_platform.settings import PACKAGE, PREFIX
 
 _PACKAGED = PACKAGE / "catalog" / "webshop.yaml"
 _CatalogPath = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         envvar=f"{PREFIX}CATALOG",
         metavar="FILE",
         help="The YAML file to check.",
-        show_default="the example, a web shop",
+        show_default="the stack's, or the example, a web shop",
     ),
 ]
+_DataDir = Annotated[Path | None, typer.Option(file_okay=False, help="Check the catalogue of this stack.")]
 
 
-def check(catalog: _CatalogPath = _PACKAGED) -> None:
+def check(catalog: _CatalogPath = None, data_dir: _DataDir = None) -> None:
     """Check a catalogue and print what it defines.
 
     Exit codes: 0 it can be used; 1 it has mistakes, one line for each on standard error.
     """
+    if catalog is None:
+        catalog = state.require(data_dir.resolve()).catalog if data_dir else _PACKAGED
     try:
         found = load_catalog(catalog)
     except CatalogError as error:

@@ -42,9 +42,10 @@ def _components(status: Status) -> Table:
 def _windows(status: Status) -> Table:
     """One row per metric: its newest window of each grain, the source, and the minutes counted."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
-    table.add_column("newest windows", no_wrap=True)
+    # The names are told in full; on a narrow terminal the windows wrap.
+    table.add_column("newest windows", no_wrap=True, min_width=max(len(each.metric) for each in status.newest))
     for grain in Grain:
-        table.add_column(grain, no_wrap=True)
+        table.add_column(grain)
     found = {(each.metric, each.grain): each for each in status.newest}
     for metric in sorted({each.metric for each in status.newest}):
         table.add_row(metric, *(_cell(found.get((metric, grain))) for grain in Grain))

@@ -29,11 +29,14 @@ _OPTIONS = {
 # What a timestamp can be in Spark, PostgreSQL and Python alike, whatever the time zone.
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
-# from_json takes an array of one object for the object, and overlooks what stands behind it. As a member of
-# another object that ends with a mark, a record is an object alone, or the mark is not found. Every event
-# pays for each character here, hence the short names.
-_MARKED = """concat('{"r":', _text, ',"e":1}')"""
-_RECORD, _MARK = "_json.r", "_json.e"
+# from_json takes an array of one object, or an object with something behind it, for the object itself.
+_FRAMED = "startswith(_text, '{') and endswith(_text, '}')"
+_TRIMMED = r"trim(both ' \t\r\n' from _text)"
+# A text with one closing brace, at its end, is one object. Only with several of them there may be more behind
+# the object; then a number after it in an array is not the array's second element. (Of all ways to find the
+# second brace, Spark's split is the fastest.)
+_BRACES = "size(split(_text, '}', 3)) > 2"
+_ALONE = "get_json_object(concat('[', _text, ',7]'), '$[1]') <=> '7'"
 
 # Spark reads more as a date or time than ISO 8601 says: a year alone, seconds since 1970, a time of today.
 _ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -52,27 +55,27 @@ def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: tim
     """
     from pyspark.sql import functions as F
 
-    texts = records.withColumn("_text", F.col("_value").cast("string")).withColumn("_marked", F.expr(_MARKED))
-    parsed = texts.withColumn("_json", F.from_json("_marked", _schema(kind), _OPTIONS))
+    texts = records.withColumn("_text", F.col("_value").cast("string"))
+    parsed = texts.withColumn("_json", F.from_json("_text", _schema(kind), _OPTIONS))
     fields = [F.expr(_column(field)).alias(field.name) for field in kind.fields]
     latest = f"least(_kafka_time, {_instant(now)}) + interval {_seconds(future_bound)} seconds"
     return (
-        parsed.select(*records.columns, "_text", "_marked", "_json", *fields)
+        parsed.select(*records.columns, "_text", "_json", *fields)
         .withColumn("_reason", F.expr(_reason(kind, latest)))
         .withColumn("_event_id", F.col(_quoted(kind.id_field)).cast("string"))
         .withColumn("_event_time", F.col(_quoted(kind.time_field)))
-        .drop("_text", "_marked", "_json")
+        .drop("_text", "_json")
     )
 
 
 def _schema(kind: EventKind) -> str:
-    columns = [f"{_quoted(field.name)}: {_JSON_TYPES.get(field.type, field.type)}" for field in kind.fields]
-    return f"r struct<{', '.join(columns)}>, e int, {_BAD} string"
+    columns = [f"{_quoted(field.name)} {_JSON_TYPES.get(field.type, field.type)}" for field in kind.fields]
+    return f"{', '.join(columns)}, {_BAD} string"
 
 
 def _column(field: Field) -> str:
     """The field's column; null where the JSON is there but says nothing of the type (see _reason)."""
-    value = f"{_RECORD}.{_quoted(field.name)}"
+    value = f"_json.{_quoted(field.name)}"
     if field.type == "epoch_millis":
         bounds = f"{value} between {_micros(_FIRST) // 1000} and {_micros(_LAST) // 1000}"
         return f"if({bounds}, timestamp_millis({value}), null)"
@@ -89,9 +92,10 @@ def _reason(kind: EventKind, latest: str) -> str:
     checks = [
         ("_text is null or _text = ''", "'empty record'"),
         (f"_json is null or _json.{_BAD} is not null", _bad_json(kind)),
-        (f"{_RECORD} is null or {_MARK} is null", "'no JSON object'"),
+        (f"not ({_FRAMED}) and not ({_FRAMED.replace('_text', _TRIMMED)})", "'no JSON object'"),
+        (f"{_BRACES} and not ({_ALONE})", "'no JSON object'"),
         *(
-            (f"{_RECORD}.{_quoted(field.name)} is null", _missing(field.name))
+            (f"_json.{_quoted(field.name)} is null", _missing(field.name))
             for field in kind.fields
             if field.required
         ),
@@ -106,7 +110,7 @@ def _misreadings(field: Field) -> list[str]:
     """Tests for values that JSON admits and the field's type does not."""
     name = _quoted(field.name)
     if field.type in _JSON_TYPES:
-        return [f"{name} is null and {_RECORD}.{name} is not null"]
+        return [f"{name} is null and _json.{name} is not null"]
     return [f"abs({name}) = double('infinity')"] if field.type == "double" else []
 
 
@@ -114,12 +118,10 @@ def _bad_json(kind: EventKind) -> str:
     """Names the first field whose JSON is there but could not be read as its type."""
     named = " ".join(
         f"when get_json_object(_text, {_literal(f'$.{field.name}')}) is not null "
-        f"and {_RECORD}.{_quoted(field.name)} is null then {_wrong_type(field.name)}"
+        f"and _json.{_quoted(field.name)} is null then {_wrong_type(field.name)}"
         for field in kind.fields
     )
-    return (
-        f"case when try_parse_json(_marked) is null then 'no JSON object' {named} else 'no JSON object' end"
-    )
+    return f"case when try_parse_json(_text) is null then 'no JSON object' {named} else 'no JSON object' end"
 
 
 def _missing(name: str) -> str:
