@@ -114,7 +114,7 @@ def test_dagster_knows_the_minute(stack: Stack, store: Connection) -> None:
     def materialised() -> bool:
         found = graphql(
             stack,
-            '{assetNodeOrError(assetKey: {path: ["clicks_per_page", "minute"]}) '
+            '{assetNodeOrError(assetKey: {path: ["clicks_per_page_minute"]}) '
             f'{{... on AssetNode {{latestMaterializationByPartition(partitions: ["{key}"]) '
             "{metadataEntries {label}}}}}",
         )["assetNodeOrError"]["latestMaterializationByPartition"]
@@ -169,7 +169,7 @@ def test_minutes_by_hand_as_a_range_in_one_run(variables: dict[str, str], store:
     newest = wait_for(lambda: newest_minute(store), FIRST_NUMBER)
     keys = [(newest - n * timedelta(minutes=1)).strftime("%Y-%m-%d-%H:%M") for n in (1, 0)]
     dagster(
-        variables, "--select", 'key:"clicks_per_page/minute"', "--partition-range", f"{keys[0]}...{keys[1]}"
+        variables, "--select", "clicks_per_page_minute", "--partition-range", f"{keys[0]}...{keys[1]}"
     )
     by_hand = store.execute(
         "SELECT metric, grain FROM platform.ledger WHERE run_id = "
@@ -183,7 +183,7 @@ def test_minutes_by_hand_as_a_range_in_one_run(variables: dict[str, str], store:
 def test_an_hour_by_hand_is_exact(variables: dict[str, str], store: Connection) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
     key = hour.strftime("%Y-%m-%d-%H:%M")
-    dagster(variables, "--select", 'key:"revenue_by_country/hour"', "--partition", key)
+    dagster(variables, "--select", "revenue_by_country_hour", "--partition", key)
     rows = store.execute(
         "SELECT source, minutes_present FROM platform.ledger "
         "WHERE metric = 'revenue_by_country' AND grain = 'hour' AND window_start = %s",

@@ -43,7 +43,9 @@ def _windows(status: Status) -> Table:
     """One row per metric: its newest window of each grain, the source, and the minutes counted."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     # The names are told in full; on a narrow terminal the windows wrap.
-    table.add_column("newest windows", no_wrap=True, min_width=max(len(each.metric) for each in status.newest))
+    table.add_column(
+        "newest windows", no_wrap=True, min_width=max(len(each.metric) for each in status.newest)
+    )
     for grain in Grain:
         table.add_column(grain)
     found = {(each.metric, each.grain): each for each in status.newest}

@@ -1,7 +1,9 @@
 """The raw store: every Kafka record ever read, once, in one Delta table per kind of event.
 
 A row holds the decoded fields, the record's raw value and its position on Kafka. Accepted events are
-partitioned by their event hour; rejected ones lie in the partition without an hour, with the reason. An
+partitioned by `event_hour`, the start of their hour in seconds since 1970 (a timestamp would be written into
+the partition's path as local time, which comes twice when clocks go back); rejected ones lie in the
+partition without an hour, with the reason. An
 append carries the number of its ingestion step as Delta's transaction version, so that Delta itself
 refuses to write a step twice (https://docs.delta.io, "Idempotent table writes in foreachBatch").
 """
@@ -87,9 +89,10 @@ class RawStore:
             .to_pylist()
         )
         return Appended(
-            # In UTC: of the hour that clocks repeat, local times would be equal.
             accepted={
-                row["event_hour"].astimezone(UTC): row["count"] for row in counted if row["_reason"] is None
+                datetime.fromtimestamp(row["event_hour"], UTC): row["count"]
+                for row in counted
+                if row["_reason"] is None
             },
             rejected={row["_reason"]: row["count"] for row in counted if row["_reason"] is not None},
         )
@@ -103,7 +106,7 @@ class RawStore:
         for field in missing:
             table = table.withColumn(field.name, F.lit(None).cast(field.column_type))
         return (
-            table.where(F.col("event_hour").isin(sorted(hours)))
+            table.where(F.col("event_hour").isin(sorted(map(_seconds, hours))))
             .withColumn("_event_id", F.col(kind.id_field).cast("string"))
             .withColumn("_event_time", F.col(kind.time_field))
         )
@@ -115,7 +118,7 @@ class RawStore:
     def optimize(self, spark: SparkSession, kind: EventKind, since: datetime) -> None:
         """Compact the hours from `since` on that hold many small files; drop files unused for a week."""
         table = f"delta.`{self.path(kind)}`"
-        spark.sql(f"OPTIMIZE {table} WHERE event_hour >= timestamp_micros({_micros(since)})")
+        spark.sql(f"OPTIMIZE {table} WHERE event_hour >= {_seconds(since)}")
         spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
 
     def _table(self, spark: SparkSession, kind: EventKind) -> DataFrame:
@@ -123,11 +126,10 @@ class RawStore:
 
 
 def _event_hour(calendar: Calendar) -> str:
-    shift = calendar.hour_offset // timedelta(microseconds=1)
-    micros = "unix_micros(_event_time)"
-    start = f"timestamp_micros({micros} - pmod({micros} + {shift}, 3600000000))"
-    return f"if(_reason is null, {start}, null)"
+    shift = calendar.hour_offset // timedelta(seconds=1)
+    seconds = "unix_seconds(_event_time)"
+    return f"if(_reason is null, {seconds} - pmod({seconds} + {shift}, 3600), null)"
 
 
-def _micros(instant: datetime) -> int:
-    return round(instant.timestamp() * 1_000_000)
+def _seconds(instant: datetime) -> int:
+    return int(instant.timestamp())

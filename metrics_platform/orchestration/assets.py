@@ -25,7 +25,7 @@ from metrics_platform.orchestration.batch import Batch, Recomputed
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.partitions import partition_key, windows_of
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK
+from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session
 from metrics_platform.orchestration.specs import metric_key, metric_specs, raw_key, raw_specs
 from metrics_platform.store import dirty
 from metrics_platform.store.schema import migrate
@@ -51,7 +51,7 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
         op_tags={LAYER_TAG: "batch"},
     )
     def raw_events(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
-        spark = context.resources.batch_spark.spark_session
+        spark = batch_session(platform, context)
         with platform.connect() as conn:
             migrate(conn, platform.catalog, now())
             for kind in platform.catalog.kinds:
@@ -121,7 +121,7 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
             migrate(conn, platform.catalog, now())
             batch = Batch(
                 platform=platform,
-                spark=context.resources.batch_spark.spark_session,
+                spark=batch_session(platform, context),
                 conn=conn,
                 run_id=context.run.run_id,
                 clock=now,

@@ -16,7 +16,7 @@ from dagster import (
 from metrics_platform.orchestration.assets import LAYER_TAG
 from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.orchestration.resources import BATCH_SPARK
+from metrics_platform.orchestration.resources import BATCH_SPARK, batch_session
 from metrics_platform.orchestration.shift_job import JOB as SHIFT
 from metrics_platform.store.retention import prune
 
@@ -34,7 +34,7 @@ def maintenance_job(platform: Platform) -> JobDefinition:
         now = datetime.now(UTC)
         with platform.connect() as conn:
             pruned = prune(conn, platform.catalog, now)
-        spark = context.resources.batch_spark.spark_session
+        spark = batch_session(platform, context)
         for kind in platform.catalog.kinds:
             if platform.raw_store.exists(spark, kind):
                 platform.raw_store.optimize(spark, kind, now - _COMPACT)

@@ -1,6 +1,9 @@
 """The shift as a Dagster run: one long run that reports each minute as it is committed."""
 
+from datetime import timedelta
+
 from dagster import (
+    AssetCheckEvaluation,
     AssetMaterialization,
     Failure,
     JobDefinition,
@@ -11,6 +14,7 @@ from dagster import (
 )
 
 from metrics_platform.catalog.windows import Grain
+from metrics_platform.orchestration import freshness
 from metrics_platform.orchestration.assets import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.platform import Platform
@@ -29,6 +33,9 @@ def shift_job(platform: Platform) -> JobDefinition:
         def report(iteration: Iteration) -> None:
             for event in materializations(platform, iteration):
                 context.log_event(event)
+            for verdict in evaluations(platform, iteration):
+                # It takes check evaluations too; only its signature forgets them.
+                context.log_event(verdict)  # pyright: ignore[reportArgumentType]
 
         shift = Shift(
             platform=platform,
@@ -53,6 +60,16 @@ def shift_job(platform: Platform) -> JobDefinition:
         work_shift()
 
     return shift
+
+
+def evaluations(platform: Platform, iteration: Iteration) -> list[AssetCheckEvaluation]:
+    """The verdict on the freshness of every metric, as it is when the newest minute was committed."""
+    if not iteration.fresh:
+        return []
+    newest = iteration.fresh[-1]
+    now = newest.end + timedelta(seconds=iteration.lag)
+    verdict = freshness.judge(now, newest.start, platform.catalog.freshness)
+    return [freshness.evaluation(metric, verdict) for metric in platform.catalog.metrics]
 
 
 def materializations(platform: Platform, iteration: Iteration) -> list[AssetMaterialization]:
