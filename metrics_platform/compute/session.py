@@ -41,6 +41,8 @@ def spark_settings(
         "spark.sql.session.timeZone": catalog.timezone,
         # A failed cast in a metric's expression is null, not the end of the shift.
         "spark.sql.ansi.enabled": "false",
+        # A set of windows is data for the generated code, however small; see totals._one_of.
+        "spark.sql.optimizer.inSetConversionThreshold": "0",
         # Sketches live on the heap; 128 groups, the default, would fall back to sorting at once.
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "50000",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -48,6 +50,10 @@ def spark_settings(
         # How many tasks replay the table's log; the default of 50 costs seconds on one machine.
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.databricks.delta.schema.autoMerge.enabled": "true",
+        # The raw store's tables have few files: Delta's 50 tasks for each look at its log cost an append 15 s on
+        # two busy cores instead of 3, and the 10,000 with which VACUUM lists folders 40 s instead of 8.
+        "spark.databricks.delta.snapshotPartitions": "4",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
         "spark.sql.parquet.compression.codec": "zstd",
         # No table lies there, but Spark makes the folder, by default in the working directory.
         "spark.sql.warehouse.dir": Path(tempfile.gettempdir(), "spark-warehouse").as_uri(),

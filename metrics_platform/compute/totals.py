@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -101,15 +101,17 @@ def _expand(
     """One row per event and entry that counts it: the entry's number, window start and slots."""
     mine = [entry for entry in entries if entry.metric.kind == kind]
     columns = _Columns()
-    grains = {window.grain for window in windows}
-    asked = {grain: _overlap([window for window in windows if window.grain is grain]) for grain in grains}
+    starts = {grain: _window_start(grain, calendar) for grain in sorted({w.grain for w in windows})}
+    asked = {
+        grain: _one_of(start, [w for w in windows if w.grain is grain]) for grain, start in starts.items()
+    }
     inside = " or ".join(asked.values())
     columns.add("_kind_number", str(kind_number))
     rows = [
         _row(
             columns,
             hit=f"if({_good(entry, asked[entry.grain])}, {entry.number}, null)",
-            start=columns.named(_window_start(entry.grain, calendar)),
+            start=columns.named(starts[entry.grain]),
             cells=_cells(columns, entry.metric, layout),
             layout=layout,
         )
@@ -182,20 +184,14 @@ def _good(entry: _Entry, asked: str) -> str:
     return f"{test} and ({entry.metric.filter})" if entry.metric.filter else test
 
 
-def _overlap(windows: list[Window]) -> str:
-    """SQL: the event time lies in one of the windows (neighbours are merged into one range)."""
-    ranges: list[tuple[datetime, datetime]] = []
-    for window in sorted(windows):
-        if ranges and window.start <= ranges[-1][1]:
-            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], window.end))
-        else:
-            ranges.append((window.start, window.end))
-    tests = (f"(_event_time >= {_instant(start)} and _event_time < {_instant(end)})" for start, end in ranges)
-    return " or ".join(tests)
+def _one_of(start: str, windows: list[Window]) -> str:
+    """SQL: the window that begins at `start` is one of the windows.
 
-
-def _instant(instant: datetime) -> str:
-    return f"timestamp_micros({round(instant.timestamp() * 1_000_000)})"
+    With session.py's setting Spark passes the set to its generated code instead of writing the instants into
+    it, so that the code of one iteration, compiled and warm, serves the next.
+    """
+    instants = (f"timestamp_micros({round(window.start.timestamp() * 1_000_000)})" for window in windows)
+    return f"{start} in ({', '.join(instants)})"
 
 
 def _window_start(grain: Grain, calendar: Calendar) -> str:

@@ -58,7 +58,7 @@ def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: tim
     texts = records.withColumn("_text", F.col("_value").cast("string"))
     parsed = texts.withColumn("_json", F.from_json("_text", _schema(kind), _OPTIONS))
     fields = [F.expr(_column(field)).alias(field.name) for field in kind.fields]
-    latest = f"least(_kafka_time, {_instant(now)}) + interval {_seconds(future_bound)} seconds"
+    latest = f"least(_kafka_time, {_now(kind, now)}) + interval {_seconds(future_bound)} seconds"
     return (
         parsed.select(*records.columns, "_text", "_json", *fields)
         .withColumn("_reason", F.expr(_reason(kind, latest)))
@@ -66,6 +66,14 @@ def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: tim
         .withColumn("_event_time", F.col(_quoted(kind.time_field)))
         .drop("_text", "_json")
     )
+
+
+def _now(kind: EventKind, now: datetime) -> str:
+    """SQL for `now`, looked up by topic: a map is data for Spark's generated code, while a plain instant would be
+    written into it, and the code compiled anew for every iteration."""
+    topics = ", ".join(map(_literal, kind.topics))
+    instants = ", ".join(_instant(now) for _ in kind.topics)
+    return f"element_at(map_from_arrays(array({topics}), array({instants})), _topic)"
 
 
 def _schema(kind: EventKind) -> str:

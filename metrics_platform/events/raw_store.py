@@ -3,9 +3,9 @@
 A row holds the decoded fields, the record's raw value and its position on Kafka. Accepted events are
 partitioned by `event_hour`, the start of their hour in seconds since 1970 (a timestamp would be written into
 the partition's path as local time, which comes twice when clocks go back); rejected ones lie in the
-partition without an hour, with the reason. An
-append carries the number of its ingestion step as Delta's transaction version, so that Delta itself
-refuses to write a step twice (https://docs.delta.io, "Idempotent table writes in foreachBatch").
+partition without an hour, with the reason. An append carries the number of its ingestion step as Delta's
+transaction version, so that Delta itself refuses to write a step twice (https://docs.delta.io, "Idempotent
+table writes in foreachBatch").
 """
 
 from __future__ import annotations

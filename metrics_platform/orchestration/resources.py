@@ -29,14 +29,18 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
     """The Spark resource of each layer, by key. Raises JarsMissing when the set-up was not run."""
     settings = platform.settings
 
-    def session(master: str, memory: str, partitions: int) -> LazyPySparkResource:
+    def session(master: str, memory: str, partitions: int, adaptive: bool) -> LazyPySparkResource:
+        shared = spark_settings(platform.catalog, settings.jars, master, memory, partitions)
         return LazyPySparkResource(
-            spark_config=spark_settings(platform.catalog, settings.jars, master, memory, partitions)
+            spark_config={**shared, "spark.sql.adaptive.enabled": str(adaptive).lower()}
         )
 
     return {
-        STREAM_SPARK: session(settings.stream_master, settings.stream_memory, _STREAM_PARTITIONS),
-        BATCH_SPARK: session(settings.batch_master, settings.batch_memory, _BATCH_PARTITIONS),
+        # Adaptive execution plans between stages; for a micro-batch of known shape that is only delay.
+        STREAM_SPARK: session(
+            settings.stream_master, settings.stream_memory, _STREAM_PARTITIONS, adaptive=False
+        ),
+        BATCH_SPARK: session(settings.batch_master, settings.batch_memory, _BATCH_PARTITIONS, adaptive=True),
     }
 
 

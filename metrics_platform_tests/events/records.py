@@ -1,4 +1,4 @@
-"""Kinds of events, and raw records of them: into a DataFrame as Kafka's source gives them, or onto Kafka itself."""
+"""A kind of event and raw records of it: in a DataFrame, as Kafka's source gives them, or on Kafka itself."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def frame(
 def new_topic(bootstrap: str, name: str, partitions: int) -> str:
     """A topic that keeps records whatever their times say."""
     topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config={"retention.ms": "-1"})
-    [created] = AdminClient({"bootstrap.servers": bootstrap}).create_topics([topic]).values()
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    [created] = admin.create_topics([topic]).values()
     created.result()
     return name
 
