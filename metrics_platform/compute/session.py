@@ -47,11 +47,9 @@ def spark_settings(
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "50000",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        # How many tasks replay the table's log; the default of 50 costs seconds on one machine.
-        "spark.databricks.delta.snapshotPartitions": "2",
         "spark.databricks.delta.schema.autoMerge.enabled": "true",
-        # The raw store's tables have few files: Delta's 50 tasks for each look at its log cost an append 15 s on
-        # two busy cores instead of 3, and the 10,000 with which VACUUM lists folders 40 s instead of 8.
+        # The raw store's tables have few files: Delta's 50 tasks for each look at its log cost an append 15 s
+        # on two busy cores instead of 3, and the 10,000 with which VACUUM lists folders 40 s instead of 8.
         "spark.databricks.delta.snapshotPartitions": "4",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
         "spark.sql.parquet.compression.codec": "zstd",
