@@ -27,7 +27,7 @@ from metrics_platform_tests.orchestration.nowhere import CLUSTER, ENVIRONMENT, c
 TODAY = date(2026, 11, 22)
 WEBSHOP = catalog()
 METRICS = {metric.name: metric for metric in WEBSHOP.metrics}
-MINUTE_KEYS = {AssetKey([name, "minute"]) for name in METRICS}
+MINUTE_KEYS = {AssetKey([f"{name}_minute"]) for name in METRICS}
 
 Build = Callable[..., Definitions]
 
@@ -53,7 +53,7 @@ def test_there_is_an_asset_for_every_topic_table_number_and_view(specs: dict[Ass
         AssetKey(["kafka", "web_orders"]),
         AssetKey(["raw_events", "interactions"]),
         AssetKey(["raw_events", "orders"]),
-        *(AssetKey([name, str(grain)]) for name in METRICS for grain in Grain),
+        *(AssetKey([f"{name}_{grain}"]) for name in METRICS for grain in Grain),
         *(AssetKey(["metrics", name]) for name in METRICS),
     }
 
@@ -62,8 +62,8 @@ def test_the_two_layers_meet_in_the_view(specs: dict[AssetKey, AssetSpec]) -> No
     def sources(*key: str) -> set[str]:
         return {dep.asset_key.to_user_string() for dep in specs[AssetKey(key)].deps}
 
-    assert sources("revenue_by_country", "minute") == {"kafka/web_orders"}
-    assert sources("revenue_by_country", "day") == {"raw_events/orders"}
+    assert sources("revenue_by_country_minute") == {"kafka/web_orders"}
+    assert sources("revenue_by_country_day") == {"raw_events/orders"}
     assert sources("raw_events", "orders") == {"kafka/web_orders"}
     assert sources("metrics", "revenue_by_country") == {f"revenue_by_country/{grain}" for grain in Grain}
 
@@ -71,7 +71,7 @@ def test_the_two_layers_meet_in_the_view(specs: dict[AssetKey, AssetSpec]) -> No
 def test_assets_are_grouped_by_layer(specs: dict[AssetKey, AssetSpec]) -> None:
     groups = {"kafka": "kafka", "raw_events": "raw_store", "metrics": "metric_store"}
     for key, spec in specs.items():
-        layer = "streaming" if key.path[-1] == "minute" else "batch"
+        layer = "streaming" if key.path[-1].endswith("_minute") else "batch"
         assert spec.group_name == groups.get(key.path[0], layer)
 
 
@@ -80,7 +80,7 @@ def test_a_number_says_who_owns_it_how_it_is_made_and_of_which_definition(
 ) -> None:
     for name, metric in METRICS.items():
         for grain in Grain:
-            spec = specs[AssetKey([name, str(grain)])]
+            spec = specs[AssetKey([f"{name}_{grain}"])]
             assert metric.owner
             assert list(spec.owners) == [metric.owner]
             assert spec.code_version == metric.version
@@ -95,7 +95,7 @@ def test_a_number_says_who_owns_it_how_it_is_made_and_of_which_definition(
 def test_numbers_are_partitioned_by_their_windows(specs: dict[AssetKey, AssetSpec]) -> None:
     for name in METRICS:
         for grain in Grain:
-            found = specs[AssetKey([name, str(grain)])].partitions_def
+            found = specs[AssetKey([f"{name}_{grain}"])].partitions_def
             assert isinstance(found, TimeWindowPartitionsDefinition)
             assert found == partitions(WEBSHOP, grain, TODAY)
     assert specs[AssetKey(["raw_events", "orders"])].partitions_def is None
@@ -124,9 +124,9 @@ def test_jobs_hold_what_they_are_for(definitions: Definitions) -> None:
 
     raw = {AssetKey(["raw_events", "interactions"]), AssetKey(["raw_events", "orders"])}
     assert selected("raw_ingestion") == raw
-    assert selected("hourly") == raw | {AssetKey([name, "hour"]) for name in METRICS}
-    assert selected("daily") == {AssetKey([name, "day"]) for name in METRICS}
-    assert selected("weekly") == {AssetKey([name, "week"]) for name in METRICS}
+    assert selected("hourly") == raw | {AssetKey([f"{name}_hour"]) for name in METRICS}
+    assert selected("daily") == {AssetKey([f"{name}_day"]) for name in METRICS}
+    assert selected("weekly") == {AssetKey([f"{name}_week"]) for name in METRICS}
     assert selected("shift") == selected("maintenance") == set()
 
 
@@ -134,7 +134,7 @@ def test_a_range_of_partitions_is_one_run(definitions: Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     for name in METRICS:
         for grain in Grain:
-            policy = graph.get(AssetKey([name, str(grain)])).backfill_policy
+            policy = graph.get(AssetKey([f"{name}_{grain}"])).backfill_policy
             assert policy is not None
             assert policy.max_partitions_per_run is None
 
@@ -144,7 +144,7 @@ def test_the_code_version_changes_with_the_number_and_not_with_its_description(j
         defined = replace(WEBSHOP, metrics=(metric,))
         built = build_definitions(platform(jars, defined), TODAY)
         found = {spec.key: spec for spec in built.resolve_all_asset_specs()}
-        return found[AssetKey([metric.name, "minute"])].code_version
+        return found[AssetKey([f"{metric.name}_minute"])].code_version
 
     clicks = METRICS["clicks_per_page"]
     assert version(replace(clicks, description="Other words.", owner="team:other")) == version(clicks)

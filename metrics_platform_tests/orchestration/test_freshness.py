@@ -45,7 +45,7 @@ def test_a_minute_from_a_clock_ahead_of_ours_is_fresh() -> None:
 def test_the_verdict_is_reported_on_the_metrics_minute_asset(webshop: Catalog) -> None:
     metric = webshop.metric("clicks_per_page")
     late = evaluation(metric, judge(NOON + timedelta(hours=1), NOON, ALLOWED))
-    assert late.asset_key == AssetKey(["clicks_per_page", "minute"])
+    assert late.asset_key == AssetKey(["clicks_per_page_minute"])
     assert (late.check_name, late.passed) == (CHECK, False)
     assert late.metadata["age_seconds"].value == 3540.0
     assert "age_seconds" not in evaluation(metric, judge(NOON, None, ALLOWED)).metadata
