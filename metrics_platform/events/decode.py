@@ -69,7 +69,7 @@ def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: tim
 
 
 def _now(kind: EventKind, now: datetime) -> str:
-    """SQL for `now`, looked up by topic: a map is data for Spark's generated code, but a plain instant becomes
+    """SQL for `now`, looked up by topic: a map is data for Spark's generated code, but a plain instant is
     part of it, and the code would be compiled anew for every iteration."""
     topics = ", ".join(map(_literal, kind.topics))
     instants = ", ".join(_instant(now) for _ in kind.topics)

@@ -65,7 +65,7 @@ def test_the_two_layers_meet_in_the_view(specs: dict[AssetKey, AssetSpec]) -> No
     assert sources("revenue_by_country_minute") == {"kafka/web_orders"}
     assert sources("revenue_by_country_day") == {"raw_events/orders"}
     assert sources("raw_events", "orders") == {"kafka/web_orders"}
-    assert sources("metrics", "revenue_by_country") == {f"revenue_by_country/{grain}" for grain in Grain}
+    assert sources("metrics", "revenue_by_country") == {f"revenue_by_country_{grain}" for grain in Grain}
 
 
 def test_assets_are_grouped_by_layer(specs: dict[AssetKey, AssetSpec]) -> None:
