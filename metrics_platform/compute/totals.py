@@ -175,8 +175,13 @@ def _dimension(expression: str, kind: str) -> str:
 
 def _input(metric: Metric, slot: Slot) -> str:
     value = f"cast(({metric.measure.input}) as {slot.type})"
-    # NaN and the infinities come from arithmetic (1/0.0); they would poison a whole window.
-    return f"if(abs({value}) < double('infinity'), {value}, null)" if slot.type == "double" else value
+    if slot.type == "double":
+        # NaN and the infinities come from arithmetic (1/0.0); they would poison a whole window.
+        return f"if(abs({value}) < double('infinity'), {value}, null)"
+    if slot.type == "string":
+        # A sketch of different values passes over the empty one.
+        return f"if({value} = '', char(0), {value})"
+    return value
 
 
 def _good(entry: _Entry, asked: str) -> str:

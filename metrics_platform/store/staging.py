@@ -154,7 +154,8 @@ def _by_window(totals: pa.Table) -> tuple[dict[tuple[str, object], int], dict[tu
 
 def _csv(totals: pa.Table) -> bytes:
     """CSV as COPY reads it: an empty field is null, a quoted empty one the empty string."""
-    printable = pa.table({name: _printable(totals[name]) for name in totals.column_names})
+    # In one chunk each: Arrow's writer gives zero bytes for columns that are cut at different rows.
+    printable = pa.table({name: _printable(totals[name]).combine_chunks() for name in totals.column_names})
     buffer = io.BytesIO()
     pyarrow.csv.write_csv(printable, buffer, pyarrow.csv.WriteOptions(include_header=False))
     return buffer.getvalue()

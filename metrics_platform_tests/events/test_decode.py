@@ -6,6 +6,7 @@ Each table below is decoded in one go; a failing line shows the record and what 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ def with_field(name: str, value: str) -> str:
 
 
 def decoded(
-    spark: SparkSession, values: list[Raw], kind: EventKind = KIND, **changes: Any
+    spark: SparkSession, values: Sequence[Raw], kind: EventKind = KIND, **changes: Any
 ) -> list[dict[str, Any]]:
     settings: dict[str, Any] = {"now": NOON, "future_bound": BOUND, "kafka_time": NOON, **changes}
     records = frame(spark, [raw(value) for value in values], settings.pop("kafka_time"))
@@ -65,7 +66,7 @@ def decoded(
     return rows
 
 
-def reasons(spark: SparkSession, values: list[Raw], **changes: Any) -> dict[Raw, str | None]:
+def reasons(spark: SparkSession, values: Sequence[Raw], **changes: Any) -> dict[Raw, str | None]:
     rows = decoded(spark, values, **changes)
     return {value: row["_reason"] for value, row in zip(values, rows, strict=True)}
 

@@ -172,7 +172,7 @@ def test_schedules_run_soon_after_their_windows_end(jars: Path) -> None:
 def test_there_is_a_job_for_ingestion_and_for_each_grain_of_the_batch(jars: Path) -> None:
     jobs = {job.name: job for job in batch_jobs(platform(jars))}
     assert set(jobs) == {"raw_ingestion", "hourly", "daily", "weekly"}
-    assert {job.tags["metrics_platform/layer"] for job in jobs.values()} == {"batch"}
+    assert {(job.tags or {})["metrics_platform/layer"] for job in jobs.values()} == {"batch"}
 
 
 def test_a_catalogue_of_one_metric_has_the_same_schedules(jars: Path) -> None:

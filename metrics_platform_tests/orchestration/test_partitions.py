@@ -1,6 +1,7 @@
 """A window has one partition, a partition one window, whatever clocks do."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -105,7 +106,7 @@ def test_a_range_of_partitions_is_its_windows_in_order(
     last = defined.calendar.window(Grain.DAY, first.start + timedelta(days=count))
     found = windows_of(TimeWindow(first.start, last.end), defined, Grain.DAY)
     assert (found[0], found[-1]) == (first, last)
-    assert all(one.end == other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end == other.start for one, other in pairwise(found))
 
 
 def test_a_new_day_moves_the_minutes_on_and_leaves_the_rest() -> None:

@@ -1,6 +1,7 @@
 """Which minutes an iteration of the stream computes, whenever it wakes up and however long it slept."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +45,7 @@ def test_done_minutes_the_gap_and_the_computed_ones_tile_time(start: datetime, a
     else:
         # No hole; the newest done minute may be computed once more, none before it.
         assert newest_done <= first <= newest_done + MINUTE
-    assert all(one.end == other.start for one, other in zip(made.windows, made.windows[1:], strict=False))
+    assert all(one.end == other.start for one, other in pairwise(made.windows))
 
 
 @given(starts, behind)
