@@ -99,12 +99,12 @@ def dagster(variables: dict[str, str], *arguments: str) -> None:
 
 
 def test_the_first_number_appears(stack: Stack, store: Connection) -> None:
-    wait_for(lambda: newest_minute(store), FIRST_NUMBER)
-    rows = store.execute(
-        "SELECT label, coverage FROM metrics.clicks_per_page WHERE grain = 'minute'"
-    ).fetchall()
-    assert rows
-    assert {label for label, _ in rows} == {"approximate"}
+    def rows() -> list[tuple[Any, ...]]:
+        if newest_minute(store) is None:
+            return []
+        return store.execute("SELECT label FROM metrics.clicks_per_page WHERE grain = 'minute'").fetchall()
+
+    assert {label for (label,) in wait_for(rows, FIRST_NUMBER)} == {"approximate"}
 
 
 def test_dagster_knows_the_minute(stack: Stack, store: Connection) -> None:
@@ -168,9 +168,7 @@ def test_the_sensor_reports_the_freshness_of_every_metric(stack: Stack) -> None:
 def test_minutes_by_hand_as_a_range_in_one_run(variables: dict[str, str], store: Connection) -> None:
     newest = wait_for(lambda: newest_minute(store), FIRST_NUMBER)
     keys = [(newest - n * timedelta(minutes=1)).strftime("%Y-%m-%d-%H:%M") for n in (1, 0)]
-    dagster(
-        variables, "--select", "clicks_per_page_minute", "--partition-range", f"{keys[0]}...{keys[1]}"
-    )
+    dagster(variables, "--select", "clicks_per_page_minute", "--partition-range", f"{keys[0]}...{keys[1]}")
     by_hand = store.execute(
         "SELECT metric, grain FROM platform.ledger WHERE run_id = "
         "(SELECT run_id FROM platform.ledger WHERE metric = 'clicks_per_page' AND grain = 'minute' "
