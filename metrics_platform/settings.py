@@ -48,7 +48,7 @@ class Settings:
             raw_store=source.text("RAW_STORE"),
             jars=Path(source.text("JARS", str(PACKAGE.parent / ".jars"))),
             shift_length=timedelta(minutes=source.number("SHIFT_MINUTES", "60")),
-            grace=timedelta(seconds=source.number("GRACE_SECONDS", "1.5")),
+            grace=timedelta(seconds=source.number("GRACE_SECONDS", "1")),
             stream_master=source.text("SPARK_MASTER_STREAM", "local[2]"),
             batch_master=source.text("SPARK_MASTER_BATCH", "local[2]"),
             stream_memory=source.text("SPARK_MEMORY_STREAM", "1200m"),

@@ -82,7 +82,7 @@ def kafka(jars: Path) -> Iterator[str]:
 
 @pytest.fixture
 def topic(kafka: str) -> str:
-    """The name of a new topic with four partitions."""
+    """The name of a new topic with as many partitions as the local stack gives."""
     name = f"topic-{uuid4().hex[:12]}"
     local_kafka.create_topics(kafka, [name])
     return name

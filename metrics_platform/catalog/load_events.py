@@ -108,6 +108,10 @@ def _check_field_name(value: Value, seen: dict[str, str]) -> None:
         raise Mistake(
             value.key_line, f"field '{name}': names with a leading _ are the platform's own; rename it"
         )
+    if name.lower() == "event_hour":
+        raise Mistake(
+            value.key_line, f"field '{name}': the raw store has that column itself; rename the field"
+        )
     if not _FIELD_NAME.fullmatch(name):
         raise Mistake(
             value.key_line,

@@ -19,7 +19,7 @@ from metrics_platform.local.java import java
 from metrics_platform.local.ports import HOST, free_ports
 from metrics_platform.local.process import MARKER, Component, last_line
 
-PARTITIONS = 4
+PARTITIONS = 2  # each is a task of every iteration, and a machine of two cores gains nothing from more
 TOPIC_SECONDS = 30.0  # a new topic takes milliseconds; a machine under load, seconds
 LOOK_AGAIN = 0.05  # seconds between two questions whether a topic is ready
 

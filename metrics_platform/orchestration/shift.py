@@ -39,6 +39,8 @@ RENEW_EVERY = timedelta(seconds=10)
 # Without a successor the shift works on for a while, so that a slow start costs no minute.
 OVERTIME = timedelta(minutes=10)
 MAX_FAILURES = 5
+# The first round takes 5 to 10 s, the third about as long as any later one.
+WARM_UP_ROUNDS = 3
 POLL = timedelta(milliseconds=250)
 
 
@@ -139,12 +141,12 @@ class Shift:
             self._conn.close()
 
     def warm_up(self) -> None:
-        """Compute the newest minutes twice without committing, so that the JVM has compiled what is hot.
+        """Compute the newest minutes a few times without committing: then the JVM has compiled what is hot.
 
         A Kafka that does not answer yet is no reason to fail: the iterations will say so.
         """
         try:
-            for _ in range(2):
+            for _ in range(WARM_UP_ROUNDS):
                 now = self._clock.now()
                 closed = streaming.newest_closed(now, self._platform.settings.grace)
                 self._compute(streaming.minutes(closed.start - MINUTE, closed.end), closed, now)

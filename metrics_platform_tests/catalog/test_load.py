@@ -323,6 +323,11 @@ KINDS = [
         "_user: long",
         "15: field '_user': names with a leading _ are the platform's own; rename it",
     ),
+    (
+        "userId: long",
+        "event_hour: long",
+        "15: field 'event_hour': the raw store has that column itself; rename the field",
+    ),
     ("userId: long", "user-id: long", "15: 'user-id' cannot name a field: write letters, digits and _"),
     (
         "userId: long",
