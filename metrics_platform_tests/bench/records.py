@@ -45,7 +45,7 @@ def send(
     The shop's kinds are mixed as it mixes them; with one topic all events are of its kind.
     """
     assert all(window.grain is Grain.MINUTE for window in windows)
-    kafka.create_topics(bootstrap, topics.values())
+    kafka.create_topics(bootstrap, topics.values(), partitions=4)
     length = (windows[-1].end - windows[0].start - timedelta(seconds=_MARGIN_SECONDS)).total_seconds()
     mix = Mix(seed, events / length, late=0.0, duplicates=0.0, malformed=0.0, topics=topics)
     producer = Producer(
