@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from datasketches import hll_sketch, kll_doubles_sketch, tgt_hll_type
+from datasketches import hll_sketch, kll_doubles_sketch, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
 from psycopg import sql
 
 from metrics_platform.catalog.measures import (
