@@ -19,7 +19,7 @@ from metrics_platform.events.offsets import KafkaError, OffsetRange
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.source import read_records
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import dirty, ingestion
+from metrics_platform.store import dirty, ingestion, ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # One append of this many records fits the memory of a small driver and makes files of a good size.
 RECORDS_PER_STEP = 2_000_000
+
+# Why an hour has to be computed: it is not exact yet, or it was before these events came.
+FRESH, LATE = "new raw events", "late events"
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,33 @@ def _run_step(
         appended = platform.raw_store.append(
             decoded, kind, step.version, step.planned_at, platform.catalog.calendar
         )
+    late = _late(platform, spark, conn, kind, step.version, appended)
+    fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}
     with conn.transaction():
-        dirty.mark_dirty(conn, kind.name, appended.accepted.keys(), step.version, "new raw events", now)
+        dirty.mark_dirty(conn, kind.name, fresh, step.version, FRESH, now)
+        really_late = {hour: count for hour, count in late.items() if count}
+        dirty.mark_dirty(conn, kind.name, really_late, step.version, LATE, now)
         counts = ingestion.Counts(
             sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
         )
         ingestion.finish(conn, kind.name, step.version, counts, through, now)
     return appended
+
+
+def _late(
+    platform: Platform,
+    spark: SparkSession,
+    conn: Connection,
+    kind: EventKind,
+    step: int,
+    appended: Appended,
+) -> dict[datetime, int]:
+    """The hours of the step that were exact already, each with its events that are not redelivered."""
+    names = [metric.name for metric in platform.catalog.metrics if metric.kind == kind.name]
+    exact = ledger.exact_hours(conn, names, appended.accepted)
+    if not exact:
+        return {}
+    return dict.fromkeys(exact, 0) | platform.raw_store.new_events(spark, kind, step, exact)
 
 
 def _owed(

@@ -141,18 +141,22 @@ def missing_minutes(
     return [minute for (minute,) in rows]
 
 
-def exact_starts(
-    conn: Connection, metrics: Collection[str], grain: Grain, starts: Collection[datetime]
-) -> set[datetime]:
-    """Which of the windows, given by grain and start, are exact for at least one of the metrics."""
+def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[datetime]) -> set[datetime]:
+    """Which of the hours, given by their starts, lie in a window that is exact for one of the metrics.
+
+    The window is the hour itself or, when retention deleted it, its day or week.
+    """
     rows = conn.execute(
         """
-        SELECT DISTINCT window_start FROM platform.ledger
-        WHERE metric = ANY(%s) AND grain = %s AND window_start = ANY(%s) AND source = 'batch'
+        SELECT hour FROM unnest(%s::timestamptz[]) AS hour
+        WHERE EXISTS (
+            SELECT FROM platform.ledger
+            WHERE metric = ANY(%s) AND grain IN ('hour', 'day', 'week') AND source = 'batch'
+              AND window_start <= hour AND window_start > hour - interval '8 days' AND window_end > hour)
         """,
-        (list(metrics), grain, list(starts)),
+        (list(hours), list(metrics)),
     ).fetchall()
-    return {start for (start,) in rows}
+    return {hour for (hour,) in rows}
 
 
 _WRITE = """

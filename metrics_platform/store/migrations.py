@@ -112,7 +112,12 @@ _FIRST = """
     );
 """
 
-MIGRATIONS = (_FIRST,)
+_DIRTY_EVENTS = """
+    ALTER TABLE platform.dirty_windows ADD COLUMN events bigint NOT NULL DEFAULT 0;
+    COMMENT ON TABLE platform.dirty_windows IS 'Hours whose raw events changed since they were last computed';
+"""
+
+MIGRATIONS = (_FIRST, _DIRTY_EVENTS)
 
 
 def applied(conn: Connection) -> int:

@@ -20,9 +20,10 @@ def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]
     """
     deleted = dict.fromkeys(catalog.retention, 0)
     names = [name for (name,) in conn.execute("SELECT name FROM platform.metrics ORDER BY name").fetchall()]
-    for grain, kept in catalog.retention.items():
+    for grain in catalog.retention:
+        before = catalog.kept_from(grain, now)
         for name in names:
-            while batch := _prune_batch(conn, catalog, name, grain, now - kept):
+            while batch := _prune_batch(conn, catalog, name, grain, before):
                 deleted[grain] += batch
     return deleted
 

@@ -20,15 +20,17 @@ def shop() -> Catalog:
     return catalog(METRICS[0], METRICS[5])
 
 
-def test_minutes_go_after_their_time_and_their_hour_stays(conn: Connection, shop: Catalog) -> None:
-    minutes = [window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (15, 16)]
+def test_an_hours_minutes_go_together_after_their_time_and_the_hour_stays(
+    conn: Connection, shop: Catalog
+) -> None:
+    minutes = [window(shop, "minute", f"2026-03-02T{minute}") for minute in ("10:15", "10:59", "11:00")]
     put(conn, shop, Source.STREAM, minutes, [Visit(one.start) for one in minutes])
-    week_later = minutes[0].end + timedelta(days=7)
+    week_later = minutes[1].end + timedelta(days=7)
     assert prune(conn, shop, week_later - timedelta(seconds=1))[Grain.MINUTE] == 0
-    assert prune(conn, shop, week_later) == {Grain.MINUTE: 2, Grain.HOUR: 0, Grain.DAY: 0, Grain.WEEK: 0}
+    assert prune(conn, shop, week_later) == {Grain.MINUTE: 4, Grain.HOUR: 0, Grain.DAY: 0, Grain.WEEK: 0}
     assert values(conn, "visits", minutes[0]) == {}
     assert conn.execute("SELECT count(*) FROM store.visits WHERE grain = 'minute'").fetchone() == (1,)
-    assert values(conn, "visits", minutes[1]) == {"home": 1}
+    assert values(conn, "visits", minutes[2]) == {"home": 1}
     assert values(conn, "visits", window(shop, "hour", "2026-03-02T10:00")) == {"home": 2}
 
 
