@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.staging import delete
+
+# How long the books of what happened are kept: finished ingestion steps, closed gaps, alarms.
+BOOKS_KEPT = timedelta(days=400)
 
 _BATCH = 500  # windows per transaction: a commit that waits for one of their locks waits well below a second
 
@@ -48,3 +51,29 @@ def _prune_batch(conn: Connection, catalog: Catalog, metric: str, grain: Grain, 
                 (metric, grain, [window.start for window in windows]),
             )
         return len(windows)
+
+
+def prune_books(conn: Connection, now: datetime) -> None:
+    """Delete what the books say of more than BOOKS_KEPT ago, but for what still counts.
+
+    That is, of each kind of event, the newest ingestion step and the newest that says up to when Kafka was
+    ingested; of each check, the last change of its verdict.
+    """
+    before = now - BOOKS_KEPT
+    conn.execute(
+        """
+        DELETE FROM platform.ingestion AS old WHERE done_at < %s
+            AND version < (SELECT max(version) FROM platform.ingestion WHERE kind = old.kind)
+            AND version < (
+                SELECT max(version) FROM platform.ingestion WHERE kind = old.kind AND through IS NOT NULL)
+        """,
+        (before,),
+    )
+    conn.execute("DELETE FROM platform.gaps WHERE closed_at < %s", (before,))
+    conn.execute(
+        """
+        DELETE FROM platform.alarms AS old WHERE at < %s
+            AND at < (SELECT max(at) FROM platform.alarms WHERE check_name = old.check_name)
+        """,
+        (before,),
+    )

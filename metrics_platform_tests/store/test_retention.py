@@ -8,11 +8,12 @@ import pytest
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.store import retention
+from metrics_platform.store import ingestion, retention
+from metrics_platform.store.alarms import Verdict, record_verdict
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.retention import prune
-from metrics_platform_tests.store.shop import METRICS, Visit, catalog, put, values, window
+from metrics_platform.store.retention import BOOKS_KEPT, prune, prune_books
+from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, values, window
 
 
 @pytest.fixture
@@ -48,3 +49,18 @@ def test_many_windows_go_in_several_transactions(
         ("week",),
     ]
     assert prune(conn, shop, hour.end + timedelta(days=100))[Grain.MINUTE] == 0
+
+
+def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
+    old, recent = NOW - BOOKS_KEPT - timedelta(days=1), NOW - timedelta(days=1)
+    for at, through in ((old, old), (old, old), (old, None), (recent, None)):
+        step = ingestion.plan(conn, "visits", [], at)
+        ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), through, at)
+    for at, severity in ((old, "ok"), (old + timedelta(hours=1), "late")):
+        record_verdict(conn, Verdict("freshness", at, severity, ""))
+
+    prune_books(conn, NOW)
+
+    assert conn.execute("SELECT version FROM platform.ingestion ORDER BY version").fetchall() == [(2,), (4,)]
+    assert ingestion.ingested_through(conn, "visits") == old
+    assert conn.execute("SELECT severity FROM platform.alarms").fetchall() == [("late",)]
