@@ -116,31 +116,6 @@ def newest_minutes(conn: Connection, source: Source | None = None) -> dict[str, 
     return dict(rows)
 
 
-def missing_minutes(
-    conn: Connection, metrics: Collection[str], start: datetime, end: datetime
-) -> list[datetime]:
-    """The minutes in [start, end) that some metric lacks, oldest first.
-
-    It lacks a minute when it has neither the minute nor the exact hour. `start` is the start of a minute.
-    """
-    rows = conn.execute(
-        """
-        SELECT DISTINCT minute
-        FROM generate_series(
-            %(start)s::timestamptz, %(end)s::timestamptz - interval '1 us', '1 minute') AS minute
-        CROSS JOIN unnest(%(metrics)s::text[]) AS name
-        WHERE NOT EXISTS (
-            SELECT FROM platform.ledger
-            WHERE metric = name AND (grain = 'minute' OR grain = 'hour' AND source = 'batch')
-              AND window_start > minute - interval '1 hour' AND window_start <= minute
-              AND window_end > minute)
-        ORDER BY minute
-        """,
-        {"start": start, "end": end, "metrics": list(metrics)},
-    ).fetchall()
-    return [minute for (minute,) in rows]
-
-
 def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[datetime]) -> set[datetime]:
     """Which of the hours, given by their starts, lie in a window that is exact for one of the metrics.
 
