@@ -6,10 +6,15 @@ differ by layer and come from the settings.
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from pathlib import Path
 
 from metrics_platform.catalog.model import Catalog
+
+# Spark's Python workers run what the driver runs; the nodes of a cluster may name theirs.
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
 class JarsMissing(Exception):

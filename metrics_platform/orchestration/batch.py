@@ -1,6 +1,6 @@
 """The batch layer: exact windows, recomputed whole from the raw store.
 
-A pass reads some event hours, drops duplicates, computes all metrics at once and commits hour by hour. It
+A pass reads some event hours, drops duplicates, computes all metrics at once and commits day by day. It
 asks Spark for the finest windows that are kept; the store merges the coarser ones, which are exact as soon
 as all of their parts are. So a day costs nothing beyond its hours, and a late event one hour of work.
 
@@ -161,8 +161,8 @@ class Batch:
             catalog.calendar,
         )
         commits = [
-            commit(self.conn, catalog, self._commit(unit, parts, metrics, computed, revision))
-            for unit, parts in units.items()
+            commit(self.conn, catalog, self._commit(day, parts, metrics, computed, revision))
+            for day, parts in by_day(units, catalog.calendar).items()
         ]
         if clear:
             self._clear_dirty(kinds, metrics, hours, versions)
@@ -174,7 +174,7 @@ class Batch:
 
     def _commit(
         self,
-        unit: Window,
+        around: Window,
         parts: tuple[Window, ...],
         metrics: Sequence[Metric],
         computed: Computed,
@@ -187,7 +187,7 @@ class Batch:
             now=self.clock(),
             windows=parts,
             totals={
-                metric.name: _within(computed.totals.get(metric.name), metric, unit) for metric in metrics
+                metric.name: _within(computed.totals.get(metric.name), metric, around) for metric in metrics
             },
         )
 
@@ -272,6 +272,17 @@ def parts_of(unit: Window, catalog: Catalog, now: datetime) -> tuple[Window, ...
     return (unit,)
 
 
+def by_day(
+    units: Mapping[Window, tuple[Window, ...]], calendar: Calendar
+) -> dict[Window, tuple[Window, ...]]:
+    """The parts of units that lie in the same day (a week stands for itself), so that it is merged once."""
+    found: dict[Window, tuple[Window, ...]] = {}
+    for unit, parts in units.items():
+        around = unit if unit.grain is Grain.WEEK else calendar.window(Grain.DAY, unit.start)
+        found[around] = (*found.get(around, ()), *parts)
+    return found
+
+
 def _sum(done: Sequence[Recomputed]) -> Recomputed:
     return Recomputed(
         computed=tuple(window for one in done for window in one.computed),
@@ -285,7 +296,7 @@ def _is_current(label: Label | None, metric: Metric) -> bool:
 
 
 def _within(table: pa.Table | None, metric: Metric, window: Window) -> pa.Table:
-    """The rows of the window and its minutes. A metric without any events has no rows."""
+    """The rows of the window and of those within. A metric without any events has no rows."""
     if table is None:
         return empty_totals(metric)
     start = pa.scalar(window.start, pa.timestamp("us", tz="UTC"))
