@@ -112,7 +112,13 @@ _FIRST = """
     );
 """
 
-MIGRATIONS = (_FIRST,)
+_REPLAYS = """
+    ALTER TABLE platform.ingestion ADD COLUMN replay jsonb;
+    COMMENT ON COLUMN platform.ingestion.replay IS
+        'Which rejected records the step decoded again; null for a step that read Kafka';
+"""
+
+MIGRATIONS = (_FIRST, _REPLAYS)
 
 
 def applied(conn: Connection) -> int:
