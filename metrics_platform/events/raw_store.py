@@ -166,9 +166,12 @@ class RawStore:
         return self._table(spark, kind).where("event_hour is null")
 
     def optimize(self, spark: SparkSession, kind: EventKind, since: datetime) -> None:
-        """Compact the hours from `since` on that hold many small files; drop files unused for a week."""
+        """Compact the rejected records and the hours from `since` on; drop files unused for a week.
+
+        Must not happen beside a replay: Delta would refuse one of the two.
+        """
         table = f"delta.`{self.path(kind)}`"
-        spark.sql(f"OPTIMIZE {table} WHERE event_hour >= {_seconds(since)}")
+        spark.sql(f"OPTIMIZE {table} WHERE event_hour IS NULL OR event_hour >= {_seconds(since)}")
         spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
 
     def _table(self, spark: SparkSession, kind: EventKind) -> DataFrame:
