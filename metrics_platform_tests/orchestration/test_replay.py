@@ -62,7 +62,7 @@ def ingest_by_mistake(platform: Platform, conn: Connection, spark: SparkSession)
     send(
         cluster.bootstrap_servers,
         kind.topics[0],
-        [(number % 3, START, value) for number, value in enumerate(RECORDS)],
+        [(number % 3, LATER, value) for number, value in enumerate(RECORDS)],
     )
     done = ingest(wrong, spark, conn, kind, ManualClock(LATER), print)
     assert (done.accepted, done.rejected) == (1, {"wrong type in field page": 3, "no JSON object": 1})
