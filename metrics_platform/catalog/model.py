@@ -62,6 +62,11 @@ class EventKind:
         """The field of that name; KeyError if there is none."""
         return {field.name: field for field in self.fields}[name]
 
+    @cached_property
+    def fields_version(self) -> str:
+        """Twelve hex digits that change with the fields' names and types: with what decoding yields."""
+        return _fingerprint(sorted((field.name, field.type) for field in self.fields))
+
 
 @dataclass(frozen=True)
 class Dimension:
@@ -114,7 +119,7 @@ class Metric:
             "dimensions": [asdict(dimension) for dimension in self.dimensions],
             "measure": [self.measure.name, asdict(self.measure)],
         }
-        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:12]
+        return _fingerprint(definition)
 
 
 @dataclass(frozen=True)
@@ -158,3 +163,7 @@ class Catalog:
     def metric(self, name: str) -> Metric:
         """The metric of that name; KeyError if there is none."""
         return {metric.name: metric for metric in self.metrics}[name]
+
+
+def _fingerprint(definition: object) -> str:
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:12]

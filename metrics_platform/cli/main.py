@@ -7,8 +7,9 @@ import sys
 import typer
 
 from metrics_platform.catalog.load import CatalogError
-from metrics_platform.cli import stack, traffic
+from metrics_platform.cli import rejected, stack, traffic
 from metrics_platform.cli.check import check
+from metrics_platform.cli.examples import examples
 from metrics_platform.cli.query import query
 from metrics_platform.local.errors import StackError
 from metrics_platform.settings import SettingsError
@@ -36,10 +37,9 @@ EXAMPLES = {
     stack.env: ("env --data-dir /tmp/second",),
 }
 
-for command, examples in EXAMPLES.items():
-    app.command(epilog="\n\n".join(("Examples:", *(f"metrics-platform {each}" for each in examples))))(
-        command
-    )
+for command, lines in EXAMPLES.items():
+    app.command(epilog=examples(*lines))(command)
+app.add_typer(rejected.app, name="rejected")
 
 
 def main() -> None:

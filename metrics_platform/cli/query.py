@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import psycopg
@@ -15,10 +13,8 @@ from rich.console import Console
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.local import state
-from metrics_platform.local.environment import environment
+from metrics_platform.cli.installation import DataDir, installation
 from metrics_platform.serving import formats
-from metrics_platform.settings import PREFIX, Settings
 from metrics_platform.store.connection import StoreUnavailable, connect, place
 from metrics_platform.store.query import QueryError, Result, find_metric, last_windows
 
@@ -36,17 +32,11 @@ def query(
     grain: Annotated[Grain, typer.Option(help="The length of the windows.")] = Grain.MINUTE,
     last: Annotated[int, typer.Option(min=1, help="How many windows, the newest first.")] = 5,
     output: Annotated[Format, typer.Option("--format", help="How to print the answer.")] = Format.TABLE,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            help=f"The stack to ask. Without it {PREFIX}POSTGRES says where, or else the default stack.",
-        ),
-    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Print the newest windows of a metric and how true each number is."""
     now = datetime.now(UTC)
-    settings = _settings(data_dir)
+    settings = installation(data_dir, "POSTGRES")
     catalog = load_catalog(settings.catalog)
     try:
         find_metric(catalog, metric)
@@ -61,14 +51,6 @@ def query(
         )
         raise typer.Exit(1) from None
     _print(result, catalog, output, now)
-
-
-def _settings(data_dir: Path | None) -> Settings:
-    if data_dir is None and PREFIX + "POSTGRES" in os.environ:
-        # A query needs neither Kafka nor the raw store, so a reader's machine need not name them.
-        return Settings.from_environment({PREFIX + "CLUSTERS": "", PREFIX + "RAW_STORE": "", **os.environ})
-    stack = state.require((data_dir or state.DATA_DIR).resolve())
-    return Settings.from_environment(environment(stack))
 
 
 def _print(result: Result, catalog: Catalog, output: Format, now: datetime) -> None:

@@ -53,19 +53,41 @@ def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: tim
     and `_reason`: null for an event, otherwise why it is rejected. The future begins `future_bound` after the
     record's Kafka time or `now`, whichever is earlier.
     """
+    return _decode(records, kind, _now(kind, now), future_bound)
+
+
+def decode_again(stored: DataFrame, kind: EventKind, future_bound: timedelta) -> DataFrame:
+    """Decode records of the raw store anew. As `decode` does, but `now` is each record's `_ingested_at`:
+    what its ingestion would have made of it, had the catalogue been what it is today."""
+    return _decode(stored, kind, "_ingested_at", future_bound)
+
+
+def read_fields(stored: DataFrame, kind: EventKind) -> DataFrame:
+    """The columns of `stored` and one typed column per field, null where the record does not fit it."""
+    return _parsed(stored, kind).drop("_text", "_json")
+
+
+def _decode(records: DataFrame, kind: EventKind, now: str, future_bound: timedelta) -> DataFrame:
     from pyspark.sql import functions as F
 
-    texts = records.withColumn("_text", F.col("_value").cast("string"))
-    parsed = texts.withColumn("_json", F.from_json("_text", _schema(kind), _OPTIONS))
-    fields = [F.expr(_column(field)).alias(field.name) for field in kind.fields]
-    latest = f"least(_kafka_time, {_now(kind, now)}) + interval {_seconds(future_bound)} seconds"
+    latest = f"least(_kafka_time, {now}) + interval {_seconds(future_bound)} seconds"
     return (
-        parsed.select(*records.columns, "_text", "_json", *fields)
+        _parsed(records, kind)
         .withColumn("_reason", F.expr(_reason(kind, latest)))
         .withColumn("_event_id", F.col(_quoted(kind.id_field)).cast("string"))
         .withColumn("_event_time", F.col(_quoted(kind.time_field)))
         .drop("_text", "_json")
     )
+
+
+def _parsed(records: DataFrame, kind: EventKind) -> DataFrame:
+    """The records with `_text`, `_json` and the fields."""
+    from pyspark.sql import functions as F
+
+    texts = records.withColumn("_text", F.col("_value").cast("string"))
+    parsed = texts.withColumn("_json", F.from_json("_text", _schema(kind), _OPTIONS))
+    fields = [F.expr(_column(field)).alias(field.name) for field in kind.fields]
+    return parsed.select(*records.columns, "_text", "_json", *fields)
 
 
 def _now(kind: EventKind, now: datetime) -> str:

@@ -1,24 +1,32 @@
 """The raw store: every Kafka record ever read, once, in one Delta table per kind of event.
 
-A row holds the decoded fields, the record's raw value and its position on Kafka. Accepted events are
-partitioned by `event_hour`, the start of their hour in seconds since 1970 (a timestamp would be written into
-the partition's path as local time, which comes twice when clocks go back); rejected ones lie in the
-partition without an hour, with the reason. `_id_hash` is a hash of an event's hour and id, with which
-repeated ids are found at less cost; a catalogue that names another id field changes it for what is ingested
-from then on. An append carries the number of its ingestion step as Delta's
-transaction version, so that Delta itself refuses to write a step twice (https://docs.delta.io, "Idempotent
-table writes in foreachBatch").
+A row holds the record's raw value, its position on Kafka, the event's id and time, and the decoded fields.
+Accepted events are partitioned by `event_hour`, the start of their hour in seconds since 1970 (a timestamp
+would be written into the partition's path as local time, which comes twice when clocks go back); rejected
+ones lie in the partition without an hour, with the reason. An append carries the number of its ingestion step
+as Delta's transaction version, so that Delta itself refuses to write a step twice (https://docs.delta.io,
+"Idempotent table writes in foreachBatch"). `_id_hash` is a hash of an event's hour and id: with it repeated
+ids are found at less cost.
+
+What was accepted stays accepted, with the id, time and hour that it got. When the catalogue gains a field or
+changes a field's type, `_fields` tells the rows that were decoded before: their fields are read from the raw
+value, and a value that does not fit reads as null. What was rejected stays rejected until a step replays it:
+one atomic MERGE that moves the row into its hour under the new step's number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from metrics_platform.catalog.model import EventKind
+from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.catalog.windows import Calendar
+from metrics_platform.events.decode import decode_again, read_fields
+from metrics_platform.events.rejected import Selection
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -26,10 +34,28 @@ if TYPE_CHECKING:
 # Above this many files an hour is compacted: opening files would cost more than reading them.
 FILES_PER_HOUR = 8
 
+# What identifies a row: a topic that was deleted and made anew counts its offsets from 0 again.
+_ROW = ("_cluster", "_topic", "_partition", "_offset", "_ingested_at")
+_RECORD = ("_value", "_kafka_time", *_ROW)
+# What an event says of itself, beside its fields.
+_OWN = (*_RECORD, "event_hour", "_step", "_reason", "_event_id", "_event_time", "_id_hash")
+# Columns that tables of the platform's first days lack.
+_ADDED = {
+    "_event_id": "string",
+    "_event_time": "timestamp",
+    "_id_hash": "bigint",
+    "_fields": "string",
+    "_reason_before": "string",
+}
+
 
 @dataclass(frozen=True)
 class Appended:
-    """What one ingestion step holds: counts by event hour, and by reason of rejection."""
+    """What one ingestion step changed: events by event hour, and rejected records by reason.
+
+    A replay takes records out of the rejected ones, so its counts of these are negative: over all steps they
+    add up to what is rejected now.
+    """
 
     accepted: dict[datetime, int]
     rejected: dict[str, int]
@@ -61,17 +87,15 @@ class RawStore:
         """
         from pyspark.sql import functions as F
 
-        rows = (
-            decoded.withColumn("event_hour", F.expr(_event_hour(calendar)))
-            .withColumn("_id_hash", F.expr("if(_reason is null, xxhash64(event_hour, _event_id), null)"))
-            .withColumn("_ingested_at", F.lit(now))
-            .withColumn("_step", F.lit(step).cast("bigint"))
-            .drop("_event_id", "_event_time")
+        spark = decoded.sparkSession
+        types = _types(self._table(spark, kind)) if self.exists(spark, kind) else {}
+        columns = {**_decoded_columns(kind, step, calendar, types), "_reason_before": "string(null)"}
+        (
+            decoded.withColumn("_ingested_at", F.lit(now))
+            .selectExpr(*_RECORD, *_as(columns))
             # Few, large files: one per hour, split or merged by size.
             .hint("rebalance", "event_hour")
-        )
-        (
-            rows.write.format("delta")
+            .write.format("delta")
             .mode("append")
             .partitionBy("event_hour")
             .option("mergeSchema", "true")
@@ -79,26 +103,60 @@ class RawStore:
             .option("txnVersion", step)
             .save(self.path(kind))
         )
-        return self.appended(decoded.sparkSession, kind, step)
+        return self.changed(spark, kind, step)
 
-    def appended(self, spark: SparkSession, kind: EventKind, step: int) -> Appended:
-        """What the step holds in the store."""
+    def replay(
+        self,
+        spark: SparkSession,
+        kind: EventKind,
+        selection: Selection,
+        step: int,
+        calendar: Calendar,
+        future_bound: timedelta,
+    ) -> Appended:
+        """Decode the selected rejected records anew, all or nothing: an event moves into its hour, what is
+        rejected for another reason than before gets the new one.
+
+        Replaying again changes nothing more, unless the catalogue did.
+        """
+        kept = self._table(spark, kind)
+        columns = _decoded_columns(kind, step, calendar, _types(kept))
+        stored = _selected(self.rejected(spark, kind), selection).selectExpr(
+            *_RECORD, "_reason as _reason_before"
+        )
+        fresh = (
+            decode_again(stored, kind, future_bound)
+            .where("not (_reason <=> _reason_before)")
+            .selectExpr(*_ROW, "_reason_before", *_as(columns))
+        )
+        same = " and ".join(f"kept.{name} = fresh.{name}" for name in _ROW)
+        changes = ", ".join(f"`{name}` = fresh.`{name}`" for name in ("_reason_before", *columns))
+        spark.sql(
+            f"MERGE WITH SCHEMA EVOLUTION INTO delta.`{self.path(kind)}` AS kept USING {{fresh}} AS fresh "
+            f"ON kept.event_hour IS NULL AND {same} WHEN MATCHED THEN UPDATE SET {changes}",
+            fresh=fresh,
+        )
+        return self.changed(spark, kind, step)
+
+    def changed(self, spark: SparkSession, kind: EventKind, step: int) -> Appended:
+        """What the step brought into the store, or moved in it."""
         counted = (
             self._table(spark, kind)
             .where(f"_step = {step}")
-            .groupBy("event_hour", "_reason")
+            .groupBy("event_hour", "_reason", "_reason_before")
             .count()
             .toArrow()
             .to_pylist()
         )
-        return Appended(
-            accepted={
-                datetime.fromtimestamp(row["event_hour"], UTC): row["count"]
-                for row in counted
-                if row["_reason"] is None
-            },
-            rejected={row["_reason"]: row["count"] for row in counted if row["_reason"] is not None},
-        )
+        accepted, rejected = Counter[datetime](), Counter[str]()
+        for row in counted:
+            if row["_reason"] is None:
+                accepted[datetime.fromtimestamp(row["event_hour"], UTC)] += row["count"]
+            else:
+                rejected[row["_reason"]] += row["count"]
+            if row["_reason_before"] is not None:
+                rejected[row["_reason_before"]] -= row["count"]
+        return Appended(dict(accepted), {reason: count for reason, count in rejected.items() if count})
 
     def new_events(
         self, spark: SparkSession, kind: EventKind, step: int, hours: Iterable[datetime]
@@ -121,37 +179,131 @@ class RawStore:
         return {datetime.fromtimestamp(row["event_hour"], UTC): row["count"] for row in counted}
 
     def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
-        """The accepted events of the event hours, duplicates included; a field added later is null before."""
+        """The accepted events of the event hours, duplicates included, with the kind's fields of today."""
         from pyspark.sql import functions as F
 
-        table = self._table(spark, kind)
-        missing = [field for field in kind.fields if field.name not in table.columns]
-        for field in missing:
-            table = table.withColumn(field.name, F.lit(None).cast(field.column_type))
-        return (
-            table.where(F.col("event_hour").isin(sorted(map(_seconds, hours))))
-            .withColumn("_event_id", F.col(kind.id_field).cast("string"))
-            .withColumn("_event_time", F.col(kind.time_field))
-        )
+        rows = self._table(spark, kind).where(F.col("event_hour").isin(sorted(map(_seconds, hours))))
+        events = _from_columns(rows.where(f"_fields = '{kind.fields_version}'"), kind)
+        before = rows.where(f"_fields is null or _fields <> '{kind.fields_version}'")
+        # As a rule there is nothing to decode; looking is cheap, because Delta knows each file's `_fields`.
+        return events if before.isEmpty() else events.unionByName(_from_values(before, kind))
 
     def rejected(self, spark: SparkSession, kind: EventKind) -> DataFrame:
         """The rejected records with raw value, position and reason."""
-        return self._table(spark, kind).where("event_hour is null and _reason is not null")
+        return self._table(spark, kind).where("event_hour is null")
 
     def optimize(self, spark: SparkSession, kind: EventKind, since: datetime) -> None:
-        """Compact the hours from `since` on that hold many small files; drop files unused for a week."""
+        """Compact the rejected records and the hours from `since` on; drop files unused for a week.
+
+        Must not happen beside a replay: Delta would refuse one of the two.
+        """
         table = f"delta.`{self.path(kind)}`"
-        spark.sql(f"OPTIMIZE {table} WHERE event_hour >= {_seconds(since)}")
+        spark.sql(f"OPTIMIZE {table} WHERE event_hour IS NULL OR event_hour >= {_seconds(since)}")
         spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
 
     def _table(self, spark: SparkSession, kind: EventKind) -> DataFrame:
-        return spark.read.format("delta").load(self.path(kind))
+        return _with(spark.read.format("delta").load(self.path(kind)), _ADDED)
+
+
+def _decoded_columns(kind: EventKind, step: int, calendar: Calendar, types: dict[str, str]) -> dict[str, str]:
+    """What follows from decoding a record: the table's columns, and SQL for each over decode's."""
+    hour = _event_hour(calendar)
+    own = {
+        "event_hour": hour,
+        "_reason": "_reason",
+        "_step": f"bigint({step})",
+        "_event_id": "_event_id",
+        "_event_time": "_event_time",
+        "_id_hash": f"if(_reason is null, {_id_hash(hour)}, null)",
+        "_fields": f"'{kind.fields_version}'",
+    }
+    return own | {_column(field, types): f"`{field.name}`" for field in _plain_fields(kind)}
+
+
+def _plain_fields(kind: EventKind) -> list[Field]:
+    """The fields but the id and the time, which are stored as `_event_id` and `_event_time`."""
+    return [field for field in kind.fields if field.name not in (kind.id_field, kind.time_field)]
+
+
+def _column(field: Field, types: dict[str, str]) -> str:
+    """The column that holds the field: of its name, unless the table has that name with another type."""
+    if types.get(field.name.lower(), field.column_type) == field.column_type:
+        return field.name
+    return f"_{field.name}_{re.sub(r'[^a-z0-9]+', '_', field.column_type).strip('_')}"
+
+
+def _types(table: DataFrame) -> dict[str, str]:
+    return {column.name.lower(): column.dataType.simpleString() for column in table.schema}
+
+
+def _from_columns(rows: DataFrame, kind: EventKind) -> DataFrame:
+    """Events as their columns say: of rows that were decoded as the kind is now."""
+    types = _types(rows)
+    columns = {field.name: _column(field, types) for field in _plain_fields(kind)}
+    filled = _with(rows, {columns[field.name]: field.column_type for field in _plain_fields(kind)})
+    return _events(filled, kind, columns)
+
+
+def _from_values(rows: DataFrame, kind: EventKind) -> DataFrame:
+    """Events as their raw values say: of rows that were decoded when the kind was another."""
+    from pyspark.sql import functions as F
+
+    read = (
+        read_fields(rows.select(*_OWN), kind)
+        .withColumn("_event_id", F.expr(f"coalesce(_event_id, string(`{kind.id_field}`))"))
+        .withColumn("_event_time", F.expr(f"coalesce(_event_time, `{kind.time_field}`)"))
+        .withColumn("_id_hash", F.expr(f"coalesce(_id_hash, {_id_hash('event_hour')})"))
+    )
+    return _events(read, kind, {field.name: field.name for field in kind.fields})
+
+
+def _events(rows: DataFrame, kind: EventKind, columns: dict[str, str]) -> DataFrame:
+    """The events' own columns, then the fields; id and time are what the event was accepted with."""
+    keys = {
+        kind.id_field: f"cast(_event_id as {kind.field(kind.id_field).column_type})",
+        kind.time_field: "_event_time",
+    }
+    fields = {field.name: keys.get(field.name) or f"`{columns[field.name]}`" for field in kind.fields}
+    return rows.selectExpr(*_OWN, *_as(fields))
+
+
+def _selected(rejected: DataFrame, selection: Selection) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    conditions = (
+        (selection.topic, F.col("_topic") == F.lit(selection.topic)),
+        (selection.reason, F.col("_reason").startswith(F.lit(selection.reason))),
+        (selection.since, F.col("_kafka_time") >= F.lit(selection.since)),
+        (selection.until, F.col("_kafka_time") < F.lit(selection.until)),
+    )
+    for wanted, condition in conditions:
+        if wanted is not None:
+            rejected = rejected.where(condition)
+    return rejected
+
+
+def _with(table: DataFrame, columns: dict[str, str]) -> DataFrame:
+    """The table with a null column for each that it lacks."""
+    from pyspark.sql import functions as F
+
+    known = {name.lower() for name in table.columns}
+    lacking = {name: F.lit(None).cast(kind) for name, kind in columns.items() if name.lower() not in known}
+    return table.withColumns(lacking) if lacking else table
+
+
+def _as(columns: Mapping[str, str]) -> list[str]:
+    return [f"{sql} as `{name}`" for name, sql in columns.items()]
 
 
 def _event_hour(calendar: Calendar) -> str:
     shift = calendar.hour_offset // timedelta(seconds=1)
     seconds = "unix_seconds(_event_time)"
     return f"if(_reason is null, {seconds} - pmod({seconds} + {shift}, 3600), null)"
+
+
+def _id_hash(hour: str) -> str:
+    """SQL: 64 bits of the event hour and the id, the scope in which an id counts once."""
+    return f"xxhash64({hour}, _event_id)"
 
 
 def _seconds(instant: datetime) -> int:

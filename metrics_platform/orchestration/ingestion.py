@@ -17,6 +17,7 @@ from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError, OffsetRange
 from metrics_platform.events.raw_store import Appended
+from metrics_platform.events.rejected import Selection
 from metrics_platform.events.source import read_records
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.store import dirty, ingestion, ledger
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 RECORDS_PER_STEP = 2_000_000
 
 # Why an hour has to be computed: it is not exact yet, or it was before these events came.
-FRESH, LATE = "new raw events", "late events"
+FRESH, LATE, REPLAYED = "new raw events", "late events", "replayed rejects"
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,18 @@ def _ingest(
     say: Callable[[str], None],
 ) -> Ingested:
     unfinished = ingestion.pending(conn, kind.name)
-    steps = [_run_step(platform, spark, conn, kind, log, unfinished, None, clock())] if unfinished else []
+    steps = [run_step(platform, spark, conn, kind, log, unfinished, None, clock())] if unfinished else []
     through = clock()
     owed = _owed(log.bounds(kind), ingestion.committed_offsets(conn, kind.name), say)
     portions = list(split(owed, RECORDS_PER_STEP))
     for number, portion in enumerate(portions, start=1):
         step = ingestion.plan(conn, kind.name, map(_ledger_range, portion), clock())
         reached = through if number == len(portions) else None
-        steps.append(_run_step(platform, spark, conn, kind, log, step, reached, clock()))
+        steps.append(run_step(platform, spark, conn, kind, log, step, reached, clock()))
     return _sum(steps)
 
 
-def _run_step(
+def run_step(
     platform: Platform,
     spark: SparkSession,
     conn: Connection,
@@ -94,26 +95,37 @@ def _run_step(
     through: datetime | None,
     now: datetime,
 ) -> Appended:
-    ranges = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in step.ranges]
-    appended = Appended({}, {})
-    if any(found.records for found in ranges):
-        records = read_records(spark, log.clusters, ranges)
-        # The time of planning, not of this attempt: a repeated step decodes alike.
-        decoded = decode(records, kind, step.planned_at, platform.catalog.future_bound)
-        appended = platform.raw_store.append(
-            decoded, kind, step.version, step.planned_at, platform.catalog.calendar
-        )
+    """Do a planned step, for the first time or again, and finish it. The caller holds the kind's turn."""
+    appended = _write(platform, spark, kind, log, step)
     late = _late(platform, spark, conn, kind, step.version, appended)
     fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}
+    really_late = {hour: count for hour, count in late.items() if count}
     with conn.transaction():
         dirty.mark_dirty(conn, kind.name, fresh, step.version, FRESH, now)
-        really_late = {hour: count for hour, count in late.items() if count}
-        dirty.mark_dirty(conn, kind.name, really_late, step.version, LATE, now)
+        reason = LATE if step.replay is None else REPLAYED
+        dirty.mark_dirty(conn, kind.name, really_late, step.version, reason, now)
         counts = ingestion.Counts(
             sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
         )
         ingestion.finish(conn, kind.name, step.version, counts, through, now)
     return appended
+
+
+def _write(
+    platform: Platform, spark: SparkSession, kind: EventKind, log: KafkaLog, step: ingestion.IngestionStep
+) -> Appended:
+    """The step's change to the raw store."""
+    store, catalog = platform.raw_store, platform.catalog
+    if step.replay is not None:
+        selection = Selection.from_json(step.replay)
+        return store.replay(spark, kind, selection, step.version, catalog.calendar, catalog.future_bound)
+    ranges = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in step.ranges]
+    if not any(found.records for found in ranges):
+        return Appended({}, {})
+    records = read_records(spark, log.clusters, ranges)
+    # The time of planning, not of this attempt: a repeated step decodes alike.
+    decoded = decode(records, kind, step.planned_at, catalog.future_bound)
+    return store.append(decoded, kind, step.version, step.planned_at, catalog.calendar)
 
 
 def _late(

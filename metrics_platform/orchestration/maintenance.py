@@ -18,6 +18,7 @@ from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, batch_session
 from metrics_platform.orchestration.shift_job import JOB as SHIFT
+from metrics_platform.store.locks import ingestion_turn
 from metrics_platform.store.retention import prune, prune_books
 
 JOB = "maintenance"
@@ -35,10 +36,11 @@ def maintenance_job(platform: Platform) -> JobDefinition:
         with platform.connect() as conn:
             pruned = prune(conn, platform.catalog, now)
             prune_books(conn, now)
-        spark = batch_session(platform, context)
-        for kind in platform.catalog.kinds:
-            if platform.raw_store.exists(spark, kind):
-                platform.raw_store.optimize(spark, kind, now - _COMPACT)
+            spark = batch_session(platform, context)
+            for kind in platform.catalog.kinds:
+                if platform.raw_store.exists(spark, kind):
+                    with ingestion_turn(conn, kind.name):
+                        platform.raw_store.optimize(spark, kind, now - _COMPACT)
         deleted = delete_old_shifts(context.instance, now - timedelta(days=MINUTE_DAYS + 1))
         context.log.info(f"pruned windows: {pruned}; deleted runs: {deleted}")
 

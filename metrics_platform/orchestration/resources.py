@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dagster_pyspark import LazyPySparkResource
@@ -46,6 +48,21 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
 
 def batch_session(platform: Platform, context: AssetExecutionContext | OpExecutionContext) -> SparkSession:
     """The batch layer's session. On the machine itself it gives way to the stream, which has a deadline."""
+    _give_way(platform)
+    return context.resources.batch_spark.spark_session
+
+
+@contextmanager
+def batch_spark(platform: Platform) -> Iterator[SparkSession]:
+    """A session of the batch layer outside of Dagster's runs, stopped in the end."""
+    _give_way(platform)
+    session = spark_resources(platform)[BATCH_SPARK].spark_session
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def _give_way(platform: Platform) -> None:
     if platform.settings.batch_master.startswith("local"):
         os.nice(max(0, _NICENESS - os.nice(0)))
-    return context.resources.batch_spark.spark_session

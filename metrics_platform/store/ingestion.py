@@ -2,6 +2,9 @@
 
 A step is planned before Spark writes and finished after. The version of a planned step that was never
 finished is used again, with the same offsets, so that the raw store can recognise what it already holds.
+A step that replays rejected records reads no offsets; it says which of them instead, and its count of
+rejected records is the (negative) change that it made, so that sums over all steps say what the raw store
+holds.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from psycopg.types.json import Jsonb
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.locks import lock_ingestion
 
-_PENDING = "SELECT version, ranges, planned_at FROM platform.ingestion WHERE kind = %s AND status = 'planned'"
+_PENDING = """
+    SELECT version, ranges, planned_at, replay FROM platform.ingestion WHERE kind = %s AND status = 'planned'
+"""
 
 Partition = tuple[str, str, int]  # cluster, topic, partition
 
@@ -34,25 +39,35 @@ class OffsetRange:
 
 @dataclass(frozen=True)
 class IngestionStep:
-    """A planned step of one kind of event; `version` counts up from 1 for each kind."""
+    """A planned step of one kind of event; `version` counts up from 1 for each kind.
+
+    `replay` says which rejected records a replay decodes again; it is None for a step that reads Kafka.
+    """
 
     kind: str
     version: int
     ranges: tuple[OffsetRange, ...]
     planned_at: datetime
+    replay: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Events that a step accepted and rejected, the latter by reason too."""
+    """Events that a step accepted and rejected, the latter by reason too; a replay takes from the latter."""
 
     accepted: int
     rejected: int
     rejected_by_reason: Mapping[str, int]
 
 
-def plan(conn: Connection, kind: str, ranges: Iterable[OffsetRange], now: datetime) -> IngestionStep:
-    """The pending step if there is one (its ranges, not the given), otherwise a new one over `ranges`."""
+def plan(
+    conn: Connection,
+    kind: str,
+    ranges: Iterable[OffsetRange],
+    now: datetime,
+    replay: Mapping[str, str] | None = None,
+) -> IngestionStep:
+    """The pending step if there is one (as it was planned then), otherwise a new one."""
     with conn.transaction():
         lock_ingestion(conn, kind)
         waiting = pending(conn, kind)
@@ -60,11 +75,16 @@ def plan(conn: Connection, kind: str, ranges: Iterable[OffsetRange], now: dateti
             return waiting
         conn.execute(
             """
-            INSERT INTO platform.ingestion (kind, version, status, planned_at, ranges)
-            SELECT %(kind)s, coalesce(max(version), 0) + 1, 'planned', %(now)s, %(ranges)s
+            INSERT INTO platform.ingestion (kind, version, status, planned_at, ranges, replay)
+            SELECT %(kind)s, coalesce(max(version), 0) + 1, 'planned', %(now)s, %(ranges)s, %(replay)s
             FROM platform.ingestion WHERE kind = %(kind)s
             """,
-            {"kind": kind, "now": now, "ranges": Jsonb([asdict(one) for one in ranges])},
+            {
+                "kind": kind,
+                "now": now,
+                "ranges": Jsonb([asdict(one) for one in ranges]),
+                "replay": None if replay is None else Jsonb(dict(replay)),
+            },
         )
         return _step(kind, only(conn.execute(_PENDING, (kind,))))
 
@@ -76,8 +96,8 @@ def pending(conn: Connection, kind: str) -> IngestionStep | None:
 
 
 def _step(kind: str, row: tuple[Any, ...]) -> IngestionStep:
-    version, ranges, planned_at = row
-    return IngestionStep(kind, version, tuple(OffsetRange(**one) for one in ranges), planned_at)
+    version, ranges, planned_at, replay = row
+    return IngestionStep(kind, version, tuple(OffsetRange(**one) for one in ranges), planned_at, replay)
 
 
 def finish(

@@ -117,7 +117,13 @@ _DIRTY_EVENTS = """
     COMMENT ON TABLE platform.dirty_windows IS 'Hours whose raw events changed since they were last computed';
 """
 
-MIGRATIONS = (_FIRST, _DIRTY_EVENTS)
+_REPLAYS = """
+    ALTER TABLE platform.ingestion ADD COLUMN replay jsonb;
+    COMMENT ON COLUMN platform.ingestion.replay IS
+        'Which rejected records the step decoded again; null for a step that read Kafka';
+"""
+
+MIGRATIONS = (_FIRST, _DIRTY_EVENTS, _REPLAYS)
 
 
 def applied(conn: Connection) -> int:

@@ -75,7 +75,7 @@ def _frame(spark: SparkSession, root: str, query: Query, start: str, end: str) -
     events = events.where((F.col("event_hour") >= first) & (F.col("event_hour") < after))
     if query.filter:
         events = events.where(query.filter)
-    events = events.dropDuplicates(["event_hour", "event_id"])
+    events = events.dropDuplicates(["event_hour", "_event_id"])
     return events.groupBy(*query.dimensions).agg(*(F.expr(aggregate) for aggregate in query.aggregates))
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.catalog.windows import Calendar
 from metrics_platform.events.decode import decode
 from metrics_platform.events.raw_store import Appended, RawStore
+from metrics_platform.events.rejected import Selection
 from metrics_platform_tests.events.records import NOON, VISITS, frame, millis
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ BERLIN = Calendar("Europe/Berlin")
 HOUR = timedelta(hours=1)
 
 
-def visit(name: str, at: datetime, **fields: str) -> bytes:
+def visit(name: str, at: datetime, **fields: object) -> bytes:
     return json.dumps({"id": name, "at": millis(at), "page": "home", **fields}).encode()
 
 
@@ -92,7 +94,12 @@ def test_a_row_says_where_it_came_from_and_when(spark: SparkSession, store: RawS
         "_step": 3,
     }
     assert (row["_kafka_time"], row["_ingested_at"], row["event_hour"]) == (now, now, millis(NOON) // 1000)
-    assert (row["id"], row["page"], row["_reason"]) == ("a", "home", None)
+    assert (row["_event_id"], row["_event_time"], row["page"], row["_reason"]) == (
+        "a",
+        NOON + timedelta(minutes=7),
+        "home",
+        None,
+    )
 
 
 def test_rejected_records_keep_their_bytes_and_reason_and_are_no_events(
@@ -151,22 +158,60 @@ def test_hours_begin_where_the_calendar_says(spark: SparkSession, store: RawStor
     assert done.accepted == {NOON - HOUR / 2: 1}
 
 
-def test_a_field_that_the_catalogue_names_later_is_null_before(spark: SparkSession, store: RawStore) -> None:
+def test_a_field_that_the_catalogue_names_later_is_read_from_the_values_before(
+    spark: SparkSession, store: RawStore
+) -> None:
     later = replace(VISITS, fields=(*VISITS.fields, Field("country", "string"), Field("n", "int")))
     append(spark, store, 1, [visit("old", NOON, country="DE")])
 
     def countries() -> dict[str, str | None]:
-        found = store.events(spark, later, [NOON]).select("id", "country", "n").collect()
-        assert all(row["n"] is None for row in found)
+        found = store.events(spark, later, [NOON]).select("id", "page", "country", "n").collect()
+        assert all((row["n"], row["page"]) == (None, "home") for row in found)
         return {row["id"]: row["country"] for row in found}
 
-    assert countries() == {"old": None}
+    assert countries() == {"old": "DE"}
     append(spark, store, 2, [visit("new", NOON, country="FR")], later)
-    assert countries() == {"old": None, "new": "FR"}
+    assert countries() == {"old": "DE", "new": "FR"}
     # The catalogue may also forget a field: the store does not mind.
     append(spark, store, 3, [visit("newest", NOON, country="GB")])
     assert ids(spark, store, NOON) == ["new", "newest", "old"]
-    assert countries() == {"old": None, "new": "FR", "newest": None}
+    assert countries() == {"old": "DE", "new": "FR", "newest": "GB"}
+
+
+def test_a_field_may_change_its_type_and_change_it_back(spark: SparkSession, store: RawStore) -> None:
+    as_int, as_money = (
+        replace(VISITS, fields=(*VISITS.fields[:2], Field("page", kind))) for kind in ("int", "decimal(6,2)")
+    )
+    append(spark, store, 1, [visit("word", NOON), visit("7", NOON, page="7")])
+    append(spark, store, 2, [visit("8", NOON, page=8), visit("rejected", NOON)], as_int)
+    append(spark, store, 3, [visit("9.5", NOON, page=9.5), visit("text", NOON, page="10")], as_money)
+    append(spark, store, 4, [visit("back", NOON, page="x")])
+
+    def pages(kind: EventKind) -> dict[str, object]:
+        return {row["id"]: row["page"] for row in store.events(spark, kind, [NOON]).collect()}
+
+    # As text, as whole numbers, as money: what does not fit is null, and stays an event.
+    assert pages(VISITS) == {"word": "home", "7": "7", "8": "8", "9.5": "9.5", "text": "10", "back": "x"}
+    assert pages(as_int) == dict.fromkeys(pages(VISITS)) | {"8": 8}
+    assert pages(as_money) == dict.fromkeys(pages(VISITS)) | {
+        name: Decimal(name if name != "text" else "10") for name in ("7", "8", "9.5", "text")
+    }
+
+
+def test_an_event_keeps_its_id_and_time_when_the_catalogue_names_other_fields_for_them(
+    spark: SparkSession, store: RawStore
+) -> None:
+    renamed = replace(
+        VISITS, id_field="key", time_field="ts", fields=(Field("key", "bigint"), Field("ts", "timestamp"))
+    )
+    append(spark, store, 1, [visit("old", NOON)])
+    append(spark, store, 2, [b'{"key": 12, "ts": "2026-03-02T12:30:00Z"}'], renamed)
+    half = NOON + HOUR / 2
+    for kind in (VISITS, renamed):
+        rows = store.events(spark, kind, [NOON]).select("_event_id", "_event_time").toArrow().to_pylist()
+        assert {(row["_event_id"], row["_event_time"]) for row in rows} == {("old", NOON), ("12", half)}
+    [row] = store.events(spark, renamed, [NOON]).where("key is not null").toArrow().to_pylist()
+    assert (row["key"], row["ts"]) == (12, half)
 
 
 def test_compaction_keeps_the_content_in_fewer_files(spark: SparkSession, store: RawStore) -> None:
@@ -175,12 +220,96 @@ def test_compaction_keeps_the_content_in_fewer_files(spark: SparkSession, store:
     before = everything(spark, store)
 
     def files(hour: datetime) -> int:
-        return store.events(spark, VISITS, [hour]).select("_metadata.file_path").distinct().count()
+        table = spark.read.format("delta").load(store.path(VISITS))
+        found = table.where(f"event_hour = {millis(hour) // 1000}")
+        return found.select("_metadata.file_path").distinct().count()
 
-    assert (files(NOON), files(NOON - 24 * HOUR)) == (3, 3)
+    def files_of_rejected() -> int:
+        return store.rejected(spark, VISITS).select("_metadata.file_path").distinct().count()
+
+    assert (files(NOON), files(NOON - 24 * HOUR), files_of_rejected()) == (3, 3, 3)
     store.optimize(spark, VISITS, since=NOON - HOUR)
-    assert (files(NOON), files(NOON - 24 * HOUR)) == (1, 3)
+    assert (files(NOON), files(NOON - 24 * HOUR), files_of_rejected()) == (1, 3, 1)
     assert everything(spark, store) == before
     # And the store still knows which steps it holds.
     append(spark, store, 3, [visit("again", NOON)])
     assert everything(spark, store) == before
+
+
+# A catalogue with two mistakes, and the same without them.
+WRONG = replace(VISITS, fields=(*VISITS.fields[:2], Field("page", "int"), Field("shop", "string", True)))
+MIXED = (
+    visit("a", NOON),
+    visit("b", NOON + HOUR),
+    visit("c", NOON, shop="x"),
+    visit("d", NOON, page=1),
+    b"bad",
+)
+
+
+def replay(
+    spark: SparkSession, store: RawStore, step: int, kind: EventKind = VISITS, **selected: Any
+) -> Appended:
+    return store.replay(spark, kind, Selection(**selected), step, BERLIN, timedelta(minutes=5))
+
+
+def test_what_decodes_by_now_is_replayed_once(spark: SparkSession, store: RawStore) -> None:
+    done = append(spark, store, 1, [*MIXED, visit("good", NOON, page=5, shop="x")], WRONG)
+    assert done == Appended(
+        {NOON: 1}, {"wrong type in field page": 3, "missing field shop": 1, "no JSON object": 1}
+    )
+    moved = replay(spark, store, 2)
+    assert moved == Appended(
+        {NOON: 3, NOON + HOUR: 1}, {"wrong type in field page": -3, "missing field shop": -1}
+    )
+    assert ids(spark, store, NOON, NOON + HOUR) == ["a", "b", "c", "d", "good"]
+    after = everything(spark, store)
+    assert [row["_offset"] for row in after] == [100, 101, 102, 103, 104, 105]
+    pages = store.events(spark, VISITS, [NOON]).select("id", "page").collect()
+    assert {row["id"]: row["page"] for row in pages} == {"a": "home", "c": "home", "d": "1", "good": "5"}
+
+    assert replay(spark, store, 3) == Appended({}, {})
+    # A step that was interrupted after its change is only counted again.
+    assert replay(spark, store, 2) == moved
+    assert everything(spark, store) == after
+
+
+def test_only_what_was_selected_is_replayed_and_what_fails_otherwise_gets_its_new_reason(
+    spark: SparkSession, store: RawStore
+) -> None:
+    append(spark, store, 1, MIXED, WRONG)
+    append(spark, store, 2, [visit("later", NOON)], WRONG, now=NOON + 366 * 24 * HOUR)
+    half_right = replace(WRONG, fields=(*VISITS.fields, Field("shop", "string", True)))
+
+    before = NOON + 366 * 24 * HOUR
+    moved = replay(spark, store, 3, half_right, reason="wrong type", until=before)
+    assert moved == Appended({NOON: 1}, {"wrong type in field page": -3, "missing field shop": 2})
+    assert ids(spark, store, NOON, NOON + HOUR) == ["c"]
+
+    assert replay(spark, store, 4, topic="web.orders") == Appended({}, {})
+    assert replay(spark, store, 4, since=before) == Appended({NOON: 1}, {"wrong type in field page": -1})
+    assert replay(spark, store, 5) == Appended({NOON: 2, NOON + HOUR: 1}, {"missing field shop": -3})
+    left = store.rejected(spark, VISITS).toArrow().to_pylist()
+    assert [(row["_reason"], row["_step"]) for row in left] == [("no JSON object", 1)]
+
+
+def test_waiting_for_a_replay_makes_no_future_event_one_of_the_past(
+    spark: SparkSession, store: RawStore
+) -> None:
+    append(spark, store, 1, [visit("soon", NOON + HOUR)], now=NOON)
+    assert replay(spark, store, 2) == Appended({}, {})
+    moved = store.replay(spark, VISITS, Selection(), 3, BERLIN, future_bound=HOUR)
+    assert moved == Appended({NOON + HOUR: 1}, {"event time in the future": -1})
+
+
+def test_a_row_that_was_replayed_under_a_new_type_is_read_from_its_columns(
+    spark: SparkSession, store: RawStore
+) -> None:
+    as_money = replace(VISITS, fields=(*VISITS.fields[:2], Field("page", "decimal(6,2)"), Field("n", "int")))
+    as_int = replace(VISITS, fields=(*VISITS.fields[:2], Field("page", "int")))
+    append(spark, store, 1, [visit("1", NOON, page=1), visit("2.5", NOON, page=2.5, n=3)], as_int)
+    assert replay(spark, store, 2, as_money).accepted == {NOON: 1}
+    rows = store.events(spark, as_money, [NOON]).select("id", "page", "n").collect()
+    assert {tuple(row) for row in rows} == {("1", Decimal(1), None), ("2.5", Decimal("2.5"), 3)}
+    [kept] = [row for row in everything(spark, store) if row["_event_id"] == "2.5"]
+    assert (kept["page"], kept["_page_decimal_6_2"], kept["n"]) == (None, Decimal("2.50"), 3)

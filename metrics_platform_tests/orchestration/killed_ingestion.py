@@ -1,12 +1,13 @@
-"""A process that ingests and is killed, without a chance to clean up, between Spark's write and the ledger.
+"""A process that ingests, or replays rejected events, and is killed between Spark's write and the ledger.
 
-Arguments: catalogue file, clusters file, PostgreSQL URL, raw store, jars, and the two topics.
+Arguments: ingest or replay, catalogue file, clusters file, PostgreSQL URL, raw store, jars, the two topics.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,8 +16,10 @@ from pathlib import Path
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.compute.session import spark_settings
 from metrics_platform.events.clusters import load_clusters
+from metrics_platform.events.rejected import Selection
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.replay import replay
 from metrics_platform.settings import Settings
 from metrics_platform.store import ingestion
 
@@ -26,10 +29,10 @@ def _die(*_arguments: object, **_options: object) -> None:
 
 
 def main() -> None:
-    """Ingest the first kind; the ledger's `finish` never happens."""
+    """Work on the first kind; the ledger's `finish` never happens."""
     from pyspark.sql import SparkSession
 
-    catalog_file, clusters, postgres, raw_store, jars, *topics = sys.argv[1:]
+    work, catalog_file, clusters, postgres, raw_store, jars, *topics = sys.argv[1:]
     catalog = load_catalog(Path(catalog_file))
     kinds = tuple(replace(kind, topics=(topic,)) for kind, topic in zip(catalog.kinds, topics, strict=True))
     catalog = replace(catalog, kinds=kinds)
@@ -52,8 +55,24 @@ def main() -> None:
     for name, value in spark_settings(catalog, settings.jars, "local[2]", "512m", 2).items():
         builder = builder.config(name, value)
     ingestion.finish = _die
+    spark, kind = builder.getOrCreate(), catalog.kinds[0]
     with platform.connect() as conn:
-        ingest(platform, builder.getOrCreate(), conn, catalog.kinds[0], lambda: datetime.now(UTC), print)
+        if work == "replay":
+            replay(platform, spark, conn, kind, Selection(), lambda: datetime.now(UTC))
+        else:
+            ingest(platform, spark, conn, kind, lambda: datetime.now(UTC), print)
+
+
+def run(work: str, platform: Platform) -> int:
+    """Do the work on the platform in a process of its own; its exit code."""
+    settings = platform.settings
+    settings.clusters.write_text(
+        f"clusters:\n  - {{name: local, bootstrap_servers: '{platform.clusters[0].bootstrap_servers}'}}\n"
+    )
+    arguments = [settings.catalog, settings.clusters, settings.postgres, settings.raw_store, settings.jars]
+    topics = [kind.topics[0] for kind in platform.catalog.kinds]
+    command = [sys.executable, "-m", __name__, work, *map(str, arguments), *topics]
+    return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -60,7 +58,7 @@ def test_killed_between_the_write_and_the_ledger_and_run_again(
     kind = platform.catalog.kinds[0]
     expected = sum(record.kind == kind.name for record in sent)
 
-    assert _ingest_and_die(platform) == -signal.SIGKILL
+    assert killed_ingestion.run("ingest", platform) == -signal.SIGKILL
     assert len(_positions(platform, spark)) == expected  # Spark had written,
     assert ingestion.committed_offsets(conn, kind.name) == {}  # the ledger knew nothing of it.
     assert ingestion.pending(conn, kind.name) is not None
@@ -115,15 +113,3 @@ def _drop_first_records(platform: Platform, conn: Connection) -> int:
     for deleted in admin.delete_records(wanted).values():
         deleted.result()
     return len(wanted)
-
-
-def _ingest_and_die(platform: Platform) -> int:
-    """Run killed_ingestion in a process of its own; its exit code."""
-    settings = platform.settings
-    settings.clusters.write_text(
-        f"clusters:\n  - {{name: local, bootstrap_servers: '{platform.clusters[0].bootstrap_servers}'}}\n"
-    )
-    arguments = [settings.catalog, settings.clusters, settings.postgres, settings.raw_store, settings.jars]
-    topics = [kind.topics[0] for kind in platform.catalog.kinds]
-    command = [sys.executable, "-m", killed_ingestion.__name__, *map(str, arguments), *topics]
-    return subprocess.run(command, check=False).returncode

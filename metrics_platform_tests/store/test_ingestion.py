@@ -69,6 +69,18 @@ def test_finishing_twice_counts_once(conn: Connection) -> None:
     )
 
 
+def test_a_replay_moves_no_offsets_and_takes_from_the_rejected(conn: Connection) -> None:
+    finish(conn, "visits", plan(conn, "visits", FIRST, NOW).version, COUNTS, LATER, LATER)
+    step = plan(conn, "visits", [], LATER, {"reason": "no JSON"})
+    assert step == IngestionStep("visits", 2, (), LATER, {"reason": "no JSON"})
+    assert plan(conn, "visits", SECOND, LATER) == step
+    offsets, through = committed_offsets(conn, "visits"), ingested_through(conn, "visits")
+    assert finish(conn, "visits", 2, Counts(2, -2, {"no JSON": -2}), None, LATER)
+    assert (committed_offsets(conn, "visits"), ingested_through(conn, "visits")) == (offsets, through)
+    [sums] = conn.execute("SELECT sum(accepted), sum(rejected) FROM platform.ingestion").fetchall()
+    assert sums == (17, 0)
+
+
 def test_a_step_never_planned_cannot_be_finished(conn: Connection) -> None:
     with pytest.raises(LookupError, match="step 3 of 'visits' was never planned"):
         finish(conn, "visits", 3, COUNTS, None, NOW)

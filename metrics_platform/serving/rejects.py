@@ -1,0 +1,103 @@
+"""How rejected events look: as a table for people, as JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from rich.table import Table
+from rich.text import Text
+
+from metrics_platform.events.rejected import RejectedCount, RejectedRecord
+
+# What fits beside the other columns of a wide terminal and says what kind of record it is.
+_SHOWN = 120
+
+
+def counts_table(counts: Iterable[RejectedCount], zone: ZoneInfo) -> Table:
+    """How many, by kind, topic and reason."""
+    table = Table(title=f"Rejected events, Kafka times in {zone.key}", title_justify="left")
+    for heading in ("kind", "topic", "reason"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("events", justify="right")
+    table.add_column("first")
+    table.add_column("last")
+    for one in counts:
+        times = (_time(instant, zone) for instant in (one.first, one.last))
+        table.add_row(one.kind, one.topic, one.reason, f"{one.events:,}", *times)
+    return table
+
+
+def records_table(records: Iterable[RejectedRecord], zone: ZoneInfo) -> Table:
+    """The records, their bytes cut to what a screen has room for."""
+    table = Table(title=f"Rejected events, Kafka times in {zone.key}", title_justify="left")
+    table.add_column("cluster/topic/partition/offset", overflow="fold")
+    table.add_column("time")
+    table.add_column("reason", overflow="fold")
+    table.add_column("value", overflow="fold")
+    for one in records:
+        place = f"{one.cluster}/{one.topic}/{one.partition}/{one.offset}"
+        table.add_row(place, _time(one.kafka_time, zone), one.reason, Text(_cut(_text(one.value))))
+    return table
+
+
+def plain_counts(counts: Iterable[RejectedCount]) -> list[dict[str, Any]]:
+    """One flat row for each count; times in ISO 8601."""
+    return [_plain(asdict(one)) for one in counts]
+
+
+def plain_records(records: Iterable[RejectedRecord]) -> list[dict[str, Any]]:
+    """One flat row for each record; what is no UTF-8 text in `value` is whole in `value_base64`."""
+    return [
+        _plain(asdict(one)) | {"value": _text(one.value), "value_base64": _base64(one.value)}
+        for one in records
+    ]
+
+
+def as_json(rows: Sequence[dict[str, Any]]) -> str:
+    """A JSON list with one object per row."""
+    return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """CSV with a header; nothing at all when there are no rows."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
+    if rows:
+        writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: v.isoformat() if isinstance(v, datetime) else v for name, v in row.items()}
+
+
+def _text(value: bytes | None) -> str | None:
+    """The bytes as text; such as are no UTF-8 as \\x and two digits."""
+    return None if value is None else value.decode("utf-8", "backslashreplace")
+
+
+def _base64(value: bytes | None) -> str | None:
+    """The exact bytes where the text is not them."""
+    if value is None or value.decode("utf-8", "ignore").encode() == value:
+        return None
+    return base64.b64encode(value).decode()
+
+
+def _cut(text: str | None) -> str:
+    if text is None:
+        return "(none)"
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
+
+
+def _time(instant: datetime, zone: ZoneInfo) -> str:
+    return instant.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
