@@ -12,6 +12,7 @@ bytes that are no UTF-8 read as U+FFFD.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: tim
     from pyspark.sql import functions as F
 
     texts = records.withColumn("_text", F.col("_value").cast("string"))
-    parsed = texts.withColumn("_json", F.from_json("_text", _schema(kind), _OPTIONS))
+    parsed = texts.withColumn("_json", F.from_json("_text", _schema(kind.fields), _OPTIONS))
     fields = [F.expr(_column(field)).alias(field.name) for field in kind.fields]
     latest = f"least(_kafka_time, {_now(kind, now)}) + interval {_seconds(future_bound)} seconds"
     return (
@@ -68,6 +69,19 @@ def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: tim
     )
 
 
+def read_fields(rows: DataFrame, fields: Iterable[Field]) -> DataFrame:
+    """The rows with a column for each of the fields, read from their raw value.
+
+    These are events already: a value that is not of the field's type reads as null.
+    """
+    from pyspark.sql import functions as F
+
+    fields = list(fields)
+    text = F.col("_value").cast("string")
+    parsed = rows.withColumn("_json", F.from_json(text, _schema(fields), _OPTIONS))
+    return parsed.withColumns({field.name: F.expr(_column(field)) for field in fields}).drop("_json")
+
+
 def _now(kind: EventKind, now: datetime) -> str:
     """SQL for `now`, looked up by topic: a map is data for Spark's generated code, but a plain instant is
     part of it, and the code would be compiled anew for every iteration."""
@@ -76,8 +90,8 @@ def _now(kind: EventKind, now: datetime) -> str:
     return f"element_at(map_from_arrays(array({topics}), array({instants})), _topic)"
 
 
-def _schema(kind: EventKind) -> str:
-    columns = [f"{_quoted(field.name)} {_JSON_TYPES.get(field.type, field.type)}" for field in kind.fields]
+def _schema(fields: Iterable[Field]) -> str:
+    columns = [f"{_quoted(field.name)} {_JSON_TYPES.get(field.type, field.type)}" for field in fields]
     return f"{', '.join(columns)}, {_BAD} string"
 
 

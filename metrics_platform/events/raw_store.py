@@ -8,10 +8,15 @@ repeated ids are found at less cost; a catalogue that names another id field cha
 from then on. An append carries the number of its ingestion step as Delta's
 transaction version, so that Delta itself refuses to write a step twice (https://docs.delta.io, "Idempotent
 table writes in foreachBatch").
+
+A field that the catalogue names later is read from the raw value of the rows that were written before: a
+property of the table says from which step on each field has its column. Rows that know all fields are
+read without that cost.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,12 +24,16 @@ from typing import TYPE_CHECKING, Any
 
 from metrics_platform.catalog.model import EventKind
 from metrics_platform.catalog.windows import Calendar
+from metrics_platform.events.decode import read_fields
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 # Above this many files an hour is compacted: opening files would cost more than reading them.
 FILES_PER_HOUR = 8
+
+# The table's property that holds, as JSON, from which ingestion step on each field has its column.
+_SINCE = "metrics_platform.fields"
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,16 @@ class Appended:
 
     accepted: dict[datetime, int]
     rejected: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What some event hours hold: hours with any events, the files that hold them, and the events."""
+
+    hours: int
+    files: int
+    bytes: int
+    events: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,7 @@ class RawStore:
         """
         from pyspark.sql import functions as F
 
+        self._note_fields(decoded.sparkSession, kind, step)
         rows = (
             decoded.withColumn("event_hour", F.expr(_event_hour(calendar)))
             .withColumn("_id_hash", F.expr("if(_reason is null, xxhash64(event_hour, _event_id), null)"))
@@ -121,18 +141,29 @@ class RawStore:
         return {datetime.fromtimestamp(row["event_hour"], UTC): row["count"] for row in counted}
 
     def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
-        """The accepted events of the event hours, duplicates included; a field added later is null before."""
+        """The accepted events of the event hours, duplicates included."""
         from pyspark.sql import functions as F
 
-        table = self._table(spark, kind)
-        missing = [field for field in kind.fields if field.name not in table.columns]
-        for field in missing:
-            table = table.withColumn(field.name, F.lit(None).cast(field.column_type))
+        rows = self._table(spark, kind).where(F.col("event_hour").isin(sorted(map(_seconds, hours))))
         return (
-            table.where(F.col("event_hour").isin(sorted(map(_seconds, hours))))
+            self._with_late_fields(rows, kind)
             .withColumn("_event_id", F.col(kind.id_field).cast("string"))
             .withColumn("_event_time", F.col(kind.time_field))
         )
+
+    def held(self, spark: SparkSession, kind: EventKind, start: datetime, end: datetime) -> Held:
+        """What the event hours that begin in [start, end) hold."""
+        from pyspark.sql import functions as F
+
+        files = (
+            self._table(spark, kind)
+            .where(f"event_hour >= {_seconds(start)} and event_hour < {_seconds(end)}")
+            .select("event_hour", "_metadata.file_path", "_metadata.file_size")
+            .groupBy("event_hour", "file_path", "file_size")
+            .count()
+        )
+        found = files.agg(F.count_distinct("event_hour"), F.count("*"), F.sum("file_size"), F.sum("count"))
+        return Held(*(number or 0 for number in found.collect()[0]))
 
     def rejected(self, spark: SparkSession, kind: EventKind) -> DataFrame:
         """The rejected records with raw value, position and reason."""
@@ -143,6 +174,40 @@ class RawStore:
         table = f"delta.`{self.path(kind)}`"
         spark.sql(f"OPTIMIZE {table} WHERE event_hour >= {_seconds(since)}")
         spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
+
+    def _with_late_fields(self, rows: DataFrame, kind: EventKind) -> DataFrame:
+        """The rows with all of the kind's fields, from the raw value where the row's step knew too few."""
+        since = self._fields_since(rows.sparkSession, kind)
+        late = [field for field in kind.fields if since.get(field.name) != 0]
+        if not late:
+            return rows
+        if any(field.name not in since for field in late):
+            return read_fields(rows, late)
+        first = max(since[field.name] for field in late)
+        old = read_fields(rows.where(f"_step < {first}"), late)
+        return rows.where(f"_step >= {first}").unionByName(old, allowMissingColumns=True)
+
+    def _note_fields(self, spark: SparkSession, kind: EventKind, step: int) -> None:
+        """Note which fields the rows after this step know, if the catalogue names others than before.
+
+        Only after it: the step may have been appended already, before the catalogue changed.
+        """
+        if not self.exists(spark, kind):
+            return
+        known = self._fields_since(spark, kind)
+        since = {field.name: known.get(field.name, step + 1) for field in kind.fields}
+        if since.keys() != known.keys():
+            noted = f"'{_SINCE}' = '{json.dumps(since)}'"
+            spark.sql(f"ALTER TABLE delta.`{self.path(kind)}` SET TBLPROPERTIES ({noted})")
+
+    def _fields_since(self, spark: SparkSession, kind: EventKind) -> dict[str, int]:
+        """From which step on each field has its column; 0 for those that were there from the beginning."""
+        properties = spark.sql(f"SHOW TBLPROPERTIES delta.`{self.path(kind)}`").collect()
+        noted = {row["key"]: row["value"] for row in properties}.get(_SINCE)
+        if noted is not None:
+            return json.loads(noted)
+        columns = self._table(spark, kind).columns
+        return {name: 0 for name in columns if not name.startswith("_") and name != "event_hour"}
 
     def _table(self, spark: SparkSession, kind: EventKind) -> DataFrame:
         return spark.read.format("delta").load(self.path(kind))
