@@ -117,7 +117,17 @@ _DIRTY_EVENTS = """
     COMMENT ON TABLE platform.dirty_windows IS 'Hours whose raw events changed since they were last computed';
 """
 
-MIGRATIONS = (_FIRST, _DIRTY_EVENTS)
+
+_OLDER_WINDOWS = """
+    CREATE VIEW platform.older_windows AS
+    SELECT metric, grain, count(*) AS windows, min(window_start) AS first_start, max(window_end) AS last_end
+    FROM platform.ledger JOIN platform.metrics ON name = metric
+    WHERE retired_at IS NULL AND definition <> version
+    GROUP BY metric, grain;
+    COMMENT ON VIEW platform.older_windows IS 'Windows that follow an older definition of their metric';
+"""
+
+MIGRATIONS = (_FIRST, _DIRTY_EVENTS, _OLDER_WINDOWS)
 
 
 def applied(conn: Connection) -> int:
