@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,10 +14,9 @@ from rich.console import Console
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.local import state
-from metrics_platform.local.environment import environment
+from metrics_platform.cli.installation import installation, settings_of
 from metrics_platform.serving import formats
-from metrics_platform.settings import PREFIX, Settings
+from metrics_platform.settings import PREFIX
 from metrics_platform.store.connection import StoreUnavailable, connect, place
 from metrics_platform.store.query import QueryError, Result, find_metric, last_windows
 
@@ -46,7 +44,7 @@ def query(
 ) -> None:
     """Print the newest windows of a metric and how true each number is."""
     now = datetime.now(UTC)
-    settings = _settings(data_dir)
+    settings = settings_of(installation(data_dir), "CLUSTERS", "RAW_STORE")
     catalog = load_catalog(settings.catalog)
     try:
         find_metric(catalog, metric)
@@ -61,14 +59,6 @@ def query(
         )
         raise typer.Exit(1) from None
     _print(result, catalog, output, now)
-
-
-def _settings(data_dir: Path | None) -> Settings:
-    if data_dir is None and PREFIX + "POSTGRES" in os.environ:
-        # A query needs neither Kafka nor the raw store, so a reader's machine need not name them.
-        return Settings.from_environment({PREFIX + "CLUSTERS": "", PREFIX + "RAW_STORE": "", **os.environ})
-    stack = state.require((data_dir or state.DATA_DIR).resolve())
-    return Settings.from_environment(environment(stack))
 
 
 def _print(result: Result, catalog: Catalog, output: Format, now: datetime) -> None:

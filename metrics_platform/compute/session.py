@@ -7,9 +7,15 @@ differ by layer and come from the settings.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import Catalog
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 class JarsMissing(Exception):
@@ -60,3 +66,18 @@ def spark_settings(
         "spark.log.level": "ERROR",
         **(local if master.startswith("local") else {}),
     }
+
+
+@contextmanager
+def session(settings: Mapping[str, str]) -> Iterator[SparkSession]:
+    """A session of this process's own, outside Dagster."""
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName("metrics-platform")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
+    try:
+        yield spark
+    finally:
+        spark.stop()
