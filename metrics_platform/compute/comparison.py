@@ -120,9 +120,3 @@ def _result(metric: Metric, rows: list[dict[str, Any]]) -> Result:
         merge = _MERGE[state.merge] if state.merge else metric.measure.merge_sketches
         merged[state.name] = merge(parts) if parts else None
     return Result(merged["events"], metric.measure.value_of(merged))
-
-
-def rows_by_window(totals: Totals) -> dict[str, int]:
-    """How many rows the totals have at each grain."""
-    counted = totals.table.group_by("grain").aggregate([("grain", "count")])
-    return {row["grain"]: row["grain_count"] for row in counted.to_pylist()}

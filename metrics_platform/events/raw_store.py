@@ -141,10 +141,10 @@ class RawStore:
         return {datetime.fromtimestamp(row["event_hour"], UTC): row["count"] for row in counted}
 
     def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
-        """The accepted events of the event hours, duplicates included."""
+        """The accepted events of the event hours, duplicates and perhaps some neighbours included."""
         from pyspark.sql import functions as F
 
-        rows = self._table(spark, kind).where(F.col("event_hour").isin(sorted(map(_seconds, hours))))
+        rows = self._table(spark, kind).where(F.col("event_hour").isin(_partitions(hours)))
         return (
             self._with_late_fields(rows, kind)
             .withColumn("_event_id", F.col(kind.id_field).cast("string"))
@@ -217,6 +217,12 @@ def _event_hour(calendar: Calendar) -> str:
     shift = calendar.hour_offset // timedelta(seconds=1)
     seconds = "unix_seconds(_event_time)"
     return f"if(_reason is null, {seconds} - pmod({seconds} + {shift}, 3600), null)"
+
+
+def _partitions(hours: Iterable[datetime]) -> list[int]:
+    """Where the hours' events lie, even if the catalogue's hours began at other minutes when they came."""
+    quarters = range(-2700, 3600, 900)  # the offsets of time zones are whole quarters of an hour
+    return sorted({_seconds(hour) + shift for hour in hours for shift in quarters})
 
 
 def _seconds(instant: datetime) -> int:

@@ -1,6 +1,6 @@
 """A changed catalogue tried on real events: both results of what differs, and what restating costs.
 
-Each catalogue reads, deduplicates and computes as the batch would. Nothing is written.
+Each catalogue reads, deduplicates and computes as the batch does. Nothing is written.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+
 from metrics_platform.catalog.changes import Change
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.restating import windows_to_write
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.compute.comparison import Comparison, Totals, compare, rows_by_window
+from metrics_platform.compute.comparison import Comparison, Totals, compare
 from metrics_platform.compute.duplicates import drop_duplicates
 from metrics_platform.compute.totals import compute
 from metrics_platform.events.raw_store import Held, RawStore
@@ -24,6 +26,7 @@ from metrics_platform.orchestration.batch import empty_totals
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_BY_HOUR = pc.RoundTemporalOptions(unit="hour")
 _ZONE = "spark.sql.session.timeZone"
 
 
@@ -67,7 +70,7 @@ def preview(
     previews: list[Preview] = []
     for change in changed:
         name = change.metric.name
-        comparison = compare(_hourly(before.get(name)), _hourly(after.get(name)))
+        comparison = compare(before.get(name), after.get(name))
         reads = held[change.new.kind] if change.new else Held(0, 0, 0, 0)
         writes = tuple(_writes(after[name], windows, len(hours))) if change.new else ()
         previews.append(Preview(change, comparison, reads, writes))
@@ -77,10 +80,8 @@ def preview(
 def _totals(
     spark: SparkSession, store: RawStore, catalog: Catalog, metrics: Sequence[Metric], hours: Sequence[Window]
 ) -> dict[str, Totals]:
-    """What the metrics hold in the hours and their minutes, computed as the batch does."""
-    windows = [
-        w for hour in hours for w in (hour, *catalog.calendar.windows(Grain.MINUTE, hour.start, hour.end))
-    ]
+    """What the metrics hold in the minutes of the hours: a minute is one in every time zone."""
+    windows = [w for hour in hours for w in catalog.calendar.windows(Grain.MINUTE, hour.start, hour.end)]
     kinds = [catalog.kind(name) for name in sorted({metric.kind for metric in metrics})]
     with _in_zone(spark, catalog.timezone):
         events = {
@@ -102,15 +103,6 @@ def _in_zone(spark: SparkSession, timezone: str) -> Iterator[None]:
         spark.conf.set(_ZONE, before)
 
 
-def _hourly(totals: Totals | None) -> Totals | None:
-    """The hours alone: their minutes hold the same events once more."""
-    import pyarrow.compute as pc
-
-    if totals is None:
-        return None
-    return Totals(totals.metric, totals.table.filter(pc.field("grain") == str(Grain.HOUR)))
-
-
 def _held(
     spark: SparkSession, store: RawStore, catalog: Catalog, name: str, restated: tuple[datetime, datetime]
 ) -> Held:
@@ -122,12 +114,13 @@ def _held(
 
 def _writes(totals: Totals, windows: dict[Grain, int], hours: int) -> Iterator[Writes]:
     """Rows as the tried hours had them. A day or a week has at least the rows of all tried hours together."""
-    rows = rows_by_window(totals)
     names = [dimension.name for dimension in totals.metric.dimensions]
-    whole = totals.table.select(names).group_by(names).aggregate([]).num_rows if names else 1
-    per_window = {
-        Grain.MINUTE: rows.get(Grain.MINUTE, 0) / (60 * hours),
-        Grain.HOUR: rows.get(Grain.HOUR, 0) / hours,
+    keys = totals.table.select(["window_start", *names])
+    keys = keys.append_column("hour", pc.call_function("floor_temporal", [keys["window_start"]], _BY_HOUR))
+    whole = keys.group_by(names).aggregate([]).num_rows if names else 1
+    rows = {
+        Grain.MINUTE: keys.num_rows / (60 * hours),
+        Grain.HOUR: keys.group_by(["hour", *names]).aggregate([]).num_rows / hours,
     }
     for grain, count in windows.items():
-        yield Writes(grain, count, round(count * per_window.get(grain, whole)))
+        yield Writes(grain, count, round(count * rows.get(grain, whole)))

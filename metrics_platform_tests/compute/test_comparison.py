@@ -9,7 +9,7 @@ import pytest
 
 from metrics_platform.catalog.measures import Avg
 from metrics_platform.catalog.model import Dimension, Metric
-from metrics_platform.compute.comparison import Pair, Result, Totals, compare, results, rows_by_window
+from metrics_platform.compute.comparison import Pair, Result, Totals, compare, results
 from metrics_platform_tests.store.shop import METRICS, Visit, at, catalog, totals, window
 
 SHOP = catalog()
@@ -99,8 +99,3 @@ def test_a_number_that_is_not_known_has_no_difference() -> None:
     nothing = [replace(visit, seconds=None) for visit in VISITS]
     compared = compare(found(named("latency")), found(named("latency"), nothing))
     assert (compared.total.difference, compared.total.relative) == (None, None)
-
-
-def test_rows_are_counted_by_grain() -> None:
-    assert rows_by_window(found(named("visits"))) == {"hour": 3}
-    assert rows_by_window(found(named("visits"), [])) == {}

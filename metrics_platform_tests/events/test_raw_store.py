@@ -149,6 +149,9 @@ def test_hours_begin_where_the_calendar_says(spark: SparkSession, store: RawStor
     kolkata = Calendar("Asia/Kolkata")
     done = append(spark, store, 1, [visit("a", NOON)], calendar=kolkata)
     assert done.accepted == {NOON - HOUR / 2: 1}
+    # A catalogue that moves to a zone with other hours still finds them.
+    assert ids(spark, store, NOON) == ids(spark, store, NOON - HOUR) == ["a"]
+    assert ids(spark, store, NOON + HOUR) == ids(spark, store, NOON - 2 * HOUR) == []
 
 
 LATER = replace(
