@@ -37,16 +37,11 @@ def windows_to_restate(
     Raises SpanError when none of them is kept any more.
     """
     found: dict[Grain, list[Window]] = {}
-    until = end
     for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK):
-        kept_from = max(catalog.first_instant, now - catalog.retention[grain])
-        overlapping = catalog.calendar.windows(grain, max(start, kept_from), until)
-        windows = [window for window in overlapping if window.start >= catalog.first_instant]
+        windows = _kept(catalog, grain, start, end, now)
         if windows:
             found[grain] = windows
-            until = windows[0].start
-        if until <= start:
-            break
+            end = windows[0].start
     if not found:
         raise SpanError("no windows of that age are kept; write a later --from, or raise the retention")
     return found
@@ -55,13 +50,16 @@ def windows_to_restate(
 def windows_to_write(catalog: Catalog, start: datetime, end: datetime, now: datetime) -> dict[Grain, int]:
     """How many windows of each grain restating [start, end) replaces: those that have ended and are kept."""
     return {
-        grain: sum(
-            1
-            for window in catalog.calendar.windows(grain, max(start, now - catalog.retention[grain]), end)
-            if window.end <= now
-        )
+        grain: sum(1 for window in _kept(catalog, grain, start, end, now) if window.end <= now)
         for grain in Grain
     }
+
+
+def _kept(catalog: Catalog, grain: Grain, start: datetime, end: datetime, now: datetime) -> list[Window]:
+    """The windows that overlap [start, end), without those that retention deletes."""
+    first = max(catalog.first_instant, catalog.kept_from(grain, now))
+    overlapping = catalog.calendar.windows(grain, max(start, first), end)
+    return [window for window in overlapping if window.start >= first]
 
 
 def _text(instant: datetime) -> str:

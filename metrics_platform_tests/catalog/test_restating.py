@@ -25,15 +25,10 @@ def test_hours_that_overlap_the_span() -> None:
 
 
 def test_days_where_hours_are_no_longer_kept() -> None:
-    # Hours are kept for 90 days: from 24 August, 12:30.
-    found = windows_to_restate(BERLIN, at("2026-08-22T10:00"), at("2026-08-24T14:00"), NOW)
-    assert [window.start for window in found[Grain.HOUR]] == [at("2026-08-24T12:00"), at("2026-08-24T13:00")]
-    # Days begin at 22:00 UTC in summer; the last one is the day in which the kept hours begin.
-    assert [window.start for window in found[Grain.DAY]] == [
-        at("2026-08-21T22:00"),
-        at("2026-08-22T22:00"),
-        at("2026-08-23T22:00"),
-    ]
+    # Hours are kept for 90 days, from the beginning of a day on: 24 August in Berlin.
+    found = windows_to_restate(BERLIN, at("2026-08-22T10:00"), at("2026-08-23T23:30"), NOW)
+    assert [window.start for window in found[Grain.HOUR]] == [at("2026-08-23T22:00"), at("2026-08-23T23:00")]
+    assert [window.start for window in found[Grain.DAY]] == [at("2026-08-21T22:00"), at("2026-08-22T22:00")]
     assert Grain.WEEK not in found
 
 
@@ -77,9 +72,9 @@ def test_the_whole_time_until_the_last_complete_hour_is_accepted() -> None:
 
 def test_restating_writes_what_has_ended_and_is_kept() -> None:
     whole = windows_to_write(BERLIN, BERLIN.first_instant, at("2026-11-22T12:00"), NOW)
-    assert whole[Grain.MINUTE] == 7 * 24 * 60 - 30  # the last half hour is not asked for
-    assert whole[Grain.HOUR] == 90 * 24
+    assert whole[Grain.MINUTE] == 7 * 24 * 60
+    assert whole[Grain.HOUR] == 90 * 24 + 14  # from midnight on
     assert whole[Grain.DAY] == (NOW.date() - BERLIN.start).days
-    assert whole[Grain.WEEK] == 46
+    assert whole[Grain.WEEK] == 45  # the year's first week began before the catalogue
     hour = windows_to_write(BERLIN, at("2026-11-20T10:00"), at("2026-11-20T10:00") + HOUR, NOW)
     assert hour == {Grain.MINUTE: 60, Grain.HOUR: 1, Grain.DAY: 1, Grain.WEEK: 0}

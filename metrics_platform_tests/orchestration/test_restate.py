@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from dagster_graphql.schema import create_schema
@@ -10,6 +10,7 @@ from graphql import parse, validate
 from typer.testing import CliRunner, Result
 
 from metrics_platform.catalog.restating import SpanError, windows_to_restate
+from metrics_platform.catalog.windows import HOUR
 from metrics_platform.cli.main import app
 from metrics_platform.local.errors import StackError
 from metrics_platform.orchestration import restate
@@ -99,16 +100,15 @@ def test_dagster_understands_every_question(query: str) -> None:
 
 def test_each_metric_and_grain_is_a_range_of_partitions() -> None:
     now = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
-    old = now - timedelta(days=90, hours=2)
-    windows = windows_to_restate(WEBSHOP, old, now - timedelta(days=89, hours=23), now)
-    selected = list(restate.selectors(WEBSHOP, [CLICKS], windows))
-    assert selected == [
+    midnight = datetime(2026, 8, 23, 22, 0, tzinfo=UTC)  # in Berlin, from which on hours are kept
+    windows = windows_to_restate(WEBSHOP, midnight - HOUR, midnight + 2 * HOUR, now)
+    assert list(restate.selectors(WEBSHOP, [CLICKS], windows)) == [
         {
             "assetKey": {"path": ["clicks_per_page_hour"]},
-            "partitions": {"range": {"start": "2026-08-24-12:00", "end": "2026-08-24-13:00"}},
+            "partitions": {"range": {"start": "2026-08-23-22:00", "end": "2026-08-23-23:00"}},
         },
         {
             "assetKey": {"path": ["clicks_per_page_day"]},
-            "partitions": {"range": {"start": "2026-08-24", "end": "2026-08-24"}},
+            "partitions": {"range": {"start": "2026-08-23", "end": "2026-08-23"}},
         },
     ]

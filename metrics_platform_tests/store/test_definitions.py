@@ -10,12 +10,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from threading import Event
+from typing import Any
 
 import pytest
 
 from metrics_platform.catalog.measures import Avg, Count, Sum
 from metrics_platform.catalog.model import Catalog, Dimension, Metric
-from metrics_platform.catalog.windows import HOUR, Grain
+from metrics_platform.catalog.windows import Grain
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.definitions import OlderWindows, count_restated, newest_revision, older_windows
@@ -23,11 +24,13 @@ from metrics_platform.store.schema import migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, PAGE, Visit, at, catalog, put
 
 SALES = Metric("sales", "visits", Sum("amount", "decimal(12,2)"), (PAGE,))
-HOURS = [catalog().calendar.window(Grain.HOUR, at("2026-03-02T02:00") + n * HOUR) for n in range(6)]
+DAY = catalog().calendar.window(Grain.DAY, at("2026-03-01T00:00"))
+HOURS = list(catalog().calendar.children(DAY))
 LATER = NOW + timedelta(days=1)
 
-# One hour as a reader has it: its definition, and each row's page and number.
-Seen = dict[datetime, tuple[set[str], Counter[tuple[str, float]]]]
+Numbers = Counter[tuple[str, float]]
+# Each window as a reader has it: its definition, and each row's page and number.
+Seen = dict[tuple[str, datetime], tuple[set[str], Numbers]]
 
 
 @pytest.fixture
@@ -45,18 +48,21 @@ def visits() -> list[Visit]:
 
 
 def look(conn: Connection) -> Seen:
-    """All hours in one statement, as a dashboard reads them."""
+    """The day and its hours in one statement, as a dashboard reads them."""
     rows = conn.execute(
-        "SELECT window_start, definition, page, value::double precision FROM metrics.sales "
-        "WHERE grain = 'hour' AND window_start = ANY(%s)",
-        ([hour.start for hour in HOURS],),
+        "SELECT grain, window_start, definition, page, value::double precision FROM metrics.sales "
+        "WHERE grain IN ('hour', 'day') AND label = 'exact'"
     ).fetchall()
     seen: Seen = {}
-    for start, definition, page, value in rows:
-        definitions, numbers = seen.setdefault(start, (set(), Counter()))
+    for grain, start, definition, page, value in rows:
+        definitions, numbers = seen.setdefault((grain, start), (set(), Counter()))
         definitions.add(definition)
         numbers[page, value] += 1
     return seen
+
+
+def of_pages(home: float, news: float) -> Numbers:
+    return Counter({("home", float(home)): 1, ("news", float(news)): 1})
 
 
 class Reader:
@@ -98,12 +104,12 @@ def reading(url: str) -> Iterator[Reader]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "numbers"),
+    ("changed", "hour", "day"),
     [
-        ({"measure": Avg("amount", "decimal(12,2)")}, {("home", 3): 1, ("news", 5): 1}),
-        ({"measure": Count()}, {("home", 2): 1, ("news", 1): 1}),
-        ({"dimensions": (PAGE, Dimension("device", "device", "string"))}, {("home", 6): 1, ("news", 5): 1}),
-        ({"filter": "amount > 0"}, {("home", 6): 1, ("news", 5): 1}),
+        ({"measure": Avg("amount", "decimal(12,2)")}, (3, 5), (3, 5)),
+        ({"measure": Count()}, (2, 1), (48, 24)),
+        ({"dimensions": (PAGE, Dimension("device", "device", "string"))}, (6, 5), (144, 120)),
+        ({"filter": "amount > 0"}, (6, 5), (144, 120)),
     ],
     ids=["measure", "type", "dimension", "filter"],
 )
@@ -111,30 +117,35 @@ def test_a_reader_never_sees_half_a_window_or_none(
     database: str,
     conn: Connection,
     shop: Catalog,
-    changed: dict[str, object],
-    numbers: dict[tuple[str, float], int],
+    changed: dict[str, Any],
+    hour: tuple[int, int],
+    day: tuple[int, int],
 ) -> None:
     put(conn, shop, Source.BATCH, HOURS, visits())
     new = catalog(replace(SALES, **changed), METRICS[0])
+    version = new.metrics[0].version
     whole = {
-        SALES.version: Counter({("home", 6.0): 1, ("news", 5.0): 1}),
-        new.metrics[0].version: Counter(numbers),
+        (SALES.version, "hour"): of_pages(6, 5),
+        (SALES.version, "day"): of_pages(144, 120),
+        (version, "hour"): of_pages(*hour),
+        (version, "day"): of_pages(*day),
     }
     with reading(database) as reader:
         reader.caught_up()
         migrate(conn, new, LATER)
         reader.caught_up()
-        for hour in HOURS:
-            put(conn, new, Source.BATCH, [hour], visits(), now=LATER)
+        for one in HOURS:
+            put(conn, new, Source.BATCH, [one], visits(), now=LATER)
             reader.caught_up()
     for seen in reader.looks:
-        assert len(seen) == len(HOURS)
-        for definitions, found in seen.values():
+        assert len(seen) == len(HOURS) + 1
+        for (grain, _), (definitions, found) in seen.items():
             [definition] = definitions
-            assert found == whole[definition]
-    restated = [sum(d == {new.metrics[0].version} for d, _ in seen.values()) for seen in reader.looks]
+            assert found == whole[definition, grain]
+    restated = [sum(found == {version} for found, _ in seen.values()) for seen in reader.looks]
     assert restated == sorted(restated)  # window by window, never back
-    assert set(restated) == set(range(len(HOURS) + 1))
+    # The day is swapped with its last hour, in one transaction.
+    assert set(restated) == {*range(len(HOURS)), len(HOURS) + 1}
 
 
 def test_older_windows_are_counted_until_they_are_restated(conn: Connection, shop: Catalog) -> None:
@@ -142,10 +153,10 @@ def test_older_windows_are_counted_until_they_are_restated(conn: Connection, sho
     assert older_windows(conn) == []
     new = catalog(replace(SALES, filter="amount > 0"), METRICS[0])
     migrate(conn, new, LATER)
-    assert OlderWindows("sales", Grain.HOUR, 6) in older_windows(conn)
+    assert OlderWindows("sales", Grain.HOUR, 24) in older_windows(conn)
     assert {each.metric for each in older_windows(conn)} == {"sales"}
     put(conn, new, Source.BATCH, HOURS[:2], visits(), now=LATER)
-    assert OlderWindows("sales", Grain.HOUR, 4) in older_windows(conn)
+    assert OlderWindows("sales", Grain.HOUR, 22) in older_windows(conn)
     migrate(conn, catalog(METRICS[0]), LATER)  # a metric that is gone owes nothing
     assert older_windows(conn) == []
 
