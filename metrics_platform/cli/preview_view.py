@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from metrics_platform.catalog.windows import Window
-from metrics_platform.compute.comparison import Comparison, Pair, Result
 from metrics_platform.serving.formats import dimension, number, plain
 
 if TYPE_CHECKING:
+    from metrics_platform.compute.comparison import Comparison, Pair, Result
     from metrics_platform.orchestration.preview import Preview
 
 SHOWN = 10  # rows of a metric; JSON has all of them
