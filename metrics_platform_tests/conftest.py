@@ -18,7 +18,7 @@ import pytest
 from psycopg import sql
 
 from metrics_platform.catalog.load import load_catalog
-from metrics_platform.compute.session import spark_settings
+from metrics_platform.compute.session import session, spark_settings
 from metrics_platform.local import account
 from metrics_platform.local import kafka as local_kafka
 from metrics_platform.local import postgres as local_postgres
@@ -91,15 +91,9 @@ def topic(kafka: str) -> str:
 @pytest.fixture(scope="session")
 def spark(jars: Path) -> Iterator[SparkSession]:
     """One Spark session with the settings of both layers and the example catalogue's time zone."""
-    from pyspark.sql import SparkSession
-
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
-    builder = SparkSession.builder
-    for name, value in spark_settings(catalog, jars, "local[2]", "1g", shuffle_partitions=2).items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    yield session
-    session.stop()
+    with session(spark_settings(catalog, jars, "local[2]", "1g", shuffle_partitions=2)) as spark:
+        yield spark
 
 
 @pytest.fixture(scope="session")

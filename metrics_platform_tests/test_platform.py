@@ -25,7 +25,7 @@ import pytest
 from metrics_platform.local.environment import environment
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import marked
-from metrics_platform.local.stack import JARS, Plan, Stack, running
+from metrics_platform.local.stack import CATALOG, JARS, Plan, Stack, running
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform_tests.conftest import folder
 
@@ -188,6 +188,70 @@ def test_an_hour_by_hand_is_exact(variables: dict[str, str], store: Connection) 
         (hour,),
     ).fetchall()
     assert rows == [("batch", 60)]
+
+
+def command(variables: dict[str, str], *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run `metrics-platform` with these variables; it must end with the exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "metrics_platform.cli.main", *words],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Path:
+    """The catalogue with another filter for the revenue."""
+    text = CATALOG.read_text()
+    before = "    events: orders\n    dimensions: [country]"
+    assert before in text
+    path = tmp_path / "changed.yaml"
+    path.write_text(text.replace(before, f"    filter: amount > 20\n{before}"))
+    return path
+
+
+def last_hour() -> datetime:
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+
+
+def test_a_changed_catalogue_is_previewed_on_the_stacks_events(
+    stack: Stack, variables: dict[str, str], changed: Path
+) -> None:
+    words = ("preview", str(changed), "--hours", "1", "--format", "json")
+    done = command(variables, *words, "--data-dir", str(stack.state.data_dir))
+    assert "starting a local Spark session" in done.stderr
+    [metric] = json.loads(done.stdout)["metrics"]
+    assert (metric["metric"], metric["change"]) == ("revenue_by_country", "changed")
+    assert metric["definition"] == [{"what": "filter", "old": "none", "new": "amount > 20"}]
+
+
+def test_an_hour_is_restated_by_a_backfill(
+    stack: Stack, variables: dict[str, str], store: Connection, changed: Path
+) -> None:
+    hour = last_hour()
+    words = ("restate", "revenue_by_country", "--from", hour.isoformat())
+    words = (*words, "--to", (hour + timedelta(minutes=30)).isoformat())
+    refused = command({**variables, "METRICS_PLATFORM_CATALOG": str(changed)}, *words, code=1)
+    assert "restart the code server" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+    def revision() -> int:
+        query = (
+            "SELECT revision FROM platform.ledger WHERE metric = 'revenue_by_country' "
+            "AND grain = 'hour' AND window_start = %s AND source = 'batch'"
+        )
+        row = store.execute(query, (hour,)).fetchone()
+        return row[0] if row else 0
+
+    before = revision()
+    done = command(variables, *words, "--wait")
+    assert f"restates 1 hours of revenue_by_country: {stack.state.ui}/runs/b/" in done.stdout
+    assert "1 of 1 windows restated" in done.stdout
+    assert revision() > before
 
 
 def test_a_killed_shift_is_replaced(stack: Stack, store: Connection) -> None:

@@ -61,6 +61,11 @@ def check_expression(sql: str, fields: Mapping[str, str | None]) -> Expression:
     return Expression(sql, infer_type(tree, {name: type_ for name, type_ in fields.items() if type_}))
 
 
+def fields_of(sql: str) -> set[str]:
+    """The fields that a checked expression uses."""
+    return {_name(column) for column in _parse(sql).find_all(exp.Column)}
+
+
 def _check_tokens(sql: str, fields: Mapping[str, str | None]) -> None:
     tokens = _tokenize(sql)
     for token in tokens:
@@ -169,7 +174,11 @@ def _is_clock_literal(cast: exp.Cast) -> bool:
 
 
 def _field_name(column: exp.Column, fields: Mapping[str, str | None]) -> str:
-    name = ".".join(part.name for part in column.parts)
+    name = _name(column)
     if name not in fields:
         raise ExpressionError(f"unknown field '{name}'; {suggestion(name, fields)}")
     return name
+
+
+def _name(column: exp.Column) -> str:
+    return ".".join(part.name for part in column.parts)

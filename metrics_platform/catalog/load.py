@@ -7,14 +7,16 @@ gives one line.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from metrics_platform.catalog.durations import format_duration
+from metrics_platform.catalog.expressions import fields_of
 from metrics_platform.catalog.load_events import KindDraft, read_kinds
 from metrics_platform.catalog.load_metrics import read_metrics
-from metrics_platform.catalog.model import Catalog, Metric
+from metrics_platform.catalog.model import Catalog, EventKind, Metric, basis
 from metrics_platform.catalog.problems import CatalogError, Problem, Report
 from metrics_platform.catalog.readers import read_duration
 from metrics_platform.catalog.windows import Calendar, Grain
@@ -75,14 +77,21 @@ def _read(report: Report, path: Path) -> Catalog | None:
     metrics = _read_metrics(report, section, drafts)
     if report.problems or timezone is None or start is None or retention is None:
         return None
-    kinds = tuple(draft.kind for draft in drafts.values() if draft.kind)
-    return Catalog(kinds, metrics, timezone, start, retention, future_bound, freshness)
+    kinds = {name: draft.kind for name, draft in drafts.items() if draft.kind}
+    metrics = tuple(_with_basis(metric, kinds[metric.kind], timezone) for metric in metrics)
+    return Catalog(tuple(kinds.values()), metrics, timezone, start, retention, future_bound, freshness)
 
 
 def _read_metrics(report: Report, section: Section, drafts: dict[str, KindDraft]) -> tuple[Metric, ...]:
     if not drafts:
         return ()  # the kinds are missing or no mapping, which is the one thing to say
     return section.read("metrics", partial(read_metrics, report, drafts)) or ()
+
+
+def _with_basis(metric: Metric, kind: EventKind, timezone: str) -> Metric:
+    expressions = [metric.filter, metric.measure.input, *(each.expression for each in metric.dimensions)]
+    used = {name for expression in expressions if expression for name in fields_of(expression)}
+    return replace(metric, basis=basis(timezone, kind, used))
 
 
 def _read_timezone(value: Value) -> str:

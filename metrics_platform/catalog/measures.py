@@ -12,9 +12,10 @@ all measures share.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from decimal import Decimal
+from typing import Any, ClassVar
 
 # 2**12 registers: a relative standard error of 1.04 / sqrt(4096) = 1.6 %, at most 4 KiB a sketch.
 # Source: Heule, Nunkesser, Hall, "HyperLogLog in Practice", 2013.
@@ -22,6 +23,8 @@ HLL_LOG2_REGISTERS = 12
 # Normalised rank error of 1.33 % (one-sided, 99 % confidence); exact up to this many values.
 # Source: Karnin, Lang, Liberty, "Optimal Quantile Approximation in Streams", 2016.
 KLL_K = 200
+
+Number = int | float | Decimal
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class Measure:
     input: str | None = None
     input_type: str | None = None
 
+    def __str__(self) -> str:
+        return self.name if self.input is None else f"{self.name} of {self.input} ({self.input_type})"
+
     @property
     def slot_type(self) -> str | None:
         """The Spark type that the input is cast to before it is aggregated."""
@@ -82,6 +88,10 @@ class Measure:
     def value_sql(self) -> tuple[str, ...] | None:
         """One SQL expression over the state columns for each of `values`; None for a sketch."""
         raise NotImplementedError
+
+    def value_of(self, state: Mapping[str, Any]) -> Number | None:
+        """The number in Python, where no store is asked: `value` from the columns of state and `events`."""
+        return state[self.states[0].name]
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
         """The sketch of the whole from the sketches of its parts."""
@@ -105,6 +115,9 @@ class Count(Measure):
     @property
     def value_sql(self) -> tuple[str, ...]:
         return ("events",)
+
+    def value_of(self, state: Mapping[str, Any]) -> Number | None:
+        return state["events"]
 
 
 @dataclass(frozen=True)
@@ -190,6 +203,9 @@ class Avg(_Numeric):
     def value_sql(self) -> tuple[str, ...]:
         return ("total / nullif(inputs, 0)",)
 
+    def value_of(self, state: Mapping[str, Any]) -> Number | None:
+        return None if state["total"] is None else state["total"] / state["inputs"]
+
 
 @dataclass(frozen=True)
 class Distinct(Measure):
@@ -212,6 +228,9 @@ class Distinct(Measure):
     @property
     def value_sql(self) -> None:
         return None
+
+    def value_of(self, state: Mapping[str, Any]) -> Number | None:
+        return self.sketch_values(state["sketch"])[0]
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
         from datasketches import hll_sketch, hll_union, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
@@ -237,6 +256,9 @@ class Percentiles(Measure):
     name = "percentiles"
     at: tuple[float, ...] = (0.5, 0.95, 0.99)
 
+    def __str__(self) -> str:
+        return f"{super().__str__()} at {', '.join(map(str, self.at))}"
+
     @property
     def slot_type(self) -> str:
         return "double"
@@ -253,6 +275,9 @@ class Percentiles(Measure):
     @property
     def value_sql(self) -> None:
         return None
+
+    def value_of(self, state: Mapping[str, Any]) -> Number | None:
+        return self.sketch_values(state["sketch"])[0]
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
         from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 
@@ -81,10 +82,17 @@ class Dimension:
         """The dimension's column in the metric's relation."""
         return Column(self.name, pg_type(self.type))
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.type}" + (f" = {self.expression}" if self.expression != self.name else "")
+
+
+# What a metric's number rests on beside the metric itself, as (what, value); see `basis`.
+Basis = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True)
 class Metric:
-    """A filter, dimensions and a measure over one kind of event."""
+    """A filter, dimensions and a measure over one kind of event, on the basis that the catalogue gives."""
 
     name: str
     kind: str
@@ -93,6 +101,7 @@ class Metric:
     filter: str | None = None
     description: str = ""
     owner: str | None = None
+    basis: Basis = ()
 
     @property
     def value_columns(self) -> tuple[Column, ...]:
@@ -111,15 +120,36 @@ class Metric:
         )
 
     @cached_property
+    def definition(self) -> dict[str, str]:
+        """All that decides the number, in words; two definitions differ exactly where these do."""
+        return {
+            "events": self.kind,
+            "filter": self.filter or "none",
+            "dimensions": ", ".join(map(str, self.dimensions)) or "none",
+            "measure": str(self.measure),
+            **dict(self.basis),
+        }
+
+    @cached_property
     def version(self) -> str:
         """Twelve hex digits that change with the number's definition, not with its description or owner."""
-        definition = {
-            "kind": self.kind,
-            "filter": self.filter,
-            "dimensions": [asdict(dimension) for dimension in self.dimensions],
-            "measure": [self.measure.name, asdict(self.measure)],
-        }
-        return _fingerprint(definition)
+        return _fingerprint(self.definition)
+
+
+def basis(timezone: str, kind: EventKind, used: Collection[str]) -> Basis:
+    """How time is cut, where a metric's events come from, and how the fields that it uses are read.
+
+    `used` are the fields of its expressions; the id and the time count for every metric.
+    """
+    fields = {field.name: field.type for field in kind.fields}
+    return (
+        ("time zone", timezone),
+        ("topics", ", ".join(sorted(kind.topics))),
+        ("clusters", ", ".join(sorted(kind.clusters)) or "all"),
+        ("id", kind.id_field),
+        ("time", kind.time_field),
+        ("fields", ", ".join(f"{n} {fields[n]}" for n in sorted({kind.id_field, kind.time_field, *used}))),
+    )
 
 
 @dataclass(frozen=True)

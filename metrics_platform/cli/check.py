@@ -15,7 +15,6 @@ from rich.text import Text
 
 from metrics_platform.catalog.durations import format_duration
 from metrics_platform.catalog.load import CatalogError, load_catalog
-from metrics_platform.catalog.measures import Measure, Percentiles
 from metrics_platform.catalog.model import Catalog, EventKind, Field, Metric
 from metrics_platform.local import state
 from metrics_platform.settings import PACKAGE, PREFIX
@@ -92,28 +91,17 @@ def _field(field: Field) -> str:
 
 
 def _metric(metric: Metric) -> RenderableType:
-    dimensions = (
-        f"{d.name} {d.type}" + (f" = {d.expression}" if d.expression != d.name else "")
-        for d in metric.dimensions
-    )
     facts = [
         ("about", metric.description),
         ("owner", metric.owner or ""),
         ("events", metric.kind),
         ("filter", metric.filter or ""),
-        ("dimensions", ", ".join(dimensions)),
-        ("measure", _measure(metric.measure)),
+        ("dimensions", ", ".join(map(str, metric.dimensions))),
+        ("measure", str(metric.measure)),
         ("columns", ", ".join(f"{column.name} {column.pg_type}" for column in metric.columns)),
         ("version", metric.version),
     ]
     return _entry(metric.name, facts)
-
-
-def _measure(measure: Measure) -> str:
-    if measure.input is None:
-        return measure.name
-    ranks = f" at {', '.join(f'{rank:g}' for rank in measure.at)}" if isinstance(measure, Percentiles) else ""
-    return f"{measure.name} of {measure.input} ({measure.input_type}){ranks}"
 
 
 def _entry(name: str, facts: Iterable[tuple[str, str]]) -> RenderableType:

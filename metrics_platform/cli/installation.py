@@ -1,10 +1,13 @@
-"""Which installation a command speaks of."""
+"""Which installation a command is about, and how people write times."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -23,12 +26,24 @@ DataDir = Annotated[
 ]
 
 
+def variables(data_dir: Path | None, first: str = "POSTGRES") -> Mapping[str, str]:
+    """The variables of the stack in `data_dir`; without it the environment's, if they say where `first` is,
+    or else the default stack's."""
+    if data_dir is None and PREFIX + first in os.environ:
+        return os.environ
+    return environment(state.require((data_dir or state.DATA_DIR).resolve()))
+
+
 def installation(data_dir: Path | None, *needed: str) -> Settings:
-    """The settings of the stack in `data_dir`; without it the environment's, if that says where the first of
-    `needed` is, or else the default stack's. The environment need not name places beside `needed`.
-    """
-    if data_dir is None and PREFIX + needed[0] in os.environ:
-        unneeded = {PREFIX + place: "" for place in _PLACES if place not in needed}
-        return Settings.from_environment(unneeded | dict(os.environ))
-    stack = state.require((data_dir or state.DATA_DIR).resolve())
-    return Settings.from_environment(environment(stack))
+    """The settings of an installation, which need not name places beside `needed`; see `variables`."""
+    unneeded = {PREFIX + place: "" for place in _PLACES if place not in needed}
+    return Settings.from_environment({**unneeded, **variables(data_dir, needed[0])})
+
+
+def read_time(text: str, zone: ZoneInfo) -> datetime:
+    """An instant in UTC, written in ISO 8601; without an offset it is a time in the catalogue's zone."""
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no time; write it as 2026-01-31T10:00") from None
+    return (read if read.tzinfo else read.replace(tzinfo=zone)).astimezone(UTC)

@@ -7,12 +7,18 @@ import sys
 import typer
 
 from metrics_platform.catalog.load import CatalogError
+from metrics_platform.catalog.restating import SpanError
 from metrics_platform.cli import rejected, stack, traffic
 from metrics_platform.cli.check import check
 from metrics_platform.cli.examples import examples
+from metrics_platform.cli.preview import preview
 from metrics_platform.cli.query import query
+from metrics_platform.cli.restate import restate
+from metrics_platform.compute.session import JarsMissing
 from metrics_platform.local.errors import StackError
 from metrics_platform.settings import SettingsError
+from metrics_platform.store.connection import StoreUnavailable
+from metrics_platform.store.query import QueryError
 
 app = typer.Typer(
     name="metrics-platform",
@@ -33,9 +39,20 @@ EXAMPLES = {
         "query clicks_per_page --grain minute --last 5",
         "query revenue_by_country --grain day --format csv",
     ),
+    preview: (
+        "preview changed.yaml",
+        "preview changed.yaml --metric clicks_per_page --hours 6 --format json",
+    ),
+    restate: (
+        "restate clicks_per_page --from 2026-11-22T00:00 --to 2026-11-22T12:00 --wait",
+        "restate all --from 2026-11-01 --to 2026-11-08",
+    ),
     traffic.traffic: ("traffic --rate 2000 --duration 60 --ledger sent.ndjson --seed 7",),
     stack.env: ("env --data-dir /tmp/second",),
 }
+
+# What a person can put right; each says how, in one line.
+REFUSALS = (SettingsError, CatalogError, SpanError, QueryError, StackError, StoreUnavailable, JarsMissing)
 
 for command, lines in EXAMPLES.items():
     app.command(epilog=examples(*lines))(command)
@@ -46,7 +63,7 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 it could not be done (one line says why), 2 wrong usage."""
     try:
         app()
-    except (SettingsError, CatalogError, StackError) as error:
+    except REFUSALS as error:
         print(error, file=sys.stderr)
         sys.exit(1)
 

@@ -25,6 +25,12 @@ def view(status: Status, now: datetime) -> None:
         console.print(f"lag         newest minute ended {status.lag_seconds:.0f} s ago")
     if status.newest:
         console.print(_windows(status))
+    for each in status.older:
+        console.print(
+            f"older       {each.metric}: {each.windows:,} {each.grain} windows follow an older definition; "
+            f"`metrics-platform restate {each.metric} --from TIME --to TIME` renews them",
+            soft_wrap=True,
+        )
     for problem in status.problems:
         console.print(f"[red]problem[/red]     {problem}", soft_wrap=True)
     if status.healthy:

@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import Catalog
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # Spark's Python workers run what the driver runs; the nodes of a cluster may name theirs.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -65,3 +71,18 @@ def spark_settings(
         "spark.log.level": "ERROR",
         **(local if master.startswith("local") else {}),
     }
+
+
+@contextmanager
+def session(settings: Mapping[str, str]) -> Iterator[SparkSession]:
+    """A session of this process's own, outside Dagster."""
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName("metrics-platform")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
+    try:
+        yield spark
+    finally:
+        spark.stop()

@@ -12,6 +12,7 @@ bytes that are no UTF-8 read as U+FFFD.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ def _parsed(records: DataFrame, kind: EventKind) -> DataFrame:
     from pyspark.sql import functions as F
 
     texts = records.withColumn("_text", F.col("_value").cast("string"))
-    parsed = texts.withColumn("_json", F.from_json("_text", _schema(kind), _OPTIONS))
+    parsed = texts.withColumn("_json", F.from_json("_text", _schema(kind.fields), _OPTIONS))
     fields = [F.expr(_column(field)).alias(field.name) for field in kind.fields]
     return parsed.select(*records.columns, "_text", "_json", *fields)
 
@@ -98,8 +99,8 @@ def _now(kind: EventKind, now: datetime) -> str:
     return f"element_at(map_from_arrays(array({topics}), array({instants})), _topic)"
 
 
-def _schema(kind: EventKind) -> str:
-    columns = [f"{_quoted(field.name)} {_JSON_TYPES.get(field.type, field.type)}" for field in kind.fields]
+def _schema(fields: Iterable[Field]) -> str:
+    columns = [f"{_quoted(field.name)} {_JSON_TYPES.get(field.type, field.type)}" for field in fields]
     return f"{', '.join(columns)}, {_BAD} string"
 
 

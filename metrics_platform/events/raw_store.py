@@ -62,6 +62,16 @@ class Appended:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What some event hours hold: hours with any events, the files that hold them, and the events."""
+
+    hours: int
+    files: int
+    bytes: int
+    events: int
+
+
+@dataclass(frozen=True)
 class RawStore:
     """The raw store at `root`, a path or any Hadoop file system URL."""
 
@@ -179,14 +189,31 @@ class RawStore:
         return {datetime.fromtimestamp(row["event_hour"], UTC): row["count"] for row in counted}
 
     def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
-        """The accepted events of the event hours, duplicates included, with the kind's fields of today."""
+        """The accepted events of the event hours, duplicates and perhaps some neighbours included.
+
+        They have the kind's fields of today.
+        """
         from pyspark.sql import functions as F
 
-        rows = self._table(spark, kind).where(F.col("event_hour").isin(sorted(map(_seconds, hours))))
+        rows = self._table(spark, kind).where(F.col("event_hour").isin(_partitions(hours)))
         events = _from_columns(rows.where(f"_fields = '{kind.fields_version}'"), kind)
         before = rows.where(f"_fields is null or _fields <> '{kind.fields_version}'")
         # As a rule there is nothing to decode; looking is cheap, because Delta knows each file's `_fields`.
         return events if before.isEmpty() else events.unionByName(_from_values(before, kind))
+
+    def held(self, spark: SparkSession, kind: EventKind, start: datetime, end: datetime) -> Held:
+        """What the event hours that begin in [start, end) hold."""
+        from pyspark.sql import functions as F
+
+        files = (
+            self._table(spark, kind)
+            .where(f"event_hour >= {_seconds(start)} and event_hour < {_seconds(end)}")
+            .select("event_hour", "_metadata.file_path", "_metadata.file_size")
+            .groupBy("event_hour", "file_path", "file_size")
+            .count()
+        )
+        found = files.agg(F.count_distinct("event_hour"), F.count("*"), F.sum("file_size"), F.sum("count"))
+        return Held(*(number or 0 for number in found.collect()[0]))
 
     def rejected(self, spark: SparkSession, kind: EventKind) -> DataFrame:
         """The rejected records with raw value, position and reason."""
@@ -304,6 +331,12 @@ def _event_hour(calendar: Calendar) -> str:
 def _id_hash(hour: str) -> str:
     """SQL: 64 bits of the event hour and the id, the scope in which an id counts once."""
     return f"xxhash64({hour}, _event_id)"
+
+
+def _partitions(hours: Iterable[datetime]) -> list[int]:
+    """Where the hours' events lie, even if the catalogue's hours began at other minutes when they came."""
+    quarters = range(-2700, 3600, 900)  # the offsets of time zones are whole quarters of an hour
+    return sorted({_seconds(hour) + shift for hour in hours for shift in quarters})
 
 
 def _seconds(instant: datetime) -> int:

@@ -23,6 +23,7 @@ def environment(state: State) -> dict[str, str]:
         PREFIX + "CODE_HOST": HOST,
         PREFIX + "CODE_PORT": str(ports.code_server),
         PREFIX + "DAGSTER_POSTGRES": postgres.url(ports.postgres, postgres.DAGSTER),
+        PREFIX + "DAGSTER_UI": state.ui,
         "DAGSTER_HOME": str(data_dir / "dagster"),
     }
 

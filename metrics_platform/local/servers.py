@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import urllib.request
@@ -10,9 +9,8 @@ from pathlib import Path
 
 import psycopg
 
-from metrics_platform.local import postgres
+from metrics_platform.local import graphql, postgres
 from metrics_platform.local.environment import environment
-from metrics_platform.local.errors import StackError
 from metrics_platform.local.ports import HOST, listens
 from metrics_platform.local.process import MARKER, Component
 from metrics_platform.local.state import State
@@ -83,10 +81,10 @@ def cancel_abandoned_runs(state: State) -> int:
 
     To be called before the daemon starts, when no process can be working on any.
     """
-    found = _graphql(state, _UNFINISHED, {})["runsOrError"].get("results", [])
+    found = graphql.ask(state.ui, _UNFINISHED, {})["runsOrError"].get("results", [])
     ids = [run["id"] for run in found]
     if ids:
-        _graphql(state, _CANCEL, {"ids": ids})
+        graphql.ask(state.ui, _CANCEL, {"ids": ids})
     return len(ids)
 
 
@@ -124,21 +122,3 @@ def _get(url: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def _graphql(
-    state: State, query: str, variables: dict[str, object]
-) -> dict[str, dict[str, list[dict[str, str]]]]:
-    request = urllib.request.Request(  # noqa: S310 - always http on loopback
-        f"{state.ui}/graphql",
-        data=json.dumps({"query": query, "variables": variables}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-            answer = json.load(response)
-    except (OSError, ValueError) as error:
-        raise StackError(f"the webserver at {state.ui} does not answer a query: {error}") from error
-    if answer.get("errors"):
-        raise StackError(f"the webserver refuses a query: {answer['errors'][0]['message']}")
-    return answer["data"]

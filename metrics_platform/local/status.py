@@ -29,6 +29,9 @@ _NEWEST = """
 """
 
 
+_OLDER = "SELECT metric, grain, windows FROM platform.older_windows ORDER BY metric, grain"
+
+
 @dataclass(frozen=True)
 class ComponentStatus:
     """One process of the stack; `pid` is None when it is down, `port` when it has none."""
@@ -64,6 +67,25 @@ class Newest:
 
 
 @dataclass(frozen=True)
+class Older:
+    """How many windows of a metric and grain follow an older definition, until they are restated."""
+
+    metric: str
+    grain: str
+    windows: int
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the metric store says, and what kept it from being read."""
+
+    shift: Shift | None = None
+    newest: tuple[Newest, ...] = ()
+    older: tuple[Older, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Status:
     """All of it. `lag_seconds` is how long ago the newest minute ended; `problems` are one line each."""
 
@@ -73,6 +95,7 @@ class Status:
     shift: Shift | None
     lag_seconds: float | None
     newest: tuple[Newest, ...]
+    older: tuple[Older, ...]
     problems: tuple[str, ...]
 
     @property
@@ -92,7 +115,7 @@ def status(data_dir: Path, now: datetime) -> Status:
     there = state.read(data_dir)
     if there is None or not there.running:
         stopped = f"no stack runs in {data_dir}; start one with `metrics-platform up --data-dir {data_dir}`"
-        return Status(data_dir, None, (), None, None, (), (stopped,))
+        return Status(data_dir, None, (), None, None, (), (), (stopped,))
     components = tuple(
         _component(there, name) for name in COMPONENTS if name in {*there.components, *OPTIONS}
     )
@@ -104,10 +127,12 @@ def status(data_dir: Path, now: datetime) -> Status:
     if not there.ready:
         problems.append("the stack is still starting")
     catalog = load_catalog(there.catalog)
-    shift, newest, trouble = _books(there, catalog.timezone)
-    lag = _lag(newest, now)
-    problems += [*trouble, *_late(lag, shift, catalog.freshness, now)]
-    return Status(data_dir, there.ui, components, shift, lag, newest, tuple(problems))
+    books = _books(there, catalog.timezone)
+    lag = _lag(books.newest, now)
+    problems += [*books.problems, *_late(lag, books.shift, catalog.freshness, now)]
+    return Status(
+        data_dir, there.ui, components, books.shift, lag, books.newest, books.older, tuple(problems)
+    )
 
 
 def _component(there: State, name: str) -> ComponentStatus:
@@ -119,22 +144,20 @@ def _component(there: State, name: str) -> ComponentStatus:
     )
 
 
-def _books(there: State, timezone: str) -> tuple[Shift | None, tuple[Newest, ...], list[str]]:
-    """The shift and the newest windows from the metric store, and what kept them from being read.
-
-    Times are in the catalogue's time zone, in which days and weeks begin.
-    """
+def _books(there: State, timezone: str) -> Books:
+    """What the metric store says. Times are in the catalogue's time zone, in which days and weeks begin."""
     url = postgres.url(there.ports.postgres, postgres.METRICS)
     try:
         with psycopg.connect(url, connect_timeout=3, options=f"-c timezone={timezone}") as conn:
             newest = conn.cursor(row_factory=class_row(Newest)).execute(_NEWEST).fetchall()
             shift = conn.cursor(row_factory=class_row(Shift)).execute(_SHIFT).fetchone()
-            return shift, tuple(newest), []
+            older = conn.cursor(row_factory=class_row(Older)).execute(_OLDER).fetchall()
+            return Books(shift, tuple(newest), tuple(older))
     except psycopg.errors.UndefinedTable:
-        return None, (), ["no numbers yet: the metric store is still empty"]
+        return Books(problems=("no numbers yet: the metric store is still empty",))
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
-        return None, (), [f"the metric store cannot be read: {reason}"]
+        return Books(problems=(f"the metric store cannot be read: {reason}",))
 
 
 def _lag(newest: tuple[Newest, ...], now: datetime) -> float | None:

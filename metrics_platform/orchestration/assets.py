@@ -27,6 +27,7 @@ from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session
 from metrics_platform.orchestration.specs import metric_key, metric_specs, raw_key, raw_specs
 from metrics_platform.store import dirty, gaps, ledger
+from metrics_platform.store.definitions import older_windows
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.schema import migrate
 
@@ -131,11 +132,16 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
             done = _run(batch, context, asked, metrics)
             labels = ledger.labels(conn, [metric.name for metric in metrics], asked)
             beside = ledger.labels(conn, [metric.name for metric in metrics], _beside(done, asked))
+            older = {each.metric: each.windows for each in older_windows(conn) if each.grain is grain}
         _log_materializations(platform, context, beside.values(), today)
         for metric in metrics:
             mine = [labels[metric.name, window] for window in asked if (metric.name, window) in labels]
             yield MaterializeResult(
-                asset_key=metric_key(metric, grain), metadata=_metadata(done, metric, asked, mine)
+                asset_key=metric_key(metric, grain),
+                metadata={
+                    **_metadata(done, metric, asked, mine),
+                    "older_definition_windows": older.get(metric.name, 0),
+                },
             )
 
     return exact

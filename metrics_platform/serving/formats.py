@@ -104,7 +104,7 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
 def as_json(result: Result, now: datetime) -> str:
     """A JSON list with one object per row; times in ISO 8601, age in seconds."""
     records = [{**row, "age_seconds": _seconds(now, row)} for row in result.records()]
-    return json.dumps(records, default=_plain, indent=2, ensure_ascii=False)
+    return json.dumps(records, default=plain, indent=2, ensure_ascii=False)
 
 
 def as_csv(result: Result, now: datetime) -> str:
@@ -121,7 +121,8 @@ def _seconds(now: datetime, row: dict[str, Any]) -> float:
     return (now - row["computed_at"]).total_seconds()
 
 
-def _plain(value: object) -> int | float | str:
+def plain(value: object) -> int | float | str:
+    """A value that JSON has no form for, as one that it has; for json.dumps."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, date):  # a datetime is one too

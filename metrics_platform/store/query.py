@@ -111,7 +111,7 @@ def top_values(conn: Connection, metric: Metric, windows: Sequence[Label], limit
         columns=sql.SQL(", ").join(
             [*dimensions, *(value.format(sql.Literal(grain.value)) for grain in grains)]
         ),
-        table=sql.Identifier("store", metric.name),
+        table=sql.Identifier("metrics", metric.name),
         groups=sql.SQL(", ").join(dimensions) if dimensions else sql.SQL("()"),
         order=sql.SQL(", ").join([*dimensions, sql.SQL("count(*)")]),
     )

@@ -4,13 +4,16 @@ Schema `platform` holds the ledger and other books, `store` one base table per m
 view per metric with its label, for people and BI tools.
 
 When a metric's definition changes its columns nothing is lost: a new column is added, a column that is
-gone stays in the base table and leaves the view, and a column whose type changed is renamed to
-<column>_<old version> beside the new one. Old windows keep their old numbers until they are computed again.
+gone stays in the base table and leaves the view, and a column whose type changed is kept beside the new
+one as "<column> <old type>", where it is found again when its type comes back. Old windows keep their old
+numbers until they are computed again: the view shows a value wherever it is kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 from typing import LiteralString, cast
 
@@ -26,7 +29,6 @@ from metrics_platform.store.locks import lock_definitions
 # Columns that the views add around a metric's own; a dimension cannot have these names.
 LABEL_COLUMNS = ("label", "coverage", "age", "computed_at", "source", "run_id", "definition")
 
-_MAX_IDENTIFIER = 63  # PostgreSQL cuts longer names off
 _CANONICAL_TYPES = {"timestamptz": "timestamp with time zone"}
 
 
@@ -41,8 +43,9 @@ def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
     with conn.transaction():
         lock_definitions(conn, shared=False)
         migrations.apply(conn, now)
+        columns = _existing_columns(conn)
         for metric in catalog.metrics:
-            _migrate_metric(conn, metric, now)
+            _migrate_metric(conn, metric, columns[metric.name], now)
         conn.execute(
             "UPDATE platform.metrics SET retired_at = %s WHERE retired_at IS NULL AND NOT name = ANY(%s)",
             (now, [metric.name for metric in catalog.metrics]),
@@ -64,19 +67,20 @@ def _is_current(conn: Connection, catalog: Catalog) -> bool:
     rows = conn.execute(
         "SELECT name, version, view_hash FROM platform.metrics WHERE retired_at IS NULL"
     ).fetchall()
-    wanted = {(metric.name, metric.version, _fingerprint(conn, metric)) for metric in catalog.metrics}
+    columns = _existing_columns(conn)
+    wanted = {(m.name, m.version, _fingerprint(conn, m, columns[m.name])) for m in catalog.metrics}
     return set(rows) == wanted
 
 
-def _migrate_metric(conn: Connection, metric: Metric, now: datetime) -> None:
+def _migrate_metric(conn: Connection, metric: Metric, existing: dict[str, str], now: datetime) -> None:
+    """Bring one relation to its definition; `existing` are the columns of its base table, kept up to date."""
     row = conn.execute(
         "SELECT version, view_hash FROM platform.metrics WHERE name = %s", (metric.name,)
     ).fetchone()
-    fingerprint = _fingerprint(conn, metric)
-    if row != (metric.version, fingerprint):
+    if row != (metric.version, _fingerprint(conn, metric, existing)):
         conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier("metrics", metric.name)))
-        _migrate_table(conn, metric, row[0] if row else None)
-        conn.execute(_view(metric))
+        _migrate_table(conn, metric, existing)
+        conn.execute(_view(metric, existing))
         conn.execute(_comment(metric))
     conn.execute(
         """
@@ -90,30 +94,41 @@ def _migrate_metric(conn: Connection, metric: Metric, now: datetime) -> None:
             "name": metric.name,
             "version": metric.version,
             "columns": Jsonb([[column.name, column.pg_type] for column in metric.columns]),
-            "hash": fingerprint,
+            "hash": _fingerprint(conn, metric, existing),
             "now": now,
         },
     )
 
 
-def _migrate_table(conn: Connection, metric: Metric, old_version: str | None) -> None:
+def _migrate_table(conn: Connection, metric: Metric, existing: dict[str, str]) -> None:
     table = sql.Identifier("store", metric.name)
-    existing = _existing_columns(conn, metric.name)
     if not existing:
         conn.execute(
             sql.SQL("CREATE TABLE {} (grain text NOT NULL, window_start timestamptz NOT NULL)").format(table)
         )
         conn.execute(sql.SQL("CREATE INDEX ON {} (grain, window_start)").format(table))
     for column in metric.columns:
-        found = existing.get(column.name)
-        if found == _canonical(column):
+        found, wanted = existing.get(column.name), _canonical(column)
+        if found == wanted:
             continue
         if found is not None:
-            aside = _free_name(column.name, old_version or "old", existing)
-            existing[aside] = found
-            names = map(sql.Identifier, (column.name, aside))
-            conn.execute(sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(table, *names))
-        _add_column(conn, table, column)
+            _rename(conn, table, column.name, _aside(column.name, found), existing)
+        if _aside(column.name, wanted) in existing:
+            _rename(conn, table, _aside(column.name, wanted), column.name, existing)
+        else:
+            _add_column(conn, table, column)
+            existing[column.name] = wanted
+
+
+def _aside(name: str, kind: str) -> str:
+    """Where a column is kept while its name has another type: no catalogue can name a column with a space."""
+    return f"{name} {kind.split(maxsplit=1)[0]}"
+
+
+def _rename(conn: Connection, table: sql.Identifier, old: str, new: str, existing: dict[str, str]) -> None:
+    names = map(sql.Identifier, (old, new))
+    conn.execute(sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(table, *names))
+    existing[new] = existing.pop(old)
 
 
 def _add_column(conn: Connection, table: sql.Identifier, column: Column) -> None:
@@ -125,37 +140,30 @@ def _add_column(conn: Connection, table: sql.Identifier, column: Column) -> None
         conn.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE EXTERNAL").format(table, name))
 
 
-def _existing_columns(conn: Connection, name: str) -> dict[str, str]:
-    """The columns of a base table with their types; empty if there is no table."""
+def _existing_columns(conn: Connection) -> defaultdict[str, dict[str, str]]:
+    """The columns of each base table with their types; none for a table that is not there."""
     rows = conn.execute(
         """
-        SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
-        WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
-        """,
-        (f'store."{name}"',),
+        SELECT relname, attname, format_type(atttypid, NULL) FROM pg_attribute
+        JOIN pg_class ON pg_class.oid = attrelid AND relnamespace = to_regnamespace('store') AND relkind = 'r'
+        WHERE attnum > 0 AND NOT attisdropped
+        """
     ).fetchall()
-    return dict(rows)
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for table, name, kind in rows:
+        found[table][name] = kind
+    return found
 
 
 def _canonical(column: Column) -> str:
     return _CANONICAL_TYPES.get(column.pg_type, column.pg_type)
 
 
-def _free_name(name: str, version: str, taken: dict[str, str]) -> str:
-    count = 1
-    while True:
-        suffix = f"_{version}" if count == 1 else f"_{version}_{count}"
-        candidate = name[: _MAX_IDENTIFIER - len(suffix)] + suffix
-        if candidate not in taken:
-            return candidate
-        count += 1
-
-
-def _view(metric: Metric) -> sql.Composed:
+def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
     """The labelled relation: what it is about, the number, then how true it is."""
     own = [
-        *(dimension.name for dimension in metric.dimensions),
-        *(value.name for value in metric.measure.values),
+        *(sql.Identifier("numbers", dimension.name) for dimension in metric.dimensions),
+        *(_value(value.name, existing) for value in metric.measure.values),
     ]
     return sql.SQL(
         """
@@ -172,9 +180,18 @@ def _view(metric: Metric) -> sql.Composed:
     ).format(
         view=sql.Identifier("metrics", metric.name),
         table=sql.Identifier("store", metric.name),
-        own=sql.SQL(", ").join(sql.Identifier("numbers", name) for name in own),
+        own=sql.SQL(", ").join(own),
         metric=sql.Literal(metric.name),
     )
+
+
+def _value(name: str, existing: Mapping[str, str]) -> sql.Composable:
+    """A value, wherever it is kept: in windows of an older definition it may be of another numeric type."""
+    kept = sorted(column for column in existing if column.startswith(f"{name} "))
+    columns = [sql.Identifier("numbers", column) for column in (name, *kept)]
+    if not kept:
+        return columns[0]
+    return sql.SQL("coalesce({}) AS {}").format(sql.SQL(", ").join(columns), sql.Identifier(name))
 
 
 def _comment(metric: Metric) -> sql.Composed:
@@ -182,6 +199,6 @@ def _comment(metric: Metric) -> sql.Composed:
     return sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(metric.description))
 
 
-def _fingerprint(conn: Connection, metric: Metric) -> str:
-    text = _view(metric).as_string(conn) + _comment(metric).as_string(conn)
+def _fingerprint(conn: Connection, metric: Metric, existing: Mapping[str, str]) -> str:
+    text = _view(metric, existing).as_string(conn) + _comment(metric).as_string(conn)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import pytest
 from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.catalog.windows import Calendar
 from metrics_platform.events.decode import decode
-from metrics_platform.events.raw_store import Appended, RawStore
+from metrics_platform.events.raw_store import Appended, Held, RawStore
 from metrics_platform.events.rejected import Selection
 from metrics_platform_tests.events.records import NOON, VISITS, frame, millis
 
@@ -156,6 +156,9 @@ def test_hours_begin_where_the_calendar_says(spark: SparkSession, store: RawStor
     kolkata = Calendar("Asia/Kolkata")
     done = append(spark, store, 1, [visit("a", NOON)], calendar=kolkata)
     assert done.accepted == {NOON - HOUR / 2: 1}
+    # A catalogue that moves to a zone with other hours still finds them.
+    assert ids(spark, store, NOON) == ids(spark, store, NOON - HOUR) == ["a"]
+    assert ids(spark, store, NOON + HOUR) == ids(spark, store, NOON - 2 * HOUR) == []
 
 
 def test_a_field_that_the_catalogue_names_later_is_read_from_the_values_before(
@@ -212,6 +215,71 @@ def test_an_event_keeps_its_id_and_time_when_the_catalogue_names_other_fields_fo
         assert {(row["_event_id"], row["_event_time"]) for row in rows} == {("old", NOON), ("12", half)}
     [row] = store.events(spark, renamed, [NOON]).where("key is not null").toArrow().to_pylist()
     assert (row["key"], row["ts"]) == (12, half)
+
+
+LATER = replace(
+    VISITS, fields=(*VISITS.fields, Field("country", "string"), Field("n", "int"), Field("seen", "date"))
+)
+
+
+def countries(spark: SparkSession, store: RawStore) -> dict[str, str | None]:
+    """Each event's country, as the later catalogue reads it."""
+    return {row["id"]: row["country"] for row in store.events(spark, LATER, [NOON]).collect()}
+
+
+def test_a_field_that_the_catalogue_names_later_is_read_from_the_raw_value(
+    spark: SparkSession, store: RawStore
+) -> None:
+    append(spark, store, 1, [visit("old", NOON, country="DE"), visit("without", NOON)])
+    assert countries(spark, store) == {"old": "DE", "without": None}
+    append(spark, store, 2, [visit("new", NOON, country="FR")], LATER)
+    append(spark, store, 3, [visit("newer", NOON, country="IT")], LATER)
+    assert countries(spark, store) == {"old": "DE", "without": None, "new": "FR", "newer": "IT"}
+    assert ids(spark, store, NOON, kind=LATER) == ["new", "newer", "old", "without"]
+
+
+def test_a_field_that_was_forgotten_for_a_while_is_read_from_the_raw_value(
+    spark: SparkSession, store: RawStore
+) -> None:
+    append(spark, store, 1, [visit("known", NOON, country="DE")], LATER)
+    append(spark, store, 2, [visit("unknown", NOON, country="FR")])
+    assert ids(spark, store, NOON) == ["known", "unknown"]
+    append(spark, store, 3, [visit("again", NOON, country="GB")], LATER)
+    assert countries(spark, store) == {"known": "DE", "unknown": "FR", "again": "GB"}
+
+
+def test_a_step_that_was_written_before_the_catalogue_changed_is_read_from_the_raw_value(
+    spark: SparkSession, store: RawStore
+) -> None:
+    append(spark, store, 1, [visit("first", NOON)])
+    append(spark, store, 2, [visit("old", NOON, country="DE")])
+    append(spark, store, 2, [visit("old", NOON, country="DE")], LATER)  # killed before it was finished
+    assert countries(spark, store) == {"first": None, "old": "DE"}
+
+
+def test_what_an_old_event_holds_of_another_type_reads_as_null(spark: SparkSession, store: RawStore) -> None:
+    values = [visit("a", NOON, n="seven", seen="2026-03-01"), visit("b", NOON, seen="soon", country="DE")]
+    append(spark, store, 1, values)
+    found = store.events(spark, LATER, [NOON]).select("id", "n", "seen", "country").collect()
+    assert sorted(map(tuple, found)) == [("a", None, date(2026, 3, 1), None), ("b", None, None, "DE")]
+
+
+def test_events_are_read_without_their_raw_values_while_the_fields_stay_the_same(
+    spark: SparkSession, store: RawStore
+) -> None:
+    append(spark, store, 1, [visit("a", NOON)], LATER)
+    append(spark, store, 2, [visit("b", NOON)], LATER)
+    chosen: Any = store.events(spark, LATER, [NOON]).select("id", "country")._jdf
+    assert "_value" not in chosen.queryExecution().executedPlan().toString()
+
+
+def test_the_store_says_what_hours_hold(spark: SparkSession, store: RawStore) -> None:
+    append(spark, store, 1, [visit("a", NOON), visit("b", NOON + HOUR), visit("c", NOON + 5 * HOUR)])
+    append(spark, store, 2, [visit("d", NOON), b"rejected"])
+    held = store.held(spark, VISITS, NOON, NOON + 2 * HOUR)
+    assert (held.hours, held.files, held.events) == (2, 3, 3)
+    assert held.bytes > 0
+    assert store.held(spark, VISITS, NOON - 2 * HOUR, NOON) == Held(0, 0, 0, 0)
 
 
 def test_compaction_keeps_the_content_in_fewer_files(spark: SparkSession, store: RawStore) -> None:

@@ -128,7 +128,9 @@ def test_wrong_usage_exits_with_2() -> None:
     assert command("nonsense").returncode == 2
 
 
-@pytest.mark.parametrize("name", ["up", "down", "status", "env", "traffic", "check", "query"])
+@pytest.mark.parametrize(
+    "name", ["up", "down", "status", "env", "traffic", "check", "query", "preview", "restate"]
+)
 def test_every_command_explains_itself(name: str) -> None:
     result = command(name, "--help")
     assert result.returncode == 0

@@ -6,9 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from psycopg import sql
 
-from metrics_platform.catalog.measures import Avg, Count, Percentiles, Sum
+from metrics_platform.catalog.measures import Avg, Count, Max, Measure, Percentiles, Sum
 from metrics_platform.catalog.model import Catalog, Dimension, Metric
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect
@@ -90,7 +89,7 @@ def test_a_dimension_that_is_gone_stays_in_the_table_and_leaves_the_view(
     sell(conn, without)  # a dimension that nobody fills any more is no obstacle
 
 
-def test_a_column_of_another_type_keeps_its_old_values_under_the_old_version(
+def test_a_column_of_another_type_keeps_its_old_values_under_the_old_type(
     conn: Connection, shop: Catalog
 ) -> None:
     sell(conn, shop)
@@ -98,17 +97,42 @@ def test_a_column_of_another_type_keeps_its_old_values_under_the_old_version(
     migrate(conn, catalog(flag), LATER)
     found = columns(conn, "store")
     assert found["page"] == "boolean"
-    assert found[f"page_{SALES.version}"] == "text"
-    kept = sql.SQL("SELECT page, {} FROM store.sales WHERE grain = 'day'")
-    assert conn.execute(kept.format(sql.Identifier(f"page_{SALES.version}"))).fetchone() == (None, "home")
+    assert found["page text"] == "text"
+    kept = conn.execute("SELECT page, \"page text\" FROM store.sales WHERE grain = 'day'").fetchone()
+    assert kept == (None, "home")
 
 
 def test_definitions_may_go_back_and_forth(conn: Connection, shop: Catalog) -> None:
     flag = replace(SALES, dimensions=(Dimension("page", "page is not null", "boolean"),))
+    sell(conn, shop)
     for definition in (flag, SALES, flag, SALES):
         migrate(conn, catalog(definition), LATER)
     assert columns(conn, "store")["page"] == "text"
+    assert conn.execute("SELECT DISTINCT page FROM metrics.sales").fetchall() == [("home",)]
     sell(conn, shop)
+
+
+@pytest.mark.parametrize(
+    "measure", [Count(), Max("seconds", "double"), Avg("amount", "decimal(12,2)"), Sum("seconds", "double")]
+)
+def test_an_old_window_shows_its_number_whatever_type_the_new_one_has(
+    conn: Connection, shop: Catalog, measure: Measure
+) -> None:
+    sell(conn, shop)
+    changed = catalog(replace(SALES, measure=measure))
+    migrate(conn, changed, LATER)
+
+    def minutes() -> list[tuple[object, ...]]:
+        query = "SELECT value, definition FROM metrics.sales WHERE grain = 'minute' ORDER BY window_start"
+        return conn.execute(query).fetchall()
+
+    assert minutes() == [(1, SALES.version)]
+    later = window(shop, "minute", "2026-03-02T10:16")
+    put(conn, changed, Source.STREAM, [later], [Visit(later.start, seconds=1.0)])
+    assert minutes() == [(1, SALES.version), (1, changed.metrics[0].version)]
+    migrate(conn, shop, LATER + timedelta(days=1))
+    assert minutes() == [(1, SALES.version), (1, changed.metrics[0].version)]
+    migrate(conn, shop, LATER + timedelta(days=1))
 
 
 @pytest.mark.parametrize(

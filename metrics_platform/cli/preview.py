@@ -1,0 +1,118 @@
+"""`metrics-platform preview`: a changed catalogue tried on recent events before it is installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from metrics_platform.catalog.changes import Change, changes
+from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.problems import suggestion
+from metrics_platform.catalog.restating import SpanError, check_span
+from metrics_platform.catalog.windows import HOUR, Grain, Window
+from metrics_platform.cli.installation import DataDir, installation, read_time
+from metrics_platform.cli.preview_view import Format, as_json, as_tables
+from metrics_platform.compute.session import session, spark_settings
+from metrics_platform.events.raw_store import RawStore
+from metrics_platform.settings import Settings
+from metrics_platform.store.connection import connect
+from metrics_platform.store.ingestion import ingested_through
+
+if TYPE_CHECKING:
+    from metrics_platform.orchestration.preview import Preview
+
+HOURS = 2
+_MASTER = "local[2]"
+_PARTITIONS = 4  # as many as fill a small machine twice; a preview reads hours, not days
+_NICENESS = 10  # what computes numbers that people wait for goes first
+
+
+def preview(
+    file: Annotated[Path, typer.Argument(help="The changed catalogue.", dir_okay=False, metavar="FILE")],
+    hours: Annotated[int | None, typer.Option(min=1, help="How many of the newest hours to try.")] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Try these hours.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print the answer.")] = Format.TABLE,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the installed and the changed definitions over real events; print both, and what restating costs.
+
+    Nothing is written. Times without an offset are in the catalogue's time zone.
+    """
+    now = datetime.now(UTC)
+    settings = installation(data_dir, "POSTGRES", "RAW_STORE")
+    old, new = load_catalog(settings.catalog), load_catalog(file)
+    changed = _chosen(old, new, metric)
+    if not changed:
+        typer.echo(f"no metric's definition differs between {settings.catalog} and {file}", err=True)
+        return
+    through = _ingested_through(settings, old, changed)
+    tried = _asked(old, start, end, through) if start or end else _newest(old, hours or HOURS, through)
+    previews = _run(settings, old, new, changed, tried, every=not (start or end), now=now)
+    if output is Format.JSON:
+        print(as_json(previews, tried))
+    else:
+        Console(highlight=False).print(as_tables(previews, tried, old.calendar.zone))
+
+
+def _chosen(old: Catalog, new: Catalog, names: list[str] | None) -> list[Change]:
+    known = {metric.name for catalog in (old, new) for metric in catalog.metrics}
+    for name in names or ():
+        if name not in known:
+            raise typer.BadParameter(f"no metric is called '{name}'; {suggestion(name, known)}")
+    return [change for change in changes(old, new) if not names or change.metric.name in names]
+
+
+def _ingested_through(settings: Settings, old: Catalog, changed: list[Change]) -> datetime:
+    """Until when the raw store holds everything of the events that the changed metrics count."""
+    kinds = {change.metric.kind for change in changed} & {kind.name for kind in old.kinds}
+    with connect(settings.postgres, "metrics-platform preview") as conn:
+        reached = [ingested_through(conn, kind) for kind in sorted(kinds)]
+    known = [instant for instant in reached if instant]
+    if not known:
+        raise SpanError(
+            "the raw store holds none of these metrics' events yet; try again after the next hour"
+        )
+    return min(known)
+
+
+def _newest(catalog: Catalog, count: int, through: datetime) -> list[Window]:
+    last = catalog.calendar.last_complete(Grain.HOUR, through)
+    return [catalog.calendar.window(Grain.HOUR, last.start - n * HOUR) for n in reversed(range(count))]
+
+
+def _asked(catalog: Catalog, start: str | None, end: str | None, through: datetime) -> list[Window]:
+    if start is None or end is None:
+        raise typer.BadParameter("--from and --to belong together")
+    first, last = (read_time(text, catalog.calendar.zone) for text in (start, end))
+    check_span(catalog, first, last, through)
+    return list(catalog.calendar.windows(Grain.HOUR, first, last))
+
+
+def _run(
+    settings: Settings,
+    old: Catalog,
+    new: Catalog,
+    changed: list[Change],
+    tried: list[Window],
+    *,
+    every: bool,
+    now: datetime,
+) -> list[Preview]:
+    """`every`: tell the costs of restating all that the catalogue knows, not only what is tried."""
+    from metrics_platform.orchestration.preview import preview as run
+
+    span = (new.first_instant if every else tried[0].start, tried[-1].end)
+    print("starting a local Spark session", file=sys.stderr)
+    os.nice(_NICENESS)
+    memory = settings.batch_memory
+    with session(spark_settings(old, settings.jars, _MASTER, memory, _PARTITIONS)) as spark:
+        return run(spark, RawStore(settings.raw_store), old, new, changed, tried, span, now)

@@ -1,0 +1,92 @@
+"""`metrics-platform restate`: history computed again by a metric's current definition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.model import Metric
+from metrics_platform.catalog.restating import check_span, windows_to_restate
+from metrics_platform.catalog.windows import Window
+from metrics_platform.cli.installation import DataDir, installation, read_time, variables
+from metrics_platform.cli.signals import stop_on_signals
+from metrics_platform.local.errors import StackError
+from metrics_platform.settings import PREFIX
+from metrics_platform.store.connection import Connection, connect
+from metrics_platform.store.definitions import count_restated, newest_revision
+from metrics_platform.store.query import find_metric
+from metrics_platform.store.schema import current_versions
+
+ALL = "all"
+UI = PREFIX + "DAGSTER_UI"
+LOOK_AGAIN = 2.0  # seconds between two looks at the backfill
+
+
+def restate(
+    metric: Annotated[str, typer.Argument(help="The metric's name, or `all`.")],
+    start: Annotated[str, typer.Option("--from", metavar="TIME", help="The first instant to restate.")],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="The instant to restate until.")],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when it is done; exit 1 if it failed.")
+    ] = False,
+    ui: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The Dagster UI.", show_default=f"the stack's, or {UI}"),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Compute a span of history again by the current definition, as a backfill in Dagster.
+
+    Readers see the old numbers until the new ones are there, window by window. Times without an offset are in
+    the catalogue's time zone.
+    """
+    from metrics_platform.orchestration import restate as backfills
+
+    settings = installation(data_dir, "POSTGRES")
+    catalog, now = load_catalog(settings.catalog), datetime.now(UTC)
+    metrics = catalog.metrics if metric == ALL else (find_metric(catalog, metric),)
+    first, last = (read_time(text, catalog.calendar.zone) for text in (start, end))
+    check_span(catalog, first, last, now)
+    windows = windows_to_restate(catalog, first, last, now)
+    address = ui or variables(data_dir).get(UI)
+    if not address:
+        raise StackError(f"{UI} is not set; write --ui with the address of the Dagster UI")
+    with connect(settings.postgres, "metrics-platform restate") as conn:
+        loaded = backfills.loaded_versions(address, metrics)
+        backfills.refuse_other_definitions(metrics, loaded, current_versions(conn), settings.catalog)
+        before = newest_revision(conn)
+        backfill = backfills.launch(address, catalog, metrics, windows)
+        counts = ", ".join(f"{len(found)} {grain}s" for grain, found in windows.items())
+        print(f"backfill {backfill} restates {counts} of {metric}: {backfills.page(address, backfill)}")
+        if wait:
+            asked = [window for found in windows.values() for window in found]
+            _wait(conn, address, backfill, metrics, asked, before)
+
+
+def _wait(
+    conn: Connection, ui: str, backfill: str, metrics: Sequence[Metric], windows: list[Window], before: int
+) -> None:
+    """Say how many windows are done until the backfill ends. Ctrl-C ends only the waiting."""
+    from metrics_platform.orchestration import restate as backfills
+
+    names, total, said = [metric.name for metric in metrics], len(metrics) * len(windows), -1
+    with stop_on_signals() as stopping:
+        while not stopping.is_set():
+            progress = backfills.follow(ui, backfill)
+            done = count_restated(conn, names, windows, before)
+            if done != said:
+                print(f"{done} of {total} windows restated", flush=True)
+                said = done
+            if progress.ended:
+                break
+            stopping.wait(LOOK_AGAIN)
+        else:
+            print(f"the backfill goes on: {backfills.page(ui, backfill)}")
+            return
+    if not progress.succeeded:
+        why = f" ({progress.error})" if progress.error else ""
+        raise StackError(f"the backfill ended as {progress.status}{why}; see {backfills.page(ui, backfill)}")

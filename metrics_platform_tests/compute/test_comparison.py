@@ -1,0 +1,101 @@
+"""Two results side by side: the same numbers as the store's, and differences told row by row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from metrics_platform.catalog.measures import Avg
+from metrics_platform.catalog.model import Dimension, Metric
+from metrics_platform.compute.comparison import Pair, Result, Totals, compare, results
+from metrics_platform_tests.store.shop import METRICS, Visit, at, catalog, totals, window
+
+SHOP = catalog()
+HOURS = [window(SHOP, "hour", "2026-03-02T10:00"), window(SHOP, "hour", "2026-03-02T11:00")]
+VISITS = [
+    Visit(at("2026-03-02T10:10"), "home", "ann", Decimal("1.00"), 0.5),
+    Visit(at("2026-03-02T11:10"), "home", "bob", Decimal("3.00"), 1.5),
+    Visit(at("2026-03-02T11:20"), "home", "bob", None, 2.5),
+    Visit(at("2026-03-02T11:30"), None, "cem", Decimal("8.00"), None),
+]
+
+
+def found(metric: Metric, visits: list[Visit] = VISITS) -> Totals:
+    """What compute would find of the metric in both hours."""
+    return Totals(metric, totals(catalog(metric), HOURS, visits)[metric.name])
+
+
+def named(name: str) -> Metric:
+    return next(metric for metric in METRICS if metric.name == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "home", "nowhere"),
+    [
+        ("visits", 3, 1),
+        ("revenue", Decimal("4.00"), Decimal("8.00")),
+        ("lowest", Decimal("1.00"), Decimal("8.00")),
+        ("highest", 2.5, None),
+        ("visitors", 2, 1),
+    ],
+)
+def test_the_windows_merge_by_the_measures_own_rules(name: str, home: object, nowhere: object) -> None:
+    assert results(found(named(name)), ["page"]) == {
+        ("home",): Result(3, home),
+        (None,): Result(1, nowhere),
+    }
+
+
+def test_an_average_and_a_percentile_merge_too() -> None:
+    assert results(found(named("average_order")), []) == {(): Result(4, Decimal("4.00"))}
+    assert results(found(named("latency")), []) == {(): Result(4, 1.5)}
+    nothing = [replace(visit, amount=None, seconds=None) for visit in VISITS]
+    assert results(found(named("average_order"), nothing), []) == {(): Result(4, None)}
+    assert results(found(named("latency"), nothing), []) == {(): Result(4, None)}
+
+
+def test_rows_are_missing_extra_or_different() -> None:
+    moved = [replace(VISITS[0], page="news"), *VISITS[1:3], VISITS[1]]
+    compared = compare(found(named("visits")), found(named("visits"), moved))
+    assert compared.dimensions == ("page",)
+    assert [(pair.key, pair.difference) for pair in compared.rows] == [
+        (("home",), 0),
+        (("news",), 1),
+        ((None,), -1),
+    ]
+    assert (compared.missing, compared.extra, compared.different) == (1, 1, 0)
+    assert compared.total == Pair((), Result(4, 4), Result(4, 4))
+    changed = compare(found(named("revenue")), found(named("revenue"), VISITS[1:]))
+    assert changed.different == 1
+    [home] = [pair for pair in changed.rows if pair.key == ("home",)]
+    assert (home.difference, home.relative) == (-1, -0.25)
+
+
+def test_other_dimensions_are_compared_by_those_that_both_have() -> None:
+    plain = replace(named("visits"), dimensions=())
+    compared = compare(found(plain), found(named("visits")))
+    assert (compared.dimensions, compared.rows) == ((), (compared.total,))
+    renamed = replace(named("visits"), dimensions=(Dimension("screen", "page", "string"),))
+    assert compare(found(named("visits")), found(renamed)).dimensions == ()
+
+
+def test_another_measure_is_compared_by_its_number() -> None:
+    average = replace(named("revenue"), measure=Avg("amount", "decimal(12,2)"))
+    compared = compare(found(named("revenue")), found(average))
+    assert (compared.total.difference, compared.total.relative) == (-8, pytest.approx(-8 / 12))
+    assert [pair.difference for pair in compared.rows] == [-2, 0]
+
+
+def test_a_metric_that_is_new_or_goes_has_one_side() -> None:
+    new, gone = compare(None, found(named("visits"))), compare(found(named("visits")), None)
+    assert (new.extra, new.missing, gone.extra, gone.missing) == (2, 0, 0, 2)
+    assert (new.total.difference, gone.total.difference) == (4, -4)
+    assert new.total.relative is None
+
+
+def test_a_number_that_is_not_known_has_no_difference() -> None:
+    nothing = [replace(visit, seconds=None) for visit in VISITS]
+    compared = compare(found(named("latency")), found(named("latency"), nothing))
+    assert (compared.total.difference, compared.total.relative) == (None, None)

@@ -1,0 +1,165 @@
+"""A changed catalogue tried on real events: both results are right, and nothing is written."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import pytest
+from rich.console import Console
+
+from metrics_platform.catalog.changes import changes
+from metrics_platform.catalog.model import Catalog, Dimension, EventKind
+from metrics_platform.catalog.windows import Calendar, Grain
+from metrics_platform.cli.preview_view import as_json, as_tables
+from metrics_platform.compute.comparison import Comparison
+from metrics_platform.local.shop import INTERACTIONS, Record
+from metrics_platform.orchestration.ingestion import ingest
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.preview import Preview, preview
+from metrics_platform.store.connection import Connection
+from metrics_platform_tests.orchestration import oracle
+from metrics_platform_tests.orchestration.clock import START, ManualClock
+from metrics_platform_tests.orchestration.traffic import send
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+END = START + timedelta(minutes=45)
+NOW = START + timedelta(hours=3)
+HOURS = list(Calendar("Europe/Berlin").windows(Grain.HOUR, START, END))
+UNKNOWN = "device"  # the field that the installed catalogue does not name
+
+
+def without(kind: EventKind) -> EventKind:
+    return replace(kind, fields=tuple(field for field in kind.fields if field.name != UNKNOWN))
+
+
+def installed(catalog: Catalog) -> Catalog:
+    return replace(
+        catalog,
+        kinds=tuple(map(without, catalog.kinds)),
+        metrics=tuple(metric for metric in catalog.metrics if metric.name != "views_by_country_and_device"),
+    )
+
+
+def proposed(catalog: Catalog) -> Catalog:
+    """The clicks become views by page and device; the average order goes, the views by device come."""
+    metrics = {metric.name: metric for metric in catalog.metrics if metric.name != "average_order_value"}
+    device = Dimension("device", "device", "string")
+    metrics["clicks_per_page"] = replace(
+        metrics["clicks_per_page"],
+        filter="type = 'view'",
+        dimensions=(*metrics["clicks_per_page"].dimensions, device),
+    )
+    return replace(catalog, metrics=tuple(metrics.values()))
+
+
+def pages(records: list[Record], sort: str) -> Counter[str]:
+    """How many events of the type each page has: a count by hand."""
+    events = [record.event for record in records if record.kind == INTERACTIONS]
+    return Counter(str(event["page"]) for event in events if event["type"] == sort)
+
+
+def content(folder: str) -> set[Path]:
+    return set(Path(folder).rglob("*"))
+
+
+@pytest.fixture
+def tried(platform: Platform, conn: Connection, spark: SparkSession) -> tuple[list[Record], list[Preview]]:
+    """The events, ingested by the installed catalogue, and the proposed one's preview over both hours."""
+    old = replace(platform, catalog=installed(platform.catalog))
+    sent = send(old, START, END, rate=6, seed=11)
+    for kind in old.catalog.kinds:
+        ingest(old, spark, conn, kind, ManualClock(END), print)
+    before = (
+        content(platform.settings.raw_store),
+        conn.execute("SELECT xmin, * FROM platform.metrics").fetchall(),
+    )
+    new = proposed(platform.catalog)
+    previews = preview(
+        spark, platform.raw_store, old.catalog, new, changes(old.catalog, new), HOURS, (START, END), NOW
+    )
+    after = (
+        content(platform.settings.raw_store),
+        conn.execute("SELECT xmin, * FROM platform.metrics").fetchall(),
+    )
+    assert before == after
+    assert conn.execute("SELECT count(*) FROM platform.ledger").fetchall() == [(0,)]
+    asked = {hour.start for hour in HOURS}
+    return [
+        record
+        for record in oracle.deduplicated(sent)
+        if oracle.window_start(record.event, Grain.HOUR) in asked
+    ], previews
+
+
+def test_both_definitions_are_computed_from_the_same_events(
+    tried: tuple[list[Record], list[Preview]],
+) -> None:
+    records, previews = tried
+    found = {each.change.metric.name: each for each in previews}
+    assert {name: each.change.word for name, each in found.items()} == {
+        "clicks_per_page": "changed",
+        "views_by_country_and_device": "new",
+        "average_order_value": "removed",
+    }
+    _clicks_became_views(found["clicks_per_page"].comparison, records)
+    _a_late_field_has_its_history(found["views_by_country_and_device"].comparison, records)
+    gone = found["average_order_value"]
+    assert gone.comparison.total.new is None
+    assert (gone.reads.events, gone.writes) == (0, ())
+    _costs_are_told(found["clicks_per_page"], records)
+    _people_and_programs_read_it(previews)
+
+
+def _clicks_became_views(comparison: Comparison, records: list[Record]) -> None:
+    clicks, views = pages(records, "click"), pages(records, "view")
+    assert comparison.dimensions == ("page",)
+    assert {pair.key[0]: pair.old.value for pair in comparison.rows if pair.old} == clicks
+    assert {pair.key[0]: pair.new.value for pair in comparison.rows if pair.new} == views
+    assert comparison.total.difference == views.total() - clicks.total()
+    assert comparison.extra == len(views.keys() - clicks.keys())
+
+
+def _a_late_field_has_its_history(comparison: Comparison, records: list[Record]) -> None:
+    events = [record.event for record in records if record.kind == INTERACTIONS]
+    expected = Counter((e["country"], e["device"]) for e in events if e["type"] == "view")
+    assert {pair.key: pair.new.value for pair in comparison.rows if pair.new} == expected
+
+
+def _costs_are_told(found: Preview, records: list[Record]) -> None:
+    # Reading meets the duplicates too.
+    assert found.reads.events >= sum(1 for record in records if record.kind == INTERACTIONS)
+    assert found.reads.files >= found.reads.hours == len(HOURS)
+    writes = {each.grain: (each.windows, each.rows) for each in found.writes}
+    assert {grain: windows for grain, (windows, _) in writes.items()} == {
+        Grain.MINUTE: 45,
+        Grain.HOUR: 2,
+        Grain.DAY: 1,
+        Grain.WEEK: 1,
+    }
+    assert all(rows > 0 for _, rows in writes.values())
+
+
+def _people_and_programs_read_it(previews: list[Preview]) -> None:
+    written = io.StringIO()
+    Console(file=written, width=120).print(as_tables(previews, HOURS, ZoneInfo("Europe/Berlin")))
+    text = written.getvalue()
+    print(text)
+    assert "type = 'click'" in text
+    assert "page string, device string" in text
+    assert "restating reads" in text
+    read = json.loads(as_json(previews, HOURS))
+    assert [metric["change"] for metric in read["metrics"]] == ["changed", "new", "removed"]
+    assert read["metrics"][0]["definition"][0] == {
+        "what": "filter",
+        "old": "type = 'click'",
+        "new": "type = 'view'",
+    }
