@@ -171,20 +171,23 @@ class RawStore:
     def new_events(
         self, spark: SparkSession, kind: EventKind, step: int, hours: Iterable[datetime]
     ) -> dict[datetime, int]:
-        """How many events each of the hours holds since the step that no earlier step had brought.
+        """How many events the step brought each of the hours that no earlier step had.
 
-        An hour without any has no entry: all that the step brought it were redelivered duplicates.
+        A record that lies before the one that counted until now, and so takes its place, is new too. An hour
+        without any has no entry: all that the step brought it were redelivered duplicates.
         """
         from pyspark.sql import functions as F
 
         # By hash: to miss a new hour, each of its new events would have to collide with an old one.
-        ids = self.events(spark, kind, hours).select("event_hour", "_id_hash", "_step")
-        brought = ids.where(f"_step = {step}").select("event_hour", "_id_hash").distinct()
+        first = F.min(F.struct("_kafka_time", "_cluster", "_topic", "_partition", "_offset"))
+        rows = self.events(spark, kind, hours)
+        brought = rows.where(f"_step = {step}").groupBy("event_hour", "_id_hash").agg(first.alias("mine"))
         # The hour's other ids are many, so the step's travel to them.
-        known = ids.where(f"_step < {step}").join(
+        again = rows.where(f"_step < {step}").join(
             F.broadcast(brought.select("_id_hash")), "_id_hash", "left_semi"
         )
-        new = brought.join(known.select("_id_hash").distinct(), "_id_hash", "left_anti")
+        known = again.groupBy("_id_hash").agg(first.alias("theirs"))
+        new = brought.join(known, "_id_hash", "left").where("theirs is null or mine < theirs")
         counted = new.groupBy("event_hour").count().toArrow().to_pylist()
         return {datetime.fromtimestamp(row["event_hour"], UTC): row["count"] for row in counted}
 

@@ -100,10 +100,10 @@ def run_step(
     late = _late(platform, spark, conn, kind, step.version, appended)
     fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}
     really_late = {hour: count for hour, count in late.items() if count}
+    why_fresh, why_late = (FRESH, LATE) if step.replay is None else (REPLAYED, REPLAYED)
     with conn.transaction():
-        dirty.mark_dirty(conn, kind.name, fresh, step.version, FRESH, now)
-        reason = LATE if step.replay is None else REPLAYED
-        dirty.mark_dirty(conn, kind.name, really_late, step.version, reason, now)
+        dirty.mark_dirty(conn, kind.name, fresh, step.version, why_fresh, now)
+        dirty.mark_dirty(conn, kind.name, really_late, step.version, why_late, now)
         counts = ingestion.Counts(
             sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
         )

@@ -381,3 +381,17 @@ def test_a_row_that_was_replayed_under_a_new_type_is_read_from_its_columns(
     assert {tuple(row) for row in rows} == {("1", Decimal(1), None), ("2.5", Decimal("2.5"), 3)}
     [kept] = [row for row in everything(spark, store) if row["_event_id"] == "2.5"]
     assert (kept["page"], kept["_page_decimal_6_2"], kept["n"]) == (None, Decimal("2.50"), 3)
+
+
+def test_a_step_brings_new_events_or_only_what_was_there(spark: SparkSession, store: RawStore) -> None:
+    def step(number: int, *values: bytes, at: datetime) -> dict[datetime, int]:
+        append(spark, store, number, values, now=at)
+        return store.new_events(spark, VISITS, number, [NOON, NOON + HOUR])
+
+    there = NOON + 10 * HOUR
+    assert step(1, visit("a", NOON), visit("b", NOON + HOUR), at=there) == {NOON: 1, NOON + HOUR: 1}
+    assert step(2, visit("a", NOON), visit("b", NOON + HOUR), at=there + HOUR) == {}
+    # The same id in another hour is another event, and twice in a step it is one.
+    assert step(3, visit("a", NOON + HOUR), visit("a", NOON + HOUR), at=there) == {NOON + HOUR: 1}
+    # What Kafka had earlier takes the place of what counted until now.
+    assert step(4, visit("a", NOON), visit("b", NOON + HOUR), at=there - HOUR) == {NOON: 1, NOON + HOUR: 1}
