@@ -10,6 +10,7 @@ table writes in foreachBatch").
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,10 +28,12 @@ FILES_PER_HOUR = 8
 
 @dataclass(frozen=True)
 class Appended:
-    """What one ingestion step holds: counts by event hour, and by reason of rejection."""
+    """What one ingestion step holds: counts by event hour, by reason of rejection, and of accepted events by
+    the start of their minute and Kafka cluster."""
 
     accepted: dict[datetime, int]
     rejected: dict[str, int]
+    minutes: dict[tuple[datetime, str], int]
 
 
 @dataclass(frozen=True)
@@ -80,22 +83,31 @@ class RawStore:
 
     def appended(self, spark: SparkSession, kind: EventKind, step: int) -> Appended:
         """What the step holds in the store."""
+        seconds = f"unix_seconds(`{kind.time_field}`)"
         counted = (
             self._table(spark, kind)
             .where(f"_step = {step}")
-            .groupBy("event_hour", "_reason")
+            .selectExpr(
+                "event_hour",
+                "_reason",
+                "_cluster",
+                f"if(_reason is null, {seconds} - pmod({seconds}, 60), null) as minute",
+            )
+            .groupBy("event_hour", "_reason", "_cluster", "minute")
             .count()
             .toArrow()
             .to_pylist()
         )
-        return Appended(
-            accepted={
-                datetime.fromtimestamp(row["event_hour"], UTC): row["count"]
-                for row in counted
-                if row["_reason"] is None
-            },
-            rejected={row["_reason"]: row["count"] for row in counted if row["_reason"] is not None},
-        )
+        accepted: Counter[datetime] = Counter()
+        rejected: Counter[str] = Counter()
+        minutes: Counter[tuple[datetime, str]] = Counter()
+        for row in counted:
+            if row["_reason"] is not None:
+                rejected[row["_reason"]] += row["count"]
+                continue
+            accepted[datetime.fromtimestamp(row["event_hour"], UTC)] += row["count"]
+            minutes[datetime.fromtimestamp(row["minute"], UTC), row["_cluster"]] += row["count"]
+        return Appended(dict(accepted), dict(rejected), dict(minutes))
 
     def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
         """The accepted events of the event hours, duplicates included; a field added later is null before."""

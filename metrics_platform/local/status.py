@@ -22,10 +22,19 @@ _SHIFT = (
 )
 
 _NEWEST = """
-    SELECT DISTINCT ON (metric, grain)
-        metric, grain, window_start, window_end, source, minutes_present, minutes_total, events, committed_at
-    FROM platform.ledger
-    ORDER BY metric, grain, window_start DESC
+    SELECT metric, grain, window_start, window_end, source, minutes_present, minutes_total,
+        platform.coverage(minutes_present, minutes_total, minutes_lost, counted, accepted) AS coverage,
+        events, committed_at
+    FROM (SELECT DISTINCT ON (metric, grain) * FROM platform.ledger
+          ORDER BY metric, grain, window_start DESC) AS newest
+    LEFT JOIN platform.metrics ON name = metric
+    LEFT JOIN platform.known_events USING (kind, grain, window_start)
+    ORDER BY metric, grain
+"""
+
+_OUTAGES = """
+    SELECT cluster, layer, minute_start AS start, minute_end AS end, reason
+    FROM platform.outages WHERE closed_at IS NULL ORDER BY minute_start, cluster
 """
 
 
@@ -59,8 +68,20 @@ class Newest:
     source: str
     minutes_present: int
     minutes_total: int
+    coverage: float
     events: int
     committed_at: datetime
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The minutes [start, end) lack a Kafka cluster, in the numbers of the stream or in the raw store."""
+
+    cluster: str
+    layer: str
+    start: datetime
+    end: datetime
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +94,7 @@ class Status:
     shift: Shift | None
     lag_seconds: float | None
     newest: tuple[Newest, ...]
+    outages: tuple[Outage, ...]
     problems: tuple[str, ...]
 
     @property
@@ -92,7 +114,7 @@ def status(data_dir: Path, now: datetime) -> Status:
     there = state.read(data_dir)
     if there is None or not there.running:
         stopped = f"no stack runs in {data_dir}; start one with `metrics-platform up --data-dir {data_dir}`"
-        return Status(data_dir, None, (), None, None, (), (stopped,))
+        return Status(data_dir, None, (), None, None, (), (), (stopped,))
     components = tuple(
         _component(there, name) for name in COMPONENTS if name in {*there.components, *OPTIONS}
     )
@@ -104,10 +126,10 @@ def status(data_dir: Path, now: datetime) -> Status:
     if not there.ready:
         problems.append("the stack is still starting")
     catalog = load_catalog(there.catalog)
-    shift, newest, trouble = _books(there, catalog.timezone)
+    shift, newest, outages, trouble = _books(there, catalog.timezone)
     lag = _lag(newest, now)
-    problems += [*trouble, *_late(lag, shift, catalog.freshness, now)]
-    return Status(data_dir, there.ui, components, shift, lag, newest, tuple(problems))
+    problems += [*trouble, *_late(lag, shift, catalog.freshness, now), *_lacking(outages, newest)]
+    return Status(data_dir, there.ui, components, shift, lag, newest, outages, tuple(problems))
 
 
 def _component(there: State, name: str) -> ComponentStatus:
@@ -119,8 +141,11 @@ def _component(there: State, name: str) -> ComponentStatus:
     )
 
 
-def _books(there: State, timezone: str) -> tuple[Shift | None, tuple[Newest, ...], list[str]]:
-    """The shift and the newest windows from the metric store, and what kept them from being read.
+def _books(
+    there: State, timezone: str
+) -> tuple[Shift | None, tuple[Newest, ...], tuple[Outage, ...], list[str]]:
+    """The shift, the newest windows and the outages from the metric store, and what kept them from being
+    read.
 
     Times are in the catalogue's time zone, in which days and weeks begin.
     """
@@ -129,12 +154,24 @@ def _books(there: State, timezone: str) -> tuple[Shift | None, tuple[Newest, ...
         with psycopg.connect(url, connect_timeout=3, options=f"-c timezone={timezone}") as conn:
             newest = conn.cursor(row_factory=class_row(Newest)).execute(_NEWEST).fetchall()
             shift = conn.cursor(row_factory=class_row(Shift)).execute(_SHIFT).fetchone()
-            return shift, tuple(newest), []
+            outages = conn.cursor(row_factory=class_row(Outage)).execute(_OUTAGES).fetchall()
+            return shift, tuple(newest), tuple(outages), []
     except psycopg.errors.UndefinedTable:
-        return None, (), ["no numbers yet: the metric store is still empty"]
+        return None, (), (), ["no numbers yet: the metric store is still empty"]
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
-        return None, (), [f"the metric store cannot be read: {reason}"]
+        return None, (), (), [f"the metric store cannot be read: {reason}"]
+
+
+def _lacking(outages: tuple[Outage, ...], newest: tuple[Newest, ...]) -> list[str]:
+    """The outages that go on: of the newest minute, or of the raw store, which has not caught up."""
+    last = max((each.window_end for each in newest if each.grain == "minute"), default=None)
+    return [
+        f"the {'raw store' if each.layer == 'ingestion' else 'stream'} lacks cluster '{each.cluster}' "
+        f"since {each.start:%H:%M}: {each.reason}"
+        for each in outages
+        if each.layer == "ingestion" or (last is not None and each.end >= last)
+    ]
 
 
 def _lag(newest: tuple[Newest, ...], now: datetime) -> float | None:

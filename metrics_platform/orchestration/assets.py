@@ -66,6 +66,7 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
                         "rejected_by_reason": done.rejected,
                         "steps": done.steps,
                         "event_hours": len(done.hours),
+                        "missing_clusters": ", ".join(done.missing) or "none",
                     },
                 )
 
@@ -179,6 +180,7 @@ def _metadata(done: Recomputed, metric: Metric, asked: Sequence[Window]) -> dict
     return {
         "events": events,
         "windows": len(done.windows),
+        "waiting_for_a_cluster": len(set(asked) - set(done.windows)),
         "became_exact": became,
         "rows": sum(committed.rows for committed in done.commits),
         "label": "exact",

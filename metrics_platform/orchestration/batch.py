@@ -7,7 +7,7 @@ Kafka got until the newest window's end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -21,9 +21,10 @@ from metrics_platform.compute.duplicates import drop_duplicates
 from metrics_platform.compute.totals import Computed, compute, count_events
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import dirty, ingestion
+from metrics_platform.store import dirty, event_counts, ingestion
 from metrics_platform.store.commit import Commit, Committed, commit, next_revision
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.coverage import Seen
 from metrics_platform.store.ledger import Source
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class NotComplete(Exception):
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What a recomputation did, over all its passes; `events` has the (metric, window) pairs with any."""
+    """What a recomputation did, over all its passes: the windows that it made exact; `events` has the
+    (metric, window) pairs with any."""
 
     commits: tuple[Committed, ...]
     windows: tuple[Window, ...]
@@ -67,20 +69,20 @@ class Batch:
     def recompute(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
         """Make the windows (of one grain: hour, day or week) exact; hours bring their minutes along.
 
-        Raises NotComplete for a window that has not ended, KafkaError when the raw store cannot be brought up
-        to date.
+        A window for which a cluster is not ingested yet keeps its number and stays owed. Raises NotComplete
+        for a window that has not ended, KafkaError when no cluster answers.
         """
         self._refuse_open(windows)
-        self._ensure_ingested(windows, metrics)
+        complete = self._complete(windows, metrics)
         commits: list[Committed] = []
         events: dict[tuple[str, Window], int] = {}
-        ordered = sorted(windows)
+        ordered = sorted(complete)
         size = WINDOWS_PER_PASS[windows[0].grain] if windows else 1
         for first in range(0, len(ordered), size):
             done, counted = self._pass(ordered[first : first + size], metrics)
             commits += done
             events |= counted
-        return Recomputed(tuple(commits), tuple(windows), events)
+        return Recomputed(tuple(commits), tuple(complete), events)
 
     def _pass(
         self, windows: Sequence[Window], metrics: Sequence[Metric]
@@ -92,8 +94,10 @@ class Batch:
         )
         versions = {kind.name: ingestion.newest_version(self.conn, kind.name) for kind in kinds}
         revision = next_revision(self.conn)
-        events = {kind.name: self._events(kind, hours) for kind in kinds}
         wanted = list(with_minutes(windows, catalog.calendar))
+        # Drawn before reading, too: what comes meanwhile makes the hour owed, and its coverage says so.
+        seen = {kind.name: Seen(event_counts.accepted(self.conn, kind.name, wanted)) for kind in kinds}
+        events = {kind.name: self._events(kind, hours) for kind in kinds}
         computed = compute(
             {name: frame for name, frame in events.items() if frame is not None},
             metrics,
@@ -101,14 +105,21 @@ class Batch:
             catalog.calendar,
         )
         commits = [
-            commit(self.conn, catalog, self._commit(window, metrics, computed, revision))
+            commit(self.conn, catalog, self._commit(window, metrics, computed, revision, seen))
             for window in windows
         ]
         if windows[0].grain is Grain.HOUR:
             self._clear_dirty(kinds, metrics, hours, versions)
         return commits, count_events(computed.totals, catalog.calendar)
 
-    def _commit(self, window: Window, metrics: Sequence[Metric], computed: Computed, revision: int) -> Commit:
+    def _commit(
+        self,
+        window: Window,
+        metrics: Sequence[Metric],
+        computed: Computed,
+        revision: int,
+        seen: Mapping[str, Seen],
+    ) -> Commit:
         calendar = self.platform.catalog.calendar
         return Commit(
             source=Source.BATCH,
@@ -119,6 +130,7 @@ class Batch:
             totals={
                 metric.name: _within(computed.totals.get(metric.name), metric, window) for metric in metrics
             },
+            seen=seen,
         )
 
     def _events(self, kind: EventKind, hours: Sequence[datetime]) -> DataFrame | None:
@@ -150,7 +162,10 @@ class Batch:
                     "an exact number needs a complete window"
                 )
 
-    def _ensure_ingested(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> None:
+    def _complete(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
+        """The windows through whose end every cluster is ingested, after trying; the hours of the others are
+        left owed, and that is said."""
+        complete = list(windows)
         needed = max((window.end for window in windows), default=None)
         for kind in self.platform.catalog.kinds:
             if needed is None or all(metric.kind != kind.name for metric in metrics):
@@ -158,6 +173,31 @@ class Batch:
             through = ingestion.ingested_through(self.conn, kind.name)
             if through is None or through < needed:
                 ingest(self.platform, self.spark, self.conn, kind, self.clock, self.say)
+                through = ingestion.ingested_through(self.conn, kind.name)
+            waiting = [window for window in windows if through is None or window.end > through]
+            if waiting:
+                self._leave_owed(kind, waiting)
+            complete = [window for window in complete if window not in waiting]
+        return complete
+
+    def _leave_owed(self, kind: EventKind, windows: Sequence[Window]) -> None:
+        """Mark what waits for a cluster; the hourly run computes it when the cluster is back."""
+        reached = ingestion.through_by_cluster(self.conn, kind.name)
+        end = max(window.end for window in windows)
+        reason = ", ".join(
+            f"cluster {name} not ingested" + (f" since {through:%Y-%m-%d %H:%M} UTC" if through else " yet")
+            for name, through in reached.items()
+            if through is None or through < end
+        )
+        calendar, version = self.platform.catalog.calendar, ingestion.newest_version(self.conn, kind.name)
+        hours = {
+            hour.start
+            for window in windows
+            for hour in calendar.windows(Grain.HOUR, window.start, window.end)
+            if any(through is None or through < hour.end for through in reached.values())
+        }
+        dirty.mark_waiting(self.conn, kind.name, hours, version, reason, self.clock())
+        self.say(f"{', '.join(map(str, windows))} of '{kind.name}' cannot be exact yet: {reason}")
 
 
 def hours_to_compute(

@@ -3,25 +3,31 @@
 A step is planned in the ledger (offsets), appended to the raw store under the step's number, and finished in
 the ledger. Killed anywhere, the next run repeats the planned step with the same offsets and number; the raw
 store refuses what it already holds.
+
+A cluster that does not answer is left out, said and recorded; a later run reads on where its last step ended.
+A planned step that needs it is set aside: an append of nothing takes the step's number first, so that whoever
+planned it can write it no more, and then the store tells whether it had been written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import EventKind
+from metrics_platform.catalog.windows import MINUTE
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka_log import KafkaLog
-from metrics_platform.events.offsets import KafkaError, OffsetRange
+from metrics_platform.events.offsets import KafkaError, OffsetRange, Unreachable
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.source import read_records
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import dirty, ingestion
+from metrics_platform.store import dirty, event_counts, ingestion, outages
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
+from metrics_platform.store.outages import Layer
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -38,6 +44,7 @@ class Ingested:
     accepted: int
     rejected: dict[str, int]
     hours: tuple[datetime, ...]
+    missing: tuple[str, ...]  # clusters that did not answer
 
 
 def ingest(
@@ -48,11 +55,12 @@ def ingest(
     clock: Callable[[], datetime],
     say: Callable[[str], None],
 ) -> Ingested:
-    """Append everything that Kafka had of the kind when this call began.
+    """Append everything that the kind's clusters had when this call began; those that do not answer are left
+    out.
 
-    Raises KafkaError if Kafka does not answer, or if a topic was deleted and made anew.
+    Raises KafkaError if none of them answers, or if a topic was deleted and made anew.
     """
-    log = KafkaLog(platform.clusters)
+    log = KafkaLog(platform.clusters, leave_out=True)
     try:
         with ingestion_turn(conn, kind.name):
             return _ingest(platform, spark, conn, kind, log, clock, say)
@@ -69,44 +77,95 @@ def _ingest(
     clock: Callable[[], datetime],
     say: Callable[[str], None],
 ) -> Ingested:
+    ingestion.follow(conn, kind.name, log.names(kind))
+    started = clock()
+    bounds = log.bounds(kind)
+    _note_missing(conn, kind, log, started, say)
     unfinished = ingestion.pending(conn, kind.name)
-    steps = [_run_step(platform, spark, conn, kind, log, unfinished, None, clock())] if unfinished else []
-    through = clock()
-    owed = _owed(log.bounds(kind), ingestion.committed_offsets(conn, kind.name), say)
+    steps = [_repeat(platform, spark, conn, kind, log, unfinished, clock())] if unfinished else []
+    owed = _owed(bounds, ingestion.committed_offsets(conn, kind.name), say)
+    through = dict.fromkeys(log.answering(kind), started)
     portions = list(split(owed, RECORDS_PER_STEP))
     for number, portion in enumerate(portions, start=1):
         step = ingestion.plan(conn, kind.name, map(_ledger_range, portion), clock())
-        reached = through if number == len(portions) else None
-        steps.append(_run_step(platform, spark, conn, kind, log, step, reached, clock()))
-    return _sum(steps)
+        appended = _append(platform, spark, kind, log, step, step.ranges)
+        _finish(platform, conn, step, appended, through if number == len(portions) else {}, clock())
+        steps.append(appended)
+    return _sum(steps, log)
 
 
-def _run_step(
+def _note_missing(
+    conn: Connection, kind: EventKind, log: KafkaLog, now: datetime, say: Callable[[str], None]
+) -> None:
+    """Say and record which clusters are left out, from where each was ingested last. Raises Unreachable if
+    all are."""
+    if not log.answering(kind):
+        raise Unreachable("; ".join(log.down.values()))
+    reached = ingestion.through_by_cluster(conn, kind.name)
+    minute = now.replace(second=0, microsecond=0)
+    for name, reason in log.down.items():
+        since = (reached[name] or minute).replace(second=0, microsecond=0)
+        outages.record_outage(conn, name, Layer.INGESTION, since, minute + MINUTE, reason, now)
+        say(f"'{kind.name}' is ingested without a cluster: {reason}")
+
+
+def _repeat(
     platform: Platform,
     spark: SparkSession,
     conn: Connection,
     kind: EventKind,
     log: KafkaLog,
     step: ingestion.IngestionStep,
-    through: datetime | None,
     now: datetime,
 ) -> Appended:
-    ranges = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in step.ranges]
-    appended = Appended({}, {})
-    if any(found.records for found in ranges):
-        records = read_records(spark, log.clusters, ranges)
-        # The time of planning, not of this attempt: a repeated step decodes alike.
-        decoded = decode(records, kind, step.planned_at, platform.catalog.future_bound)
-        appended = platform.raw_store.append(
-            decoded, kind, step.version, step.planned_at, platform.catalog.calendar
-        )
-    with conn.transaction():
-        dirty.mark_dirty(conn, kind.name, appended.accepted.keys(), step.version, "new raw events", now)
-        counts = ingestion.Counts(
-            sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
-        )
-        ingestion.finish(conn, kind.name, step.version, counts, through, now)
+    """Do a planned step again, or set it aside if one of its clusters is down and it was never written."""
+    needed = {found.cluster for found in step.ranges if found.start < found.end}
+    if needed.isdisjoint(log.down):
+        appended = _append(platform, spark, kind, log, step, step.ranges)
+        _finish(platform, conn, step, appended, {}, now)
+        return appended
+    appended = _append(platform, spark, kind, log, step, ())
+    if appended.accepted or appended.rejected:
+        _finish(platform, conn, step, appended, {}, now)
+    else:
+        ingestion.set_aside(conn, kind.name, step.version, now)
     return appended
+
+
+def _append(
+    platform: Platform,
+    spark: SparkSession,
+    kind: EventKind,
+    log: KafkaLog,
+    step: ingestion.IngestionStep,
+    ranges: Sequence[ingestion.OffsetRange],
+) -> Appended:
+    """Write the ranges under the step's number, unless that was written before, and count what it holds."""
+    found = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in ranges]
+    if found and not any(one.records for one in found):
+        return Appended({}, {}, {})
+    records = read_records(spark, log.clusters, found)
+    # The time of planning, not of this attempt: a repeated step decodes alike.
+    decoded = decode(records, kind, step.planned_at, platform.catalog.future_bound)
+    return platform.raw_store.append(decoded, kind, step.version, step.planned_at, platform.catalog.calendar)
+
+
+def _finish(
+    platform: Platform,
+    conn: Connection,
+    step: ingestion.IngestionStep,
+    appended: Appended,
+    through: Mapping[str, datetime],
+    now: datetime,
+) -> None:
+    counts = ingestion.Counts(
+        sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
+    )
+    with conn.transaction():
+        dirty.mark_dirty(conn, step.kind, appended.accepted.keys(), step.version, "new raw events", now)
+        if ingestion.finish(conn, step.kind, step.version, counts, through, now):
+            event_counts.add_accepted(conn, platform.catalog.calendar, step.kind, appended.minutes)
+        outages.close_caught_up(conn, now)
 
 
 def _owed(
@@ -157,7 +216,7 @@ def _ledger_range(found: OffsetRange) -> ingestion.OffsetRange:
     return ingestion.OffsetRange(found.cluster, found.topic, found.partition, found.start, found.end)
 
 
-def _sum(steps: list[Appended]) -> Ingested:
+def _sum(steps: list[Appended], log: KafkaLog) -> Ingested:
     rejected: dict[str, int] = {}
     for step in steps:
         for reason, count in step.rejected.items():
@@ -167,4 +226,5 @@ def _sum(steps: list[Appended]) -> Ingested:
         accepted=sum(sum(step.accepted.values()) for step in steps),
         rejected=rejected,
         hours=tuple(sorted({hour for step in steps for hour in step.accepted})),
+        missing=tuple(sorted(log.down)),
     )

@@ -24,7 +24,21 @@ def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]
         for name in names:
             while batch := _prune_batch(conn, catalog, name, grain, now - kept):
                 deleted[grain] += batch
+    _prune_books(conn, catalog, now)
     return deleted
+
+
+def _prune_books(conn: Connection, catalog: Catalog, now: datetime) -> None:
+    """Delete the counts of events and the closed outages. Those of minutes stay as long as hours do: so long
+    an hour may be computed again."""
+    before = {grain: now - kept for grain, kept in catalog.retention.items()}
+    before[Grain.MINUTE] = before[Grain.HOUR]
+    conn.execute("DELETE FROM platform.minute_events WHERE minute_start < %s", (before[Grain.MINUTE],))
+    conn.execute("DELETE FROM platform.outages WHERE closed_at < %s", (before[Grain.HOUR],))
+    for grain, oldest in before.items():
+        conn.execute(
+            "DELETE FROM platform.window_events WHERE grain = %s AND window_end <= %s", (grain, oldest)
+        )
 
 
 def _prune_batch(conn: Connection, catalog: Catalog, metric: str, grain: Grain, before: datetime) -> int:

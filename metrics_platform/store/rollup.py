@@ -41,6 +41,8 @@ class _Parts:
     minutes_present: int
     events: int
     revision: int
+    minutes_lost: float
+    counted: int | None
 
 
 def roll_up(
@@ -112,6 +114,8 @@ def _label(metric: Metric, window: Window, parts: _Parts, run_id: str, now: date
         committed_at=now,
         first_committed_at=now,
         exact_at=None,
+        minutes_lost=parts.minutes_lost,
+        counted=parts.counted,
     )
 
 
@@ -123,7 +127,8 @@ def _parts(
     rows = conn.execute(
         """
         SELECT place, array_agg(ledger.window_start ORDER BY ledger.window_start),
-               sum(minutes_present)::int, sum(events)::bigint, max(revision)
+               sum(minutes_present)::int, sum(events)::bigint, max(revision), sum(minutes_lost),
+               CASE WHEN count(*) = count(counted) THEN sum(counted)::bigint END
         FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY
             AS whole (metric, definition, first, after, place)
         JOIN platform.ledger ON ledger.metric = whole.metric AND ledger.definition = whole.definition

@@ -60,7 +60,9 @@ def test_a_step_appended_again_changes_nothing(spark: SparkSession, store: RawSt
     assert not store.exists(spark, VISITS)
     values = [visit("a", NOON), visit("b", NOON + HOUR), visit("b", NOON + HOUR), b"hello"]
     first = append(spark, store, 1, values)
-    assert first == Appended({NOON: 1, NOON + HOUR: 2}, {"no JSON object": 1})
+    assert first == Appended(
+        {NOON: 1, NOON + HOUR: 2}, {"no JSON object": 1}, {(NOON, "local"): 1, (NOON + HOUR, "local"): 2}
+    )
     assert store.exists(spark, VISITS)
     before = everything(spark, store)
 
@@ -68,7 +70,7 @@ def test_a_step_appended_again_changes_nothing(spark: SparkSession, store: RawSt
     assert everything(spark, store) == before
 
     # The next step counts its own records alone, and leaves the first one's as they are.
-    assert append(spark, store, 2, [visit("c", NOON)]) == Appended({NOON: 1}, {})
+    assert append(spark, store, 2, [visit("c", NOON)]) == Appended({NOON: 1}, {}, {(NOON, "local"): 1})
     assert [row["_offset"] for row in everything(spark, store)] == [100, 101, 102, 103, 200]
     assert everything(spark, store)[:4] == before
     # A step that comes late, after a newer one, is a repeated one.
@@ -105,7 +107,7 @@ def test_rejected_records_keep_their_bytes_and_reason_and_are_no_events(
         visit("next year", NOON + 365 * 24 * HOUR): "event time in the future",
     }
     done = append(spark, store, 1, [*bad, visit("good", NOON)], now=now)
-    assert done == Appended({NOON: 1}, dict.fromkeys(bad.values(), 1))
+    assert done == Appended({NOON: 1}, dict.fromkeys(bad.values(), 1), {(NOON, "local"): 1})
 
     rejected = store.rejected(spark, VISITS).toArrow().to_pylist()
     assert {row["_value"]: row["_reason"] for row in rejected} == bad

@@ -8,11 +8,12 @@ import pytest
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.store import retention
+from metrics_platform.store import event_counts, outages, retention
 from metrics_platform.store.commit import Source
-from metrics_platform.store.connection import Connection
+from metrics_platform.store.connection import Connection, only
+from metrics_platform.store.outages import Layer
 from metrics_platform.store.retention import prune
-from metrics_platform_tests.store.shop import METRICS, Visit, catalog, put, values, window
+from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, values, window
 
 
 @pytest.fixture
@@ -46,3 +47,22 @@ def test_many_windows_go_in_several_transactions(
         ("week",),
     ]
     assert prune(conn, shop, hour.end + timedelta(days=100))[Grain.MINUTE] == 0
+
+
+def test_counts_of_minutes_stay_as_long_as_hours_and_open_outages_stay(
+    conn: Connection, shop: Catalog
+) -> None:
+    minute = window(shop, "minute", "2026-03-02T10:15")
+    event_counts.add_accepted(conn, shop.calendar, "visits", {(minute.start, "dc1"): 5})
+    for cluster in ("dc1", "dc2"):
+        outages.record_outage(conn, cluster, Layer.STREAM, minute.start, minute.end, "silent", NOW)
+    conn.execute("UPDATE platform.outages SET closed_at = %s WHERE cluster = 'dc1'", (NOW,))
+
+    def left(table: str) -> int:
+        return only(conn.execute(f"SELECT count(*) FROM platform.{table}"))[0]
+
+    prune(conn, shop, minute.end + timedelta(days=89))
+    assert [left(table) for table in ("minute_events", "window_events", "outages")] == [1, 4, 2]
+    prune(conn, shop, minute.end + timedelta(days=91))
+    assert [left(table) for table in ("minute_events", "window_events", "outages")] == [0, 2, 1]
+    assert [one.cluster for one in outages.open_outages(conn)] == ["dc2"]
