@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 
 from metrics_platform.catalog.measures import Column, Measure
-from metrics_platform.catalog.windows import Calendar, Grain
+from metrics_platform.catalog.windows import Calendar, Grain, parent_grain
 
 # Spark type of a field or expression -> PostgreSQL type of the column that holds it.
 PG_TYPES = {
@@ -138,6 +138,18 @@ class Catalog:
     def calendar(self) -> Calendar:
         """Cuts time into windows for the catalogue's time zone."""
         return Calendar(self.timezone)
+
+    @cached_property
+    def first_instant(self) -> datetime:
+        """The beginning of the first day: what happened before it is not counted."""
+        noon = datetime(self.start.year, self.start.month, self.start.day, 12, tzinfo=self.calendar.zone)
+        return self.calendar.window(Grain.DAY, noon).start
+
+    def kept_from(self, grain: Grain, now: datetime) -> datetime:
+        """From when on the store keeps windows of `grain`; a window's parts are kept or deleted together."""
+        oldest = now - self.retention[grain]
+        around = parent_grain(grain)
+        return self.calendar.window(around, oldest).start if around else oldest
 
     def kind(self, name: str) -> EventKind:
         """The kind of that name; KeyError if there is none."""

@@ -41,6 +41,11 @@ def child_grain(grain: Grain) -> Grain | None:
     return _CHILD.get(grain)
 
 
+def parent_grain(grain: Grain) -> Grain | None:
+    """The grain whose windows are tiled by windows of `grain`; None for the week."""
+    return _PARENT.get(grain)
+
+
 @dataclass(frozen=True, order=True)
 class Window:
     """The half-open interval [start, end) of one grain; both ends are instants in UTC."""

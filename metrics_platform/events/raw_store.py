@@ -3,7 +3,9 @@
 A row holds the decoded fields, the record's raw value and its position on Kafka. Accepted events are
 partitioned by `event_hour`, the start of their hour in seconds since 1970 (a timestamp would be written into
 the partition's path as local time, which comes twice when clocks go back); rejected ones lie in the
-partition without an hour, with the reason. An append carries the number of its ingestion step as Delta's
+partition without an hour, with the reason. `_id_hash` is a hash of an event's hour and id, with which
+repeated ids are found at less cost; a catalogue that names another id field changes it for what is ingested
+from then on. An append carries the number of its ingestion step as Delta's
 transaction version, so that Delta itself refuses to write a step twice (https://docs.delta.io, "Idempotent
 table writes in foreachBatch").
 """
@@ -64,6 +66,7 @@ class RawStore:
 
         rows = (
             decoded.withColumn("event_hour", F.expr(_event_hour(calendar)))
+            .withColumn("_id_hash", F.expr("if(_reason is null, xxhash64(event_hour, _event_id), null)"))
             .withColumn("_ingested_at", F.lit(now))
             .withColumn("_step", F.lit(step).cast("bigint"))
             .drop("_event_id", "_event_time")
@@ -108,6 +111,26 @@ class RawStore:
             accepted[datetime.fromtimestamp(row["event_hour"], UTC)] += row["count"]
             minutes[datetime.fromtimestamp(row["minute"], UTC), row["_cluster"]] += row["count"]
         return Appended(dict(accepted), dict(rejected), dict(minutes))
+
+    def new_events(
+        self, spark: SparkSession, kind: EventKind, step: int, hours: Iterable[datetime]
+    ) -> dict[datetime, int]:
+        """How many events each of the hours holds since the step that no earlier step had brought.
+
+        An hour without any has no entry: all that the step brought it were redelivered duplicates.
+        """
+        from pyspark.sql import functions as F
+
+        # By hash: to miss a new hour, each of its new events would have to collide with an old one.
+        ids = self.events(spark, kind, hours).select("event_hour", "_id_hash", "_step")
+        brought = ids.where(f"_step = {step}").select("event_hour", "_id_hash").distinct()
+        # The hour's other ids are many, so the step's travel to them.
+        known = ids.where(f"_step < {step}").join(
+            F.broadcast(brought.select("_id_hash")), "_id_hash", "left_semi"
+        )
+        new = brought.join(known.select("_id_hash").distinct(), "_id_hash", "left_anti")
+        counted = new.groupBy("event_hour").count().toArrow().to_pylist()
+        return {datetime.fromtimestamp(row["event_hour"], UTC): row["count"] for row in counted}
 
     def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
         """The accepted events of the event hours, duplicates included; a field added later is null before."""

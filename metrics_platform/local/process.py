@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,9 @@ from metrics_platform.local.account import Account
 # finds what outlived its parent. `metrics-platform env` does not print it: a person's shell is no part of
 # the stack.
 MARKER = "METRICS_PLATFORM_STACK"
+
+# A component's log keeps at most twice this many bytes: itself and its predecessor.
+LARGEST_LOG = 20_000_000
 
 # The system clock may be corrected while a process runs, which moves its computed time of creation.
 SAME_SECONDS = 2.0
@@ -85,6 +89,16 @@ def spawn(component: Component) -> subprocess.Popen[bytes]:
             group=account.gid if account else None,
             extra_groups=[] if account else None,
         )
+
+
+def rotate(log: Path) -> None:
+    """Move a log that has grown too large aside, in place of its predecessor.
+
+    Whoever writes it appends, and so goes on at the beginning of the emptied file.
+    """
+    if log.exists() and log.stat().st_size > LARGEST_LOG:
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)
 
 
 def last_line(log: Path) -> str:

@@ -11,7 +11,7 @@ from threading import Event
 import psutil
 
 from metrics_platform.local.errors import StackError
-from metrics_platform.local.process import Component, Identity, last_line, spawn, stop_tree
+from metrics_platform.local.process import Component, Identity, last_line, rotate, spawn, stop_tree
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds; doubles, so that a broken component does not eat a core
 STEADY = 60.0  # seconds of life after which a component's next death counts as its first
@@ -72,8 +72,12 @@ class Supervisor:
         self._say(f"{component.name} is ready{at} ({time.monotonic() - began:.1f} s)")
 
     def tend(self, now: float) -> None:
-        """Start again what has died, after a pause that doubles each time. `now` is in monotonic seconds."""
+        """Start again what has died, after a pause that doubles each time; keep the logs from growing.
+
+        `now` is in monotonic seconds.
+        """
         for watched in self._watched:
+            rotate(watched.component.log)
             if watched.restart_at is None:
                 self._notice_death(watched, now)
             elif now >= watched.restart_at:

@@ -3,8 +3,7 @@
 Minutes are made by the shift as a rule; the asset here makes them by hand, through the same code.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -21,17 +20,19 @@ from dagster import (
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.orchestration import by_hand
-from metrics_platform.orchestration.batch import Batch, Recomputed
+from metrics_platform.orchestration.batch import Batch, Recomputed, hours_to_repair
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.partitions import partition_key, windows_of
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session
 from metrics_platform.orchestration.specs import metric_key, metric_specs, raw_key, raw_specs
-from metrics_platform.store import dirty
+from metrics_platform.store import dirty, gaps, ledger
+from metrics_platform.store.ledger import Label
 from metrics_platform.store.schema import migrate
 
-# A run with this tag also computes the dirty hours, wherever they lie.
-DIRTY_TAG = "metrics_platform/dirty_hours"
+# A run with this tag computes only what is owed; an hourly one also the dirty hours, wherever they lie. A run
+# by hand computes everything that it was asked for.
+SCHEDULED_TAG = "metrics_platform/scheduled"
 LAYER_TAG = "metrics_platform/layer"
 
 
@@ -128,62 +129,70 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
                 clock=now,
                 say=context.log.warning,
             )
-            dirty_too: list[Window] = []
-            if grain is Grain.HOUR and context.run.tags.get(DIRTY_TAG):
-                marked = [mark.hour_start for mark in dirty.dirty_hours(conn)]
-                dirty_too = by_hand.dirty_windows(now(), platform.catalog.calendar, marked, asked)
-            done = batch.recompute([*asked, *dirty_too], metrics)
-        _log_materializations(platform, context, _Extra(done, asked), today)
+            done = _run(batch, context, asked, metrics)
+            labels = ledger.labels(conn, [metric.name for metric in metrics], asked)
+            beside = ledger.labels(conn, [metric.name for metric in metrics], _beside(done, asked))
+        _log_materializations(platform, context, beside.values(), today)
         for metric in metrics:
+            mine = [labels[metric.name, window] for window in asked if (metric.name, window) in labels]
             yield MaterializeResult(
-                asset_key=metric_key(metric, grain), metadata=_metadata(done, metric, asked)
+                asset_key=metric_key(metric, grain), metadata=_metadata(done, metric, asked, mine)
             )
 
     return exact
 
 
-@dataclass(frozen=True)
-class _Extra:
-    """A recomputation and the windows whose materialisation Dagster reports by itself."""
+def _run(
+    batch: Batch, context: AssetExecutionContext, asked: list[Window], metrics: Sequence[Metric]
+) -> Recomputed:
+    """On schedule, settle what is owed; an hourly run also repairs older hours. By hand, recompute."""
+    if not context.run.tags.get(SCHEDULED_TAG):
+        return batch.recompute(asked, metrics)
+    if asked[0].grain is not Grain.HOUR:
+        return batch.settle(asked, metrics)
+    marked = [mark.hour_start for mark in dirty.dirty_hours(batch.conn)]
+    skipped = gaps.open_gaps(batch.conn)
+    repair = hours_to_repair(now(), batch.platform.catalog.calendar, asked, skipped, marked)
+    return batch.settle([*asked, *repair], metrics)
 
-    done: Recomputed
-    asked: Sequence[Window]
 
-    def events(self) -> Iterator[tuple[str, Window, int]]:
-        """What to report beside: dirty windows outside the range, and minutes that became exact."""
-        reported = set(self.asked)
-        for name, window in self.done.became_exact:
-            counted = self.done.events.get((name, window), 0)
-            if window not in reported and (counted or window.grain is not Grain.MINUTE):
-                yield name, window, counted
+def _beside(done: Recomputed, asked: Sequence[Window]) -> set[Window]:
+    """Windows whose materialisation Dagster does not report by itself: repaired ones outside the range, and
+    minutes and enclosing windows that became exact."""
+    return {*done.computed, *(window for _, window in done.became_exact)} - set(asked)
 
 
 def _log_materializations(
-    platform: Platform, context: AssetExecutionContext, extra: _Extra, today: date
+    platform: Platform,
+    context: AssetExecutionContext,
+    labels: Iterable[Label],
+    today: date,
 ) -> None:
+    """Report windows beside those asked for; minutes only if they have a partition and events."""
     oldest = by_hand.oldest_minute(today)
-    for name, window, counted in extra.events():
-        if window.grain is Grain.MINUTE and window.start < oldest:
+    for label in labels:
+        minute = label.window.grain is Grain.MINUTE
+        if minute and (label.window.start < oldest or not label.events):
             continue
         context.log_event(
             AssetMaterialization(
-                metric_key(platform.catalog.metric(name), window.grain),
-                partition=partition_key(window, platform.catalog),
-                metadata={"events": counted, "label": "exact"},
+                metric_key(platform.catalog.metric(label.metric), label.window.grain),
+                partition=partition_key(label.window, platform.catalog),
+                metadata={"events": label.events, "label": label.word},
             )
         )
 
 
-def _metadata(done: Recomputed, metric: Metric, asked: Sequence[Window]) -> dict[str, int | str]:
-    events = sum(done.events.get((metric.name, window), 0) for window in asked)
+def _metadata(
+    done: Recomputed, metric: Metric, asked: Sequence[Window], labels: Sequence[Label]
+) -> dict[str, int | str]:
     became = sum(1 for name, window in done.became_exact if name == metric.name and window in set(asked))
     return {
-        "events": events,
-        "windows": len(done.windows),
-        "waiting_for_a_cluster": len(set(asked) - set(done.windows)),
+        "events": sum(label.events for label in labels),
+        "computed": len(done.computed),
         "became_exact": became,
-        "rows": sum(committed.rows for committed in done.commits),
-        "label": "exact",
+        "rows": done.rows,
+        "label": "exact" if labels and all(label.exact for label in labels) else "approximate",
     }
 
 

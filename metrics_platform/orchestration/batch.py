@@ -1,13 +1,16 @@
 """The batch layer: exact windows, recomputed whole from the raw store.
 
-Each pass reads the event hours that its windows overlap, drops duplicates, computes all metrics at once and
-commits window by window. Before it reads, it makes sure that the raw store holds everything that
-Kafka got until the newest window's end.
+A pass reads some event hours, drops duplicates, computes all metrics at once and commits hour by hour. It
+asks Spark for the finest windows that are kept; the store merges the coarser ones, which are exact as soon
+as all of their parts are. So a day costs nothing beyond its hours, and a late event one hour of work.
+
+Before it reads, the batch makes sure that the raw store holds everything that Kafka got until the newest
+window's end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -15,24 +18,27 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metrics_platform.catalog.model import EventKind, Metric
-from metrics_platform.catalog.windows import Calendar, Grain, Window
+from metrics_platform.catalog.model import Catalog, EventKind, Metric
+from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
 from metrics_platform.compute.duplicates import drop_duplicates
-from metrics_platform.compute.totals import Computed, compute, count_events
+from metrics_platform.compute.totals import Computed, compute
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import dirty, event_counts, ingestion
-from metrics_platform.store.commit import Commit, Committed, commit, next_revision
+from metrics_platform.store import dirty, event_counts, gaps, ingestion, ledger
+from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import Seen
-from metrics_platform.store.ledger import Source
+from metrics_platform.store.gaps import Gap
+from metrics_platform.store.ledger import Label, Source
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# How many windows one pass computes: bounded by what a small driver can aggregate at once.
-WINDOWS_PER_PASS = {Grain.HOUR: 12, Grain.DAY: 1, Grain.WEEK: 1}
-# Hours per run beside the newest four, so that a flood of old events cannot starve the fresh hours.
+# How many windows one pass asks Spark for, half a day of minutes: what a small driver can aggregate at once.
+WINDOWS_PER_PASS = 720
+# The newest complete hours, which the hourly run looks after even when no event marked them.
+FRESH_HOURS = 4
+# Hours per run beside the newest ones, so that a flood of old events cannot starve the fresh hours.
 DIRTY_HOURS_PER_RUN = 48
 
 
@@ -42,17 +48,15 @@ class NotComplete(Exception):
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What a recomputation did, over all its passes: the windows that it made exact; `events` has the
-    (metric, window) pairs with any."""
+    """What a recomputation did, over all its passes.
 
-    commits: tuple[Committed, ...]
-    windows: tuple[Window, ...]
-    events: dict[tuple[str, Window], int]
+    `computed` are the windows that were computed, an hour standing for its minutes too; `became_exact` the
+    (metric, window) pairs of any grain that were not exact before; `rows` counts what Spark's result had.
+    """
 
-    @property
-    def became_exact(self) -> list[tuple[str, Window]]:
-        """(metric, window) pairs that were approximate, or absent, before."""
-        return [pair for committed in self.commits for pair in committed.became_exact]
+    computed: tuple[Window, ...]
+    became_exact: tuple[tuple[str, Window], ...]
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -67,35 +71,92 @@ class Batch:
     say: Callable[[str], None]
 
     def recompute(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
-        """Make the windows (of one grain: hour, day or week) exact; hours bring their minutes along.
+        """Compute the windows (hours, days or weeks) from their raw events, whatever is known of them.
 
-        A window for which a cluster is not ingested yet keeps its number and stays owed. Raises NotComplete
-        for a window that has not ended, KafkaError when no cluster answers.
+        Hours bring their minutes along; of days and weeks only the hours are computed. What lacks a cluster
+        keeps its number and is left owed. Raises NotComplete for a window that has not ended, KafkaError when
+        no cluster answers.
         """
+        units = self._prepare(windows, metrics)
+        return self._passes(units, metrics, minutes=windows[0].grain is Grain.HOUR)
+
+    def settle(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
+        """Make the windows exact, computing only those of their hours that are not, or are dirty.
+
+        Gaps of the stream come first. Raises as `recompute` does.
+        """
+        units = self._prepare(windows, metrics)
+        self._forget_deleted(windows)
+        owed = self._owed(units, metrics)
+        done = self._passes(owed, metrics, minutes=True)
+        # A window whose hours were exact before it could be merged from them.
+        left = self._not_current(windows, metrics)
+        more = [unit for unit in self._units(left) if unit in units and unit not in owed]
+        return _sum([done, self._passes(more, metrics, minutes=True)])
+
+    def _prepare(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
         self._refuse_open(windows)
-        complete = self._complete(windows, metrics)
-        commits: list[Committed] = []
-        events: dict[tuple[str, Window], int] = {}
-        ordered = sorted(complete)
-        size = WINDOWS_PER_PASS[windows[0].grain] if windows else 1
-        for first in range(0, len(ordered), size):
-            done, counted = self._pass(ordered[first : first + size], metrics)
-            commits += done
-            events |= counted
-        return Recomputed(tuple(commits), tuple(complete), events)
+        return self._complete(self._units(windows), metrics)
+
+    def _hours(self, windows: Sequence[Window]) -> list[Window]:
+        calendar = self.platform.catalog.calendar
+        return [hour for one in windows for hour in calendar.windows(Grain.HOUR, one.start, one.end)]
+
+    def _units(self, windows: Sequence[Window]) -> list[Window]:
+        """What to compute so that the windows come out: their hours, or what is still kept of them."""
+        catalog, now = self.platform.catalog, self.clock()
+        units = (unit_of(hour, catalog, now) for hour in self._hours(windows))
+        return sorted({unit for unit in units if unit})
+
+    def _owed(self, units: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
+        """The units that are not exact by the current definitions, or dirty; those with gaps first."""
+        kinds = {metric.kind for metric in metrics}
+        marks = [mark.hour_start for mark in dirty.dirty_hours(self.conn) if mark.kind in kinds]
+        skipped = gaps.open_gaps(self.conn)
+        owed = {unit for unit in units if any(unit.contains(mark) for mark in marks)}
+        owed.update(self._not_current(units, metrics))
+        return sorted(owed, key=lambda unit: (not any(gap.overlaps(unit) for gap in skipped), unit))
+
+    def _not_current(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
+        """The windows that lack an exact number by the current definition of some metric."""
+        known = ledger.labels(self.conn, [metric.name for metric in metrics], windows)
+        return [
+            window
+            for window in windows
+            if not all(_is_current(known.get((metric.name, window)), metric) for metric in metrics)
+        ]
+
+    def _forget_deleted(self, windows: Sequence[Window]) -> None:
+        """Clear the marks on hours so old that no number of theirs is kept."""
+        catalog, now = self.platform.catalog, self.clock()
+        old = [hour.start for hour in self._hours(windows) if unit_of(hour, catalog, now) is None]
+        for kind in catalog.kinds if old else ():
+            dirty.clear_dirty(self.conn, kind.name, old, ingestion.newest_version(self.conn, kind.name))
+
+    def _passes(self, units: Sequence[Window], metrics: Sequence[Metric], *, minutes: bool) -> Recomputed:
+        """Compute the units, some at a time; those of one pass have parts of one grain."""
+        catalog, now = self.platform.catalog, self.clock()
+        parts = {unit: parts_of(unit, catalog, now) if minutes else (unit,) for unit in units}
+        done: list[Recomputed] = []
+        for grain in Grain:
+            alike = [unit for unit in units if parts[unit][0].grain is grain]
+            at_once = WINDOWS_PER_PASS // max((len(parts[unit]) for unit in alike), default=1)
+            for first in range(0, len(alike), at_once):
+                chosen = {unit: parts[unit] for unit in alike[first : first + at_once]}
+                done.append(self._pass(chosen, metrics, clear=minutes))
+        return _sum(done)
 
     def _pass(
-        self, windows: Sequence[Window], metrics: Sequence[Metric]
-    ) -> tuple[list[Committed], dict[tuple[str, Window], int]]:
+        self, units: Mapping[Window, tuple[Window, ...]], metrics: Sequence[Metric], *, clear: bool
+    ) -> Recomputed:
+        """Compute and commit units, given with the parts to ask Spark for; clear their hours' marks."""
         catalog = self.platform.catalog
         kinds = [kind for kind in catalog.kinds if any(metric.kind == kind.name for metric in metrics)]
-        hours = sorted(
-            {h.start for w in windows for h in catalog.calendar.windows(Grain.HOUR, w.start, w.end)}
-        )
+        hours = [hour.start for hour in self._hours(list(units))]
         versions = {kind.name: ingestion.newest_version(self.conn, kind.name) for kind in kinds}
         revision = next_revision(self.conn)
-        wanted = list(with_minutes(windows, catalog.calendar))
-        # Drawn before reading, too: what comes meanwhile makes the hour owed, and its coverage says so.
+        wanted = [part for parts in units.values() for part in parts]
+        # Looked up before reading, too: what comes meanwhile lowers the coverage, and its mark survives.
         seen = {kind.name: Seen(event_counts.accepted(self.conn, kind.name, wanted)) for kind in kinds}
         events = {kind.name: self._events(kind, hours) for kind in kinds}
         computed = compute(
@@ -105,30 +166,34 @@ class Batch:
             catalog.calendar,
         )
         commits = [
-            commit(self.conn, catalog, self._commit(window, metrics, computed, revision, seen))
-            for window in windows
+            commit(self.conn, catalog, self._commit(unit, parts, metrics, computed, revision, seen))
+            for unit, parts in units.items()
         ]
-        if windows[0].grain is Grain.HOUR:
+        if clear:
             self._clear_dirty(kinds, metrics, hours, versions)
-        return commits, count_events(computed.totals, catalog.calendar)
+        return Recomputed(
+            computed=tuple(units),
+            became_exact=tuple(pair for committed in commits for pair in committed.became_exact),
+            rows=sum(committed.rows for committed in commits),
+        )
 
     def _commit(
         self,
-        window: Window,
+        unit: Window,
+        parts: tuple[Window, ...],
         metrics: Sequence[Metric],
         computed: Computed,
         revision: int,
         seen: Mapping[str, Seen],
     ) -> Commit:
-        calendar = self.platform.catalog.calendar
         return Commit(
             source=Source.BATCH,
             revision=revision,
             run_id=self.run_id,
             now=self.clock(),
-            windows=tuple(with_minutes([window], calendar)),
+            windows=parts,
             totals={
-                metric.name: _within(computed.totals.get(metric.name), metric, window) for metric in metrics
+                metric.name: _within(computed.totals.get(metric.name), metric, unit) for metric in metrics
             },
             seen=seen,
         )
@@ -162,11 +227,10 @@ class Batch:
                     "an exact number needs a complete window"
                 )
 
-    def _complete(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
-        """The windows through whose end every cluster is ingested, after trying; the hours of the others are
-        left owed, and that is said."""
-        complete = list(windows)
-        needed = max((window.end for window in windows), default=None)
+    def _complete(self, units: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
+        """The units through whose end every cluster is ingested, after trying; the others are left owed."""
+        complete = list(units)
+        needed = max((unit.end for unit in units), default=None)
         for kind in self.platform.catalog.kinds:
             if needed is None or all(metric.kind != kind.name for metric in metrics):
                 continue
@@ -174,49 +238,78 @@ class Batch:
             if through is None or through < needed:
                 ingest(self.platform, self.spark, self.conn, kind, self.clock, self.say)
                 through = ingestion.ingested_through(self.conn, kind.name)
-            waiting = [window for window in windows if through is None or window.end > through]
+            waiting = [unit for unit in units if through is None or unit.end > through]
             if waiting:
                 self._leave_owed(kind, waiting)
-            complete = [window for window in complete if window not in waiting]
+            complete = [unit for unit in complete if unit not in waiting]
         return complete
 
-    def _leave_owed(self, kind: EventKind, windows: Sequence[Window]) -> None:
+    def _leave_owed(self, kind: EventKind, units: Sequence[Window]) -> None:
         """Mark what waits for a cluster; the hourly run computes it when the cluster is back."""
-        reached = ingestion.through_by_cluster(self.conn, kind.name)
-        end = max(window.end for window in windows)
-        reason = ", ".join(
-            f"cluster {name} not ingested" + (f" since {through:%Y-%m-%d %H:%M} UTC" if through else " yet")
-            for name, through in reached.items()
+        end = max(unit.end for unit in units)
+        lagging = [
+            f"cluster {name} not ingested " + (f"since {through:%Y-%m-%d %H:%M} UTC" if through else "yet")
+            for name, through in ingestion.through_by_cluster(self.conn, kind.name).items()
             if through is None or through < end
-        )
-        calendar, version = self.platform.catalog.calendar, ingestion.newest_version(self.conn, kind.name)
-        hours = {
-            hour.start
-            for window in windows
-            for hour in calendar.windows(Grain.HOUR, window.start, window.end)
-            if any(through is None or through < hour.end for through in reached.values())
-        }
-        dirty.mark_waiting(self.conn, kind.name, hours, version, reason, self.clock())
-        self.say(f"{', '.join(map(str, windows))} of '{kind.name}' cannot be exact yet: {reason}")
+        ]
+        hours = [hour.start for hour in self._hours(units)]
+        version = ingestion.newest_version(self.conn, kind.name)
+        dirty.mark_waiting(self.conn, kind.name, hours, version, ", ".join(lagging), self.clock())
+        self.say(f"{', '.join(map(str, units))} of '{kind.name}' cannot be exact yet: {', '.join(lagging)}")
 
 
-def hours_to_compute(
-    now: datetime, calendar: Calendar, dirty_hours: Sequence[datetime], newest: int = 4
-) -> list[Window]:
-    """The newest complete hours, and the oldest of the dirty ones up to the budget, oldest first."""
+def fresh_hours(now: datetime, calendar: Calendar) -> list[Window]:
+    """The newest complete hours, oldest first."""
     last = calendar.last_complete(Grain.HOUR, now)
-    fresh = [calendar.window(Grain.HOUR, last.start - n * (last.end - last.start)) for n in range(newest)]
-    known = {window.start for window in fresh}
-    old = [start for start in sorted(set(dirty_hours)) if start not in known and start < last.end]
-    return sorted([*fresh, *(calendar.window(Grain.HOUR, start) for start in old[:DIRTY_HOURS_PER_RUN])])
+    return [calendar.window(Grain.HOUR, last.start - n * HOUR) for n in reversed(range(FRESH_HOURS))]
 
 
-def with_minutes(windows: Sequence[Window], calendar: Calendar) -> Iterator[Window]:
-    """The windows, and the minutes of the hours among them."""
-    for window in windows:
-        yield window
-        if window.grain is Grain.HOUR:
-            yield from calendar.children(window)
+def hours_to_repair(
+    now: datetime,
+    calendar: Calendar,
+    asked: Sequence[Window],
+    skipped: Sequence[Gap],
+    marked: Sequence[datetime],
+) -> list[Window]:
+    """Hours that an hourly run computes beside those it was asked for, up to the budget.
+
+    Those with gaps come first, then the dirty ones, the oldest first; what is left stays dirty.
+    """
+    holed = [hour.start for gap in skipped for hour in calendar.windows(Grain.HOUR, gap.start, gap.end)]
+    last = calendar.last_complete(Grain.HOUR, now)
+    # An hour that was marked before the time zone was changed may lie across today's hours.
+    wanted = dict.fromkeys(calendar.window(Grain.HOUR, start) for start in [*holed, *sorted(marked)])
+    return [hour for hour in wanted if hour.end <= last.end and hour not in asked][:DIRTY_HOURS_PER_RUN]
+
+
+def unit_of(hour: Window, catalog: Catalog, now: datetime) -> Window | None:
+    """The window to compute when an hour's events changed: the hour or, when hours that old are deleted, the
+    day or week around it; None when not even that is kept, or the hour lies before the catalogue's start."""
+    if hour.start < catalog.first_instant:
+        return None
+    for unit in (hour, *catalog.calendar.enclosing(hour)):
+        if unit.start >= catalog.kept_from(unit.grain, now):
+            return unit
+    return None
+
+
+def parts_of(unit: Window, catalog: Catalog, now: datetime) -> tuple[Window, ...]:
+    """The windows to commit for a unit: an hour's minutes while minutes that old are kept, else the unit."""
+    if unit.grain is Grain.HOUR and unit.start >= catalog.kept_from(Grain.MINUTE, now):
+        return tuple(catalog.calendar.children(unit))
+    return (unit,)
+
+
+def _sum(done: Sequence[Recomputed]) -> Recomputed:
+    return Recomputed(
+        computed=tuple(window for one in done for window in one.computed),
+        became_exact=tuple(pair for one in done for pair in one.became_exact),
+        rows=sum(one.rows for one in done),
+    )
+
+
+def _is_current(label: Label | None, metric: Metric) -> bool:
+    return label is not None and label.exact and label.definition == metric.version
 
 
 def _within(table: pa.Table | None, metric: Metric, window: Window) -> pa.Table:

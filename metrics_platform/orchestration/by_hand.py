@@ -1,4 +1,4 @@
-"""Minutes computed by hand, and the windows that a batch run adds to those it was asked for."""
+"""Minutes computed by hand, from the UI or the command line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import Metric
-from metrics_platform.catalog.windows import MINUTE, Calendar, Window
+from metrics_platform.catalog.windows import MINUTE, Window
 from metrics_platform.compute.totals import count_events
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError
-from metrics_platform.orchestration.batch import hours_to_compute
 from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.streaming import MAX_MINUTES, compute_minutes, find_records, seen
@@ -90,16 +89,6 @@ def compute_and_commit(
     finally:
         log.close()
     return ByHand(events, rejected, refused)
-
-
-def dirty_windows(
-    now: datetime, calendar: Calendar, marked: Sequence[datetime], asked: Sequence[Window]
-) -> list[Window]:
-    """The dirty hours that an hourly run computes beside those it was asked for."""
-    known = {window.start for window in asked}
-    return [
-        window for window in hours_to_compute(now, calendar, marked, newest=0) if window.start not in known
-    ]
 
 
 def oldest_minute(today: date) -> datetime:

@@ -17,14 +17,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import EventKind
-from metrics_platform.catalog.windows import MINUTE
+from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError, OffsetRange, Unreachable
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.source import read_records
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import dirty, event_counts, ingestion, outages
+from metrics_platform.store import dirty, event_counts, ingestion, ledger, outages
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
 from metrics_platform.store.outages import Layer
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 # One append of this many records fits the memory of a small driver and makes files of a good size.
 RECORDS_PER_STEP = 2_000_000
+
+# Why an hour has to be computed: it is not exact yet, or it was before these events came.
+FRESH, LATE = "new raw events", "late events"
 
 
 @dataclass(frozen=True)
@@ -63,109 +66,113 @@ def ingest(
     log = KafkaLog(platform.clusters, leave_out=True)
     try:
         with ingestion_turn(conn, kind.name):
-            return _ingest(platform, spark, conn, kind, log, clock, say)
+            return _Ingestion(platform, spark, conn, kind, log).run(clock, say)
     finally:
         log.close()
 
 
-def _ingest(
-    platform: Platform,
-    spark: SparkSession,
-    conn: Connection,
-    kind: EventKind,
-    log: KafkaLog,
-    clock: Callable[[], datetime],
-    say: Callable[[str], None],
-) -> Ingested:
-    ingestion.follow(conn, kind.name, log.names(kind))
-    started = clock()
-    bounds = log.bounds(kind)
-    _note_missing(conn, kind, log, started, say)
-    unfinished = ingestion.pending(conn, kind.name)
-    steps = [_repeat(platform, spark, conn, kind, log, unfinished, clock())] if unfinished else []
-    owed = _owed(bounds, ingestion.committed_offsets(conn, kind.name), say)
-    through = dict.fromkeys(log.answering(kind), started)
-    portions = list(split(owed, RECORDS_PER_STEP))
-    for number, portion in enumerate(portions, start=1):
-        step = ingestion.plan(conn, kind.name, map(_ledger_range, portion), clock())
-        appended = _append(platform, spark, kind, log, step, step.ranges)
-        _finish(platform, conn, step, appended, through if number == len(portions) else {}, clock())
-        steps.append(appended)
-    return _sum(steps, log)
+@dataclass(frozen=True)
+class _Ingestion:
+    """One call of `ingest`, which has its turn."""
 
+    platform: Platform
+    spark: SparkSession
+    conn: Connection
+    kind: EventKind
+    log: KafkaLog
 
-def _note_missing(
-    conn: Connection, kind: EventKind, log: KafkaLog, now: datetime, say: Callable[[str], None]
-) -> None:
-    """Say and record which clusters are left out, from where each was ingested last. Raises Unreachable if
-    all are."""
-    if not log.answering(kind):
-        raise Unreachable("; ".join(log.down.values()))
-    reached = ingestion.through_by_cluster(conn, kind.name)
-    minute = now.replace(second=0, microsecond=0)
-    for name, reason in log.down.items():
-        since = (reached[name] or minute).replace(second=0, microsecond=0)
-        outages.record_outage(conn, name, Layer.INGESTION, since, minute + MINUTE, reason, now)
-        say(f"'{kind.name}' is ingested without a cluster: {reason}")
+    def run(self, clock: Callable[[], datetime], say: Callable[[str], None]) -> Ingested:
+        name = self.kind.name
+        ingestion.follow(self.conn, name, self.log.names(self.kind))
+        started = clock()
+        bounds = self.log.bounds(self.kind)
+        self._note_missing(started, say)
+        unfinished = ingestion.pending(self.conn, name)
+        steps = [self._repeat(unfinished, clock())] if unfinished else []
+        owed = _owed(bounds, ingestion.committed_offsets(self.conn, name), say)
+        through = dict.fromkeys(self.log.answering(self.kind), started)
+        portions = list(split(owed, RECORDS_PER_STEP))
+        for number, portion in enumerate(portions, start=1):
+            step = ingestion.plan(self.conn, name, map(_ledger_range, portion), clock())
+            appended = self._append(step, step.ranges)
+            self._finish(step, appended, through if number == len(portions) else {}, clock())
+            steps.append(appended)
+        return _sum(steps, self.log)
 
+    def _note_missing(self, now: datetime, say: Callable[[str], None]) -> None:
+        """Say and record which clusters are left out, each from where it was ingested last.
 
-def _repeat(
-    platform: Platform,
-    spark: SparkSession,
-    conn: Connection,
-    kind: EventKind,
-    log: KafkaLog,
-    step: ingestion.IngestionStep,
-    now: datetime,
-) -> Appended:
-    """Do a planned step again, or set it aside if one of its clusters is down and it was never written."""
-    needed = {found.cluster for found in step.ranges if found.start < found.end}
-    if needed.isdisjoint(log.down):
-        appended = _append(platform, spark, kind, log, step, step.ranges)
-        _finish(platform, conn, step, appended, {}, now)
+        Raises Unreachable if all are.
+        """
+        if not self.log.answering(self.kind):
+            raise Unreachable("; ".join(self.log.down.values()))
+        reached = ingestion.through_by_cluster(self.conn, self.kind.name)
+        minute = now.replace(second=0, microsecond=0)
+        for name, reason in self.log.down.items():
+            since = (reached[name] or minute).replace(second=0, microsecond=0)
+            outages.record_outage(self.conn, name, Layer.INGESTION, since, minute + MINUTE, reason, now)
+            say(f"'{self.kind.name}' is ingested without a cluster: {reason}")
+
+    def _repeat(self, step: ingestion.IngestionStep, now: datetime) -> Appended:
+        """Do a planned step again; set it aside if one of its clusters is down and it was never written."""
+        needed = {found.cluster for found in step.ranges if found.start < found.end}
+        lacking = not needed.isdisjoint(self.log.down)
+        appended = self._append(step, () if lacking else step.ranges)
+        if lacking and not appended.accepted and not appended.rejected:
+            ingestion.set_aside(self.conn, self.kind.name, step.version, now)
+        else:
+            self._finish(step, appended, {}, now)
         return appended
-    appended = _append(platform, spark, kind, log, step, ())
-    if appended.accepted or appended.rejected:
-        _finish(platform, conn, step, appended, {}, now)
-    else:
-        ingestion.set_aside(conn, kind.name, step.version, now)
-    return appended
 
+    def _append(self, step: ingestion.IngestionStep, ranges: Sequence[ingestion.OffsetRange]) -> Appended:
+        """Write the ranges under the step's number, unless that was written before; count what it holds."""
+        found = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in ranges]
+        if found and not any(one.records for one in found):
+            return Appended({}, {}, {})
+        records = read_records(self.spark, self.log.clusters, found)
+        catalog = self.platform.catalog
+        # The time of planning, not of this attempt: a repeated step decodes alike.
+        decoded = decode(records, self.kind, step.planned_at, catalog.future_bound)
+        return self.platform.raw_store.append(
+            decoded, self.kind, step.version, step.planned_at, catalog.calendar
+        )
 
-def _append(
-    platform: Platform,
-    spark: SparkSession,
-    kind: EventKind,
-    log: KafkaLog,
-    step: ingestion.IngestionStep,
-    ranges: Sequence[ingestion.OffsetRange],
-) -> Appended:
-    """Write the ranges under the step's number, unless that was written before, and count what it holds."""
-    found = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in ranges]
-    if found and not any(one.records for one in found):
-        return Appended({}, {}, {})
-    records = read_records(spark, log.clusters, found)
-    # The time of planning, not of this attempt: a repeated step decodes alike.
-    decoded = decode(records, kind, step.planned_at, platform.catalog.future_bound)
-    return platform.raw_store.append(decoded, kind, step.version, step.planned_at, platform.catalog.calendar)
+    def _finish(
+        self,
+        step: ingestion.IngestionStep,
+        appended: Appended,
+        through: Mapping[str, datetime],
+        now: datetime,
+    ) -> None:
+        """Mark the hours that changed, count what changed them, and record the step as done."""
+        name, calendar = self.kind.name, self.platform.catalog.calendar
+        late = self._late(step.version, appended)
+        fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}
+        really_late = {hour: count for hour, count in late.items() if count}
+        # What only was delivered again changes no number, so no number lacks it.
+        counted = {
+            (minute, cluster): count
+            for (minute, cluster), count in appended.minutes.items()
+            if calendar.window(Grain.HOUR, minute).start in {*fresh, *really_late}
+        }
+        counts = ingestion.Counts(
+            sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
+        )
+        with self.conn.transaction():
+            dirty.mark_dirty(self.conn, name, fresh, step.version, FRESH, now)
+            dirty.mark_dirty(self.conn, name, really_late, step.version, LATE, now)
+            if ingestion.finish(self.conn, name, step.version, counts, through, now):
+                event_counts.add_accepted(self.conn, calendar, name, counted)
+            outages.close_caught_up(self.conn, now)
 
-
-def _finish(
-    platform: Platform,
-    conn: Connection,
-    step: ingestion.IngestionStep,
-    appended: Appended,
-    through: Mapping[str, datetime],
-    now: datetime,
-) -> None:
-    counts = ingestion.Counts(
-        sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
-    )
-    with conn.transaction():
-        dirty.mark_dirty(conn, step.kind, appended.accepted.keys(), step.version, "new raw events", now)
-        if ingestion.finish(conn, step.kind, step.version, counts, through, now):
-            event_counts.add_accepted(conn, platform.catalog.calendar, step.kind, appended.minutes)
-        outages.close_caught_up(conn, now)
+    def _late(self, step: int, appended: Appended) -> dict[datetime, int]:
+        """The hours of the step that were exact already, each with its events that are not redelivered."""
+        names = [metric.name for metric in self.platform.catalog.metrics if metric.kind == self.kind.name]
+        exact = ledger.exact_hours(self.conn, names, appended.accepted)
+        if not exact:
+            return {}
+        new = self.platform.raw_store.new_events(self.spark, self.kind, step, exact)
+        return dict.fromkeys(exact, 0) | new
 
 
 def _owed(

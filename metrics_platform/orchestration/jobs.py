@@ -15,9 +15,9 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.orchestration.assets import DIRTY_TAG, LAYER_TAG
-from metrics_platform.orchestration.batch import hours_to_compute
-from metrics_platform.orchestration.partitions import first_instant, partition_key
+from metrics_platform.orchestration.assets import LAYER_TAG, SCHEDULED_TAG
+from metrics_platform.orchestration.batch import fresh_hours
+from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.specs import metric_key, raw_key
 
@@ -77,16 +77,16 @@ def _hourly(platform: Platform, cron: str) -> ScheduleDefinition:
         job_name=NAMES[Grain.HOUR],
         cron_schedule=cron,
         default_status=DefaultScheduleStatus.RUNNING,
-        description="Recomputes the last four complete hours with their minutes, and hours with late events.",
+        description="Makes the newest four hours exact, with their minutes; repairs gaps and late events.",
     )
     def exact_hours(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
         catalog = platform.catalog
-        windows = hours_to_compute(_now(context), catalog.calendar, [])
-        first = first_instant(catalog)
+        windows = fresh_hours(_now(context), catalog.calendar)
+        first = catalog.first_instant
         keys = [partition_key(window, catalog) for window in windows if window.start >= first]
         if not keys:
             return SkipReason(f"the catalogue starts on {catalog.start}")
-        return RunRequest(tags={_RANGE_START: keys[0], _RANGE_END: keys[-1], DIRTY_TAG: "true"})
+        return RunRequest(tags={_RANGE_START: keys[0], _RANGE_END: keys[-1], SCHEDULED_TAG: "true"})
 
     return exact_hours
 
@@ -105,7 +105,7 @@ def _newest(platform: Platform, grain: Grain, cron: str, zone: str) -> ScheduleD
         window = catalog.calendar.last_complete(grain, _now(context))
         if window.start.astimezone(catalog.calendar.zone).date() < catalog.start:
             return SkipReason(f"the catalogue starts on {catalog.start}")
-        return RunRequest(partition_key=partition_key(window, catalog))
+        return RunRequest(partition_key=partition_key(window, catalog), tags={SCHEDULED_TAG: "true"})
 
     return newest
 

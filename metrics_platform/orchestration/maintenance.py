@@ -18,7 +18,7 @@ from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, batch_session
 from metrics_platform.orchestration.shift_job import JOB as SHIFT
-from metrics_platform.store.retention import prune
+from metrics_platform.store.retention import prune, prune_books
 
 JOB = "maintenance"
 # Hours that were ingested since the last maintenance, and the late events' hours of some days before.
@@ -34,6 +34,7 @@ def maintenance_job(platform: Platform) -> JobDefinition:
         now = datetime.now(UTC)
         with platform.connect() as conn:
             pruned = prune(conn, platform.catalog, now)
+            prune_books(conn, now)
         spark = batch_session(platform, context)
         for kind in platform.catalog.kinds:
             if platform.raw_store.exists(spark, kind):
@@ -60,8 +61,9 @@ def maintenance_schedule(platform: Platform) -> ScheduleDefinition:
 
 
 def delete_old_shifts(instance: DagsterInstance, before: datetime) -> int:
-    """Delete shifts whose minutes have no partition any more, with their events; bounded per day."""
+    """Delete shifts whose minutes have no partition any more, with their events and logs; bounded per day."""
     old = instance.get_run_ids(RunsFilter(job_name=SHIFT, created_before=before), limit=_RUNS_PER_DAY)
     for run_id in old:
         instance.delete_run(run_id)
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
     return len(old)

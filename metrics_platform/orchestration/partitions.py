@@ -6,7 +6,7 @@ catalogue's time zone.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 from functools import cache
 
 from dagster import TimeWindow, TimeWindowPartitionsDefinition
@@ -21,18 +21,11 @@ _INSTANT = "%Y-%m-%d-%H:%M"
 _DATE = "%Y-%m-%d"
 
 
-def first_instant(catalog: Catalog) -> datetime:
-    """The beginning of the catalogue's first day; only minutes have partitions that start elsewhere."""
-    start = catalog.start
-    noon = datetime(start.year, start.month, start.day, 12, tzinfo=catalog.calendar.zone)
-    return catalog.calendar.window(Grain.DAY, noon).start
-
-
 def partitions(catalog: Catalog, grain: Grain, today: date) -> TimeWindowPartitionsDefinition:
     """The partitions of a grain. Minutes begin a few days before `today`, others with the catalogue."""
     if grain is Grain.MINUTE:
         return _definition("* * * * *", str(today - timedelta(days=MINUTE_DAYS)) + "-00:00", "UTC", _INSTANT)
-    first = first_instant(catalog)
+    first = catalog.first_instant
     if grain is Grain.HOUR:
         # An offset of +5:30 means that hours begin at half past in UTC.
         return _definition(f"{first.minute} * * * *", first.strftime(_INSTANT), "UTC", _INSTANT)

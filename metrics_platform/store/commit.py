@@ -12,8 +12,8 @@ The rule, for one metric and one window:
 A window is replaced whole, its rows and its line in the ledger in one transaction, and a window
 without events is a window too: its old rows go and the ledger says 0.
 
-After that, each enclosing window that is not exact is merged anew from all finer windows that are
-present (see rollup.py): hour from minutes, day from hours, week from days.
+After that, each enclosing window is merged anew from all finer windows that are present (see rollup.py):
+hour from minutes, day from hours, week from days. It is exact when all of them are.
 
 Concurrency: whoever writes a minute or an hour holds the hour's advisory lock; whoever writes a day or a
 week holds that day's or week's. Locks are taken finest grain first and oldest first, always, so two
@@ -40,7 +40,7 @@ from metrics_platform.store.lease import Fence, check_fence
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import GRAINS, lock_definitions, lock_windows
 from metrics_platform.store.outages import close_exact
-from metrics_platform.store.rollup import roll_up
+from metrics_platform.store.rollup import Merged, is_exact, roll_up
 from metrics_platform.store.schema import current_versions
 from metrics_platform.store.staging import Prepared, key, prepare, replace, stage
 
@@ -71,7 +71,8 @@ class Commit:
 class Committed:
     """What a commit did, as (metric, window): written, refused by the rule, and now exact for the first time.
 
-    `rows` counts the rows of the written windows, without those of the roll-up.
+    `rows` counts the rows of the written windows, without those of the roll-up; `became_exact` includes the
+    enclosing windows that the roll-up made exact.
     """
 
     written: tuple[tuple[str, Window], ...]
@@ -134,11 +135,11 @@ def _replace(conn: Connection, catalog: Catalog, commit: Commit, prepared: list[
             replace(conn, one, written[name])
         new += [_label(commit, one, window) for window in written[name]]
     ledger.write(conn, new)
-    roll_up(conn, catalog, written, commit.run_id, commit.now)
+    merged = roll_up(conn, catalog, written, commit.run_id, commit.now)
     if commit.source is Source.BATCH:
         close_gaps(conn, commit.windows, commit.now)
         close_exact(conn, commit.windows, commit.now)
-    return _committed(commit, prepared, written, known)
+    return _committed(commit, prepared, written, known, merged)
 
 
 def _committed(
@@ -146,6 +147,7 @@ def _committed(
     prepared: list[Prepared],
     written: Mapping[str, list[Window]],
     known: Mapping[tuple[str, Window], Label],
+    merged: Iterable[Merged],
 ) -> Committed:
     done = tuple((name, window) for name, windows in written.items() for window in windows)
     everything = ((name, window) for name in commit.totals for window in commit.windows)
@@ -153,8 +155,9 @@ def _committed(
     return Committed(
         written=done,
         refused=tuple(one for one in everything if one not in accepted),
-        became_exact=tuple(
-            one for one in done if commit.source is Source.BATCH and not (one in known and known[one].exact)
+        became_exact=(
+            *(one for one in done if commit.source is Source.BATCH and not is_exact(known.get(one))),
+            *((one.label.metric, one.label.window) for one in merged if one.became_exact),
         ),
         rows=sum(one.rows.get(key(window), 0) for one in prepared for window in written[one.metric.name]),
     )

@@ -1,12 +1,13 @@
-"""Dirty hours: raw events changed after the hour's exact number was committed.
+"""Dirty hours: raw events changed since the hour was last computed from them.
 
-A mark carries the version of the ingestion step that made it. A batch clears only marks up to the version
-that it read, so a mark made while it was computing survives.
+An hour that is not exact yet is owed its first computation; one that is exact is dirty in the narrow sense,
+and so are the day and the week around it. A mark carries the version of the ingestion step that made it. A
+batch clears only marks up to the version that it read, so a mark made while it was computing survives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,30 +16,37 @@ from metrics_platform.store.connection import Connection
 
 @dataclass(frozen=True)
 class DirtyHour:
-    """An hour of one kind of event to compute again; `since` is when it first became dirty."""
+    """An hour of one kind of event to compute again.
+
+    `since` is when it first became dirty, `events` how many new events wait to be counted.
+    """
 
     kind: str
     hour_start: datetime
     since: datetime
     reason: str
     version: int
+    events: int
 
 
 def mark_dirty(
-    conn: Connection, kind: str, hours: Collection[datetime], version: int, reason: str, now: datetime
+    conn: Connection, kind: str, hours: Mapping[datetime, int], version: int, reason: str, now: datetime
 ) -> None:
-    """Mark the hours (by their starts) as changed by the ingestion step `version`.
+    """Mark the hours (start -> new events) as changed by the ingestion step `version`.
 
-    An hour that is dirty already keeps its `since` and reason and gets the higher version.
+    An hour that is dirty already keeps its `since` and reason, gets the higher version and the sum of events.
     """
     conn.execute(
         """
-        INSERT INTO platform.dirty_windows AS mark (kind, hour_start, since, reason, ingestion_version)
-        SELECT %s, hour_start, %s, %s, %s FROM unnest(%s::timestamptz[]) AS hour_start ORDER BY hour_start
+        INSERT INTO platform.dirty_windows AS mark
+            (kind, hour_start, since, reason, ingestion_version, events)
+        SELECT %s, hour_start, %s, %s, %s, events
+        FROM unnest(%s::timestamptz[], %s::bigint[]) AS changed (hour_start, events) ORDER BY hour_start
         ON CONFLICT (kind, hour_start) DO UPDATE
-        SET ingestion_version = greatest(mark.ingestion_version, excluded.ingestion_version)
+        SET ingestion_version = greatest(mark.ingestion_version, excluded.ingestion_version),
+            events = mark.events + excluded.events
         """,
-        (kind, now, reason, version, sorted(set(hours))),
+        (kind, now, reason, version, list(hours), list(hours.values())),
     )
 
 
@@ -46,7 +54,7 @@ def mark_waiting(
     conn: Connection, kind: str, hours: Collection[datetime], version: int, reason: str, now: datetime
 ) -> None:
     """Mark the hours as owed for a reason that is told instead of an older one: what they wait for."""
-    mark_dirty(conn, kind, hours, version, reason, now)
+    mark_dirty(conn, kind, dict.fromkeys(hours, 0), version, reason, now)
     conn.execute(
         "UPDATE platform.dirty_windows SET reason = %s WHERE kind = %s AND hour_start = ANY(%s)",
         (reason, kind, list(hours)),
@@ -57,7 +65,7 @@ def dirty_hours(conn: Connection, kind: str | None = None) -> list[DirtyHour]:
     """What is dirty, oldest hour first; of one kind if given."""
     rows = conn.execute(
         """
-        SELECT kind, hour_start, since, reason, ingestion_version FROM platform.dirty_windows
+        SELECT kind, hour_start, since, reason, ingestion_version, events FROM platform.dirty_windows
         WHERE %(kind)s::text IS NULL OR kind = %(kind)s ORDER BY hour_start, kind
         """,
         {"kind": kind},

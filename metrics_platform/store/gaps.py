@@ -28,6 +28,10 @@ class Gap:
     recorded_at: datetime
     closed_at: datetime | None
 
+    def overlaps(self, window: Window) -> bool:
+        """Whether a skipped minute lies in the window."""
+        return self.start < window.end and self.end > window.start
+
 
 _COLUMNS: LiteralString = "minute_start, minute_end, reason, offsets, recorded_at, closed_at"
 

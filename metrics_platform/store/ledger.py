@@ -130,43 +130,22 @@ def newest_minutes(conn: Connection, source: Source | None = None) -> dict[str, 
     return dict(rows)
 
 
-def missing_minutes(
-    conn: Connection, metrics: Collection[str], start: datetime, end: datetime
-) -> list[datetime]:
-    """The minutes in [start, end) that some metric lacks, oldest first.
+def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[datetime]) -> set[datetime]:
+    """Which of the hours, given by their starts, lie in a window that is exact for one of the metrics.
 
-    It lacks a minute when it has neither the minute nor the exact hour. `start` is the start of a minute.
+    The window is the hour itself or, when retention deleted it, its day or week.
     """
     rows = conn.execute(
         """
-        SELECT DISTINCT minute
-        FROM generate_series(
-            %(start)s::timestamptz, %(end)s::timestamptz - interval '1 us', '1 minute') AS minute
-        CROSS JOIN unnest(%(metrics)s::text[]) AS name
-        WHERE NOT EXISTS (
+        SELECT hour FROM unnest(%s::timestamptz[]) AS hour
+        WHERE EXISTS (
             SELECT FROM platform.ledger
-            WHERE metric = name AND (grain = 'minute' OR grain = 'hour' AND source = 'batch')
-              AND window_start > minute - interval '1 hour' AND window_start <= minute
-              AND window_end > minute)
-        ORDER BY minute
+            WHERE metric = ANY(%s) AND grain IN ('hour', 'day', 'week') AND source = 'batch'
+              AND window_start <= hour AND window_start > hour - interval '8 days' AND window_end > hour)
         """,
-        {"start": start, "end": end, "metrics": list(metrics)},
+        (list(hours), list(metrics)),
     ).fetchall()
-    return [minute for (minute,) in rows]
-
-
-def exact_starts(
-    conn: Connection, metrics: Collection[str], grain: Grain, starts: Collection[datetime]
-) -> set[datetime]:
-    """Which of the windows, given by grain and start, are exact for at least one of the metrics."""
-    rows = conn.execute(
-        """
-        SELECT DISTINCT window_start FROM platform.ledger
-        WHERE metric = ANY(%s) AND grain = %s AND window_start = ANY(%s) AND source = 'batch'
-        """,
-        (list(metrics), grain, list(starts)),
-    ).fetchall()
-    return {start for (start,) in rows}
+    return {hour for (hour,) in rows}
 
 
 _WRITE = """

@@ -112,6 +112,11 @@ _FIRST = """
     );
 """
 
+_DIRTY_EVENTS = """
+    ALTER TABLE platform.dirty_windows ADD COLUMN events bigint NOT NULL DEFAULT 0;
+    COMMENT ON TABLE platform.dirty_windows IS 'Hours whose raw events changed since they were last computed';
+"""
+
 _COVERAGE = """
     ALTER TABLE platform.metrics ADD COLUMN kind text;
     ALTER TABLE platform.ledger
@@ -185,7 +190,7 @@ _COVERAGE = """
     COMMENT ON TABLE platform.outages IS 'Minutes that lack a Kafka cluster, until it is made up for';
 """
 
-MIGRATIONS = (_FIRST, _COVERAGE)
+MIGRATIONS = (_FIRST, _DIRTY_EVENTS, _COVERAGE)
 
 
 def applied(conn: Connection) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.staging import delete
+
+# How long the books of what happened are kept: finished ingestion steps, closed gaps and outages, alarms.
+BOOKS_KEPT = timedelta(days=400)
 
 _BATCH = 500  # windows per transaction: a commit that waits for one of their locks waits well below a second
 
@@ -20,21 +23,20 @@ def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]
     """
     deleted = dict.fromkeys(catalog.retention, 0)
     names = [name for (name,) in conn.execute("SELECT name FROM platform.metrics ORDER BY name").fetchall()]
-    for grain, kept in catalog.retention.items():
+    for grain in catalog.retention:
+        before = catalog.kept_from(grain, now)
         for name in names:
-            while batch := _prune_batch(conn, catalog, name, grain, now - kept):
+            while batch := _prune_batch(conn, catalog, name, grain, before):
                 deleted[grain] += batch
-    _prune_books(conn, catalog, now)
+    _prune_counts(conn, catalog, now)
     return deleted
 
 
-def _prune_books(conn: Connection, catalog: Catalog, now: datetime) -> None:
-    """Delete the counts of events and the closed outages. Those of minutes stay as long as hours do: so long
-    an hour may be computed again."""
-    before = {grain: now - kept for grain, kept in catalog.retention.items()}
+def _prune_counts(conn: Connection, catalog: Catalog, now: datetime) -> None:
+    """Delete counts of events. Those of minutes stay as long as hours do: so long an hour may be repaired."""
+    before = {grain: catalog.kept_from(grain, now) for grain in catalog.retention}
     before[Grain.MINUTE] = before[Grain.HOUR]
     conn.execute("DELETE FROM platform.minute_events WHERE minute_start < %s", (before[Grain.MINUTE],))
-    conn.execute("DELETE FROM platform.outages WHERE closed_at < %s", (before[Grain.HOUR],))
     for grain, oldest in before.items():
         conn.execute(
             "DELETE FROM platform.window_events WHERE grain = %s AND window_end <= %s", (grain, oldest)
@@ -61,3 +63,27 @@ def _prune_batch(conn: Connection, catalog: Catalog, metric: str, grain: Grain, 
                 (metric, grain, [window.start for window in windows]),
             )
         return len(windows)
+
+
+def prune_books(conn: Connection, now: datetime) -> None:
+    """Delete what the books say of more than BOOKS_KEPT ago, but for what still counts.
+
+    That is, of each kind of event, the newest ingestion step; of each check, the last change of its verdict.
+    """
+    before = now - BOOKS_KEPT
+    conn.execute(
+        """
+        DELETE FROM platform.ingestion AS old WHERE done_at < %s
+            AND version < (SELECT max(version) FROM platform.ingestion WHERE kind = old.kind)
+        """,
+        (before,),
+    )
+    conn.execute("DELETE FROM platform.gaps WHERE closed_at < %s", (before,))
+    conn.execute("DELETE FROM platform.outages WHERE closed_at < %s", (before,))
+    conn.execute(
+        """
+        DELETE FROM platform.alarms AS old WHERE at < %s
+            AND at < (SELECT max(at) FROM platform.alarms WHERE check_name = old.check_name)
+        """,
+        (before,),
+    )

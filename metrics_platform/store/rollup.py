@@ -1,12 +1,16 @@
-"""The roll-up: what a window holds while nobody has computed it exactly.
+"""The roll-up: how a window becomes the merger of its parts.
 
-A window that is not exact is the merger of all windows of the next finer grain that are present: an hour of
-its minutes, a day of its hours, a week of its days. It is always merged anew from all of them, never added
-to, so the order and number of commits leave no trace in it. Its coverage counts the minutes that the parts
-count; a part without a line in the ledger is simply absent.
+A window is the merger of all windows of the next finer grain that are present: an hour of its minutes, a
+day of its hours, a week of its days. It is always merged anew from all of them, never added to, so the order
+and number of commits leave no trace in it. Its coverage counts the minutes that the parts count; a
+part without a line in the ledger is simply absent.
+
+When all parts are there and exact, so is the merger: duplicates are judged within an event hour, so the
+parts of a window share no event. Any other merger is approximate, and never replaces an exact number.
 
 Only parts of the metric's current definition are merged: numbers of two definitions do not add up to one.
-So after a change of definition a window's coverage starts again, until the batch has computed it.
+So after a change of definition an approximate window's coverage starts again, and an exact one keeps its
+number until all of its parts have been computed anew.
 
 Nothing is merged once the parts are so old that retention may have deleted some of them: the number that was
 merged when all were there is better.
@@ -41,8 +45,26 @@ class _Parts:
     minutes_present: int
     events: int
     revision: int
+    all_exact: bool
     minutes_lost: float
     counted: int | None
+
+    def make_exact(self, window: Window) -> bool:
+        """Whether the merger of these parts is the window's exact number."""
+        return self.all_exact and self.minutes_present == window.minutes
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A window that was merged anew: its label, and the one it had before."""
+
+    label: Label
+    before: Label | None
+
+    @property
+    def became_exact(self) -> bool:
+        """Whether the window is exact for the first time."""
+        return self.label.exact and not is_exact(self.before)
 
 
 def roll_up(
@@ -51,28 +73,37 @@ def roll_up(
     changed: Mapping[str, Iterable[Window]],
     run_id: str,
     now: datetime,
-) -> None:
+) -> list[Merged]:
     """Merge every enclosing window of the changed ones (by metric), inside the caller's transaction.
 
     Windows among `changed` themselves are left alone. The caller holds the locks of the hours it changed.
     """
     current = {name: set(windows) for name, windows in changed.items()}
+    merged: list[Merged] = []
     for grain, finer in _STEPS:
         wanted = _parents(catalog, current, grain, finer, now)
         if not wanted:
             continue
         lock_windows(conn, (window for _, window in wanted))
         known = ledger.labels(conn, {name for name, _ in wanted}, {window for _, window in wanted})
-        wanted = [one for one in wanted if one not in known or not known[one].exact]
-        _merge_all(conn, catalog, wanted, run_id, now)
+        parts = _parts(conn, catalog, wanted)
+        wanted = [one for one in wanted if parts[one].make_exact(one[1]) or not is_exact(known.get(one))]
+        labels = _merge_all(conn, catalog, wanted, parts, run_id, now)
+        merged += [Merged(label, known.get((label.metric, label.window))) for label in labels]
         for name, window in wanted:
             current[name].add(window)
+    return merged
+
+
+def is_exact(label: Label | None) -> bool:
+    """Whether there is a label and it is exact."""
+    return label is not None and label.exact
 
 
 def _parents(
     catalog: Catalog, changed: Mapping[str, set[Window]], grain: Grain, finer: Grain, now: datetime
 ) -> list[tuple[str, Window]]:
-    kept_from = now - catalog.retention[finer]
+    kept_from = catalog.kept_from(finer, now)
     found: set[tuple[str, Window]] = set()
     for name, windows in changed.items():
         parents = {catalog.calendar.window(grain, one.start) for one in windows if one.grain is finer}
@@ -81,11 +112,13 @@ def _parents(
 
 
 def _merge_all(
-    conn: Connection, catalog: Catalog, wanted: list[tuple[str, Window]], run_id: str, now: datetime
-) -> None:
-    if not wanted:
-        return
-    parts = _parts(conn, catalog, wanted)
+    conn: Connection,
+    catalog: Catalog,
+    wanted: list[tuple[str, Window]],
+    parts: Mapping[tuple[str, Window], _Parts],
+    run_id: str,
+    now: datetime,
+) -> list[Label]:
     by_metric: dict[str, list[Window]] = defaultdict(list)
     for name, window in wanted:
         by_metric[name].append(window)
@@ -94,17 +127,19 @@ def _merge_all(
         delete(conn, name, windows)
         for window in windows:
             _merge(conn, metric, window, parts[name, window].starts)
-    ledger.write(
-        conn,
-        [_label(catalog.metric(name), window, parts[name, window], run_id, now) for name, window in wanted],
-    )
+    labels = [
+        _label(catalog.metric(name), window, parts[name, window], run_id, now) for name, window in wanted
+    ]
+    ledger.write(conn, labels)
+    return labels
 
 
 def _label(metric: Metric, window: Window, parts: _Parts, run_id: str, now: datetime) -> Label:
+    exact = parts.make_exact(window)
     return Label(
         metric=metric.name,
         window=window,
-        source=Source.ROLLUP,
+        source=Source.BATCH if exact else Source.ROLLUP,
         revision=parts.revision,
         minutes_present=parts.minutes_present,
         minutes_total=window.minutes,
@@ -113,7 +148,7 @@ def _label(metric: Metric, window: Window, parts: _Parts, run_id: str, now: date
         run_id=run_id,
         committed_at=now,
         first_committed_at=now,
-        exact_at=None,
+        exact_at=now if exact else None,
         minutes_lost=parts.minutes_lost,
         counted=parts.counted,
     )
@@ -127,7 +162,8 @@ def _parts(
     rows = conn.execute(
         """
         SELECT place, array_agg(ledger.window_start ORDER BY ledger.window_start),
-               sum(minutes_present)::int, sum(events)::bigint, max(revision), sum(minutes_lost),
+               sum(minutes_present)::int, sum(events)::bigint, max(revision),
+               bool_and(source = 'batch'), sum(minutes_lost),
                CASE WHEN count(*) = count(counted) THEN sum(counted)::bigint END
         FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY
             AS whole (metric, definition, first, after, place)

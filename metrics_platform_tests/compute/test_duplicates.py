@@ -51,7 +51,7 @@ def frame(spark: SparkSession, deliveries: Sequence[Delivery]) -> DataFrame:
         )
         for d in deliveries
     ]
-    return spark.createDataFrame(rows, SCHEMA)
+    return spark.createDataFrame(rows, SCHEMA).selectExpr("*", "xxhash64(event_hour, _event_id) as _id_hash")
 
 
 def kept(spark: SparkSession, deliveries: Sequence[Delivery]) -> list[tuple[str, int, str]]:

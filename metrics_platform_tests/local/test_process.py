@@ -14,8 +14,9 @@ from threading import Event
 import psutil
 import pytest
 
+from metrics_platform.local import process
 from metrics_platform.local.errors import StackError
-from metrics_platform.local.process import MARKER, Component, Identity, end, marked
+from metrics_platform.local.process import MARKER, Component, Identity, end, marked, rotate
 from metrics_platform.local.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Interrupted, Supervisor
 
 READY = "import pathlib, time; pathlib.Path('ready').touch(); time.sleep(600)"
@@ -154,3 +155,19 @@ def kill(identity: Identity) -> None:
     os.kill(identity.pid, signal.SIGKILL)
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         pass
+
+
+def test_a_log_that_grew_too_large_is_put_aside_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LARGEST_LOG", 4)
+    log = tmp_path / "example.log"
+    rotate(log)  # nothing was written yet
+    with log.open("ab", buffering=0) as writer:
+        for line in (b"one\n", b"two\n"):
+            writer.write(line)
+        rotate(log)
+        writer.write(b"more")
+        rotate(log)
+    assert log.read_bytes() == b"more"
+    assert log.with_name("example.log.1").read_bytes() == b"one\ntwo\n"

@@ -1,32 +1,14 @@
-"""The batch's small rules: which windows come along, what nothing looks like, how a backlog is cut."""
+"""The batch's small rules: what nothing looks like, how a backlog is cut."""
 
-from datetime import UTC, datetime
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_platform.catalog.model import Catalog
-from metrics_platform.catalog.windows import Calendar, Grain
 from metrics_platform.events.offsets import OffsetRange
-from metrics_platform.orchestration.batch import empty_totals, with_minutes
+from metrics_platform.orchestration.batch import empty_totals
 from metrics_platform.orchestration.ingestion import split
-
-CALENDAR = Calendar("Europe/Berlin")
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-def test_an_hour_brings_its_sixty_minutes_along() -> None:
-    hour = CALENDAR.window(Grain.HOUR, NOON)
-    found = list(with_minutes([hour], CALENDAR))
-    assert found[0] == hour
-    assert found[1:] == list(CALENDAR.windows(Grain.MINUTE, hour.start, hour.end))
-    assert len(found) == 61
-
-
-def test_days_and_weeks_bring_nothing_along() -> None:
-    windows = [CALENDAR.window(grain, NOON) for grain in (Grain.DAY, Grain.WEEK)]
-    assert list(with_minutes(windows, CALENDAR)) == windows
 
 
 def test_totals_of_nothing_have_the_columns_of_totals_and_no_rows(webshop: Catalog) -> None:

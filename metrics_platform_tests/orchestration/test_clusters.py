@@ -16,7 +16,7 @@ from metrics_platform.events.clusters import Cluster
 from metrics_platform.local.ports import free_ports
 from metrics_platform.local.shop import Record
 from metrics_platform.orchestration import streaming
-from metrics_platform.orchestration.batch import Batch, hours_to_compute
+from metrics_platform.orchestration.batch import Batch, fresh_hours, hours_to_repair
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.shift import Iteration, Shift
@@ -290,8 +290,8 @@ def test_an_hour_is_exact_only_with_every_cluster(
     clock.wait_until(hour.end + 3 * MINUTE)
     before = label(conn, Grain.HOUR, NINE, pair)
     with second_broker.silent():
-        done = batch.recompute([_earlier(pair, hour), hour], pair.catalog.metrics)
-    assert done.windows == (_earlier(pair, hour),)
+        done = batch.settle([_earlier(pair, hour), hour], pair.catalog.metrics)
+    assert done.computed == (_earlier(pair, hour),)
     assert label(conn, Grain.HOUR, NINE, pair) == before
     assert before.source is Source.ROLLUP
     reason = f"cluster dc2 not ingested since {hour.end - MINUTE:%Y-%m-%d %H:%M} UTC"
@@ -302,8 +302,10 @@ def test_an_hour_is_exact_only_with_every_cluster(
     assert any(line.startswith(f"{hour} of 'interactions' cannot be exact yet: {reason}") for line in said)
 
     clock.advance(60 * MINUTE)
-    owed = [mark.hour_start for mark in dirty.dirty_hours(conn)]
-    batch.recompute(hours_to_compute(clock.now(), pair.catalog.calendar, owed), pair.catalog.metrics)
+    marked = [mark.hour_start for mark in dirty.dirty_hours(conn)]
+    fresh = fresh_hours(clock.now(), pair.catalog.calendar)
+    repair = hours_to_repair(clock.now(), pair.catalog.calendar, fresh, gaps.open_gaps(conn), marked)
+    batch.settle([*fresh, *repair], pair.catalog.metrics)
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
     after = label(conn, Grain.HOUR, NINE, pair)

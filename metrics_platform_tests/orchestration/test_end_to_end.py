@@ -47,9 +47,8 @@ def test_stream_then_batch_equal_the_ledger(
     _stream_is_right_up_to_what_came_later(conn, sent)
     _coarser_windows_are_there_already(conn)
 
-    clock = ManualClock(datetime(2026, 4, 6, 3, 0, tzinfo=UTC))
-    batch = Batch(platform, spark, conn, "batch", clock, print)
-    _recompute(batch, platform)
+    clock = ManualClock()
+    _recompute(Batch(platform, spark, conn, "batch", clock, print), clock)
 
     events = oracle.deduplicated(sent)
     for grain in Grain:
@@ -85,12 +84,13 @@ def _closes(first: datetime, last: datetime) -> list[datetime]:
     return [first + n * MINUTE for n in range(int((last - first) / MINUTE) + 1)]
 
 
-def _recompute(batch: Batch, platform: Platform) -> None:
-    """Hours, days and weeks, as the schedules would one after the other."""
+def _recompute(batch: Batch, clock: ManualClock) -> None:
+    """Hours, days and weeks by hand, each when the last of them is over."""
     start, end = START - timedelta(hours=3), TRAFFIC_END
     for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK):
-        windows = list(platform.catalog.calendar.windows(grain, start, end))
-        batch.recompute(windows, platform.catalog.metrics)
+        windows = list(batch.platform.catalog.calendar.windows(grain, start, end))
+        clock.wait_until(windows[-1].end + timedelta(hours=5))
+        batch.recompute(windows, batch.platform.catalog.metrics)
 
 
 def _stream_recorded_its_gap(conn: Connection, iterations: Sequence[Iteration]) -> None:

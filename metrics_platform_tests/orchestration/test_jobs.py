@@ -1,6 +1,6 @@
 """What the schedules ask for, at the instants they run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,10 +11,17 @@ from dagster import DefaultScheduleStatus, RunRequest, ScheduleDefinition, SkipR
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain
-from metrics_platform.orchestration.assets import DIRTY_TAG
-from metrics_platform.orchestration.batch import DIRTY_HOURS_PER_RUN, hours_to_compute
+from metrics_platform.orchestration.assets import SCHEDULED_TAG
+from metrics_platform.orchestration.batch import (
+    DIRTY_HOURS_PER_RUN,
+    fresh_hours,
+    hours_to_repair,
+    parts_of,
+    unit_of,
+)
 from metrics_platform.orchestration.build import build_definitions
 from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
+from metrics_platform.store.gaps import Gap
 from metrics_platform_tests.orchestration.nowhere import catalog, platform
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -57,48 +64,93 @@ def hours(*texts: str) -> list[datetime]:
 
 
 def test_the_newest_four_complete_hours_are_computed() -> None:
-    found = hours_to_compute(NOW, CALENDAR, [])
+    found = fresh_hours(NOW, CALENDAR)
     assert [window.start.hour for window in found] == [8, 9, 10, 11]
     assert all(window.grain is Grain.HOUR and window.end <= NOW for window in found)
 
 
-def test_dirty_hours_are_computed_with_them_once_and_oldest_first() -> None:
+def test_hours_of_a_half_hour_zone_are_found_too() -> None:
+    found = fresh_hours(utc("2026-11-22T12:33"), Calendar("Asia/Kolkata"))
+    assert [f"{window.start:%H:%M}" for window in found] == ["08:30", "09:30", "10:30", "11:30"]
+
+
+def repaired(
+    marked: Sequence[datetime], skipped: Sequence[Gap] = (), calendar: Calendar = CALENDAR
+) -> list[datetime]:
+    """What an hourly run repairs beside the newest hours."""
+    fresh = fresh_hours(NOW, calendar)
+    return [hour.start for hour in hours_to_repair(NOW, calendar, fresh, skipped, marked)]
+
+
+def test_dirty_hours_are_repaired_once_and_oldest_first() -> None:
     dirty = hours("2026-11-20T05:00", "2026-11-22T11:00", "2026-10-01T00:00", "2026-11-20T05:00")
-    found = [window.start for window in hours_to_compute(NOW, CALENDAR, dirty)]
-    assert found == [
-        *hours("2026-10-01T00:00", "2026-11-20T05:00"),
-        *(utc(f"2026-11-22T{n:02}:00") for n in range(8, 12)),
-    ]
+    assert repaired(dirty) == hours("2026-10-01T00:00", "2026-11-20T05:00")
 
 
 def test_a_dirty_hour_that_has_not_ended_waits() -> None:
-    dirty = hours("2026-11-22T12:00", "2026-11-22T13:00")
-    assert hours_to_compute(NOW, CALENDAR, dirty) == hours_to_compute(NOW, CALENDAR, [])
+    assert repaired(hours("2026-11-22T12:00", "2026-11-22T13:00")) == []
 
 
-def test_a_flood_of_dirty_hours_is_worked_off_from_the_oldest_without_starving_the_newest() -> None:
+def test_a_flood_of_dirty_hours_is_worked_off_from_the_oldest() -> None:
     dirty = [utc("2026-01-01T00:00") + n * HOUR for n in range(500)]
-    found = [window.start for window in hours_to_compute(NOW, CALENDAR, dirty)]
-    assert found[:DIRTY_HOURS_PER_RUN] == dirty[:DIRTY_HOURS_PER_RUN]
-    assert [start.hour for start in found[DIRTY_HOURS_PER_RUN:]] == [8, 9, 10, 11]
+    assert repaired(dirty) == dirty[:DIRTY_HOURS_PER_RUN]
 
 
-def test_hours_of_a_half_hour_zone_are_found_too() -> None:
-    found = hours_to_compute(utc("2026-11-22T12:33"), Calendar("Asia/Kolkata"), hours("2026-11-20T05:30"))
-    assert [f"{window.start:%d %H:%M}" for window in found] == [
-        "20 05:30",
-        "22 08:30",
-        "22 09:30",
-        "22 10:30",
-        "22 11:30",
-    ]
+def test_hours_with_gaps_come_before_any_flood() -> None:
+    dirty = [utc("2026-01-01T00:00") + n * HOUR for n in range(500)]
+    gap = Gap(utc("2026-11-21T10:50"), utc("2026-11-21T12:10"), "no shift was at work", [], NOW, None)
+    found = repaired(dirty, [gap])
+    assert found[:3] == hours("2026-11-21T10:00", "2026-11-21T11:00", "2026-11-21T12:00")
+    assert found[3:] == dirty[: DIRTY_HOURS_PER_RUN - 3]
+
+
+def test_an_hour_marked_in_another_zone_is_repaired_as_the_zone_cuts_it_today() -> None:
+    assert repaired(hours("2026-11-20T05:00"), calendar=Calendar("Asia/Kolkata")) == hours("2026-11-20T04:30")
+
+
+KEPT = {
+    Grain.MINUTE: timedelta(days=7),
+    Grain.HOUR: timedelta(days=90),
+    Grain.DAY: timedelta(days=365),
+    Grain.WEEK: timedelta(days=730),
+}
+
+
+@pytest.mark.parametrize(
+    ("days", "unit", "part"),
+    [
+        (1, Grain.HOUR, Grain.MINUTE),
+        (8, Grain.HOUR, Grain.HOUR),
+        (92, Grain.DAY, Grain.DAY),
+        (380, Grain.WEEK, Grain.WEEK),
+        (800, None, None),
+    ],
+)
+def test_an_old_hour_is_repaired_at_the_finest_grain_that_is_kept(
+    days: int, unit: Grain | None, part: Grain | None
+) -> None:
+    defined = replace(catalog(start=date(2024, 1, 1)), retention=KEPT)
+    hour = CALENDAR.window(Grain.HOUR, NOW - timedelta(days=days))
+    found = unit_of(hour, defined, NOW)
+    assert (found.grain if found else None) == unit
+    if found:
+        parts = parts_of(found, defined, NOW)
+        assert {one.grain for one in parts} == {part}
+        assert (parts[0].start, parts[-1].end) == (found.start, found.end)
+
+
+def test_what_happened_before_the_catalogues_start_is_not_counted() -> None:
+    defined = replace(catalog(start=date(2026, 11, 22)), retention=KEPT)
+    before, after = (CALENDAR.window(Grain.HOUR, utc(f"2026-11-21T{hour}:30")) for hour in (22, 23))
+    assert unit_of(before, defined, NOW) is None
+    assert unit_of(after, defined, NOW) == after
 
 
 def test_the_hourly_schedule_asks_for_four_hours_in_one_run_and_for_the_dirty_ones(tick: Tick) -> None:
     request = tick("exact_hours", NOW, catalog())
     assert asked(request) == ("2026-11-22-08:00", "2026-11-22-11:00")
     assert isinstance(request, RunRequest)
-    assert request.tags[DIRTY_TAG] == "true"
+    assert request.tags[SCHEDULED_TAG] == "true"
 
 
 def test_the_hourly_schedule_in_kolkata_asks_for_hours_that_begin_at_half_past(tick: Tick) -> None:

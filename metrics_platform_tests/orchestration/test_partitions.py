@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import MINUTE, Grain
-from metrics_platform.orchestration.partitions import first_instant, partition_key, partitions, windows_of
+from metrics_platform.orchestration.partitions import partition_key, partitions, windows_of
 from metrics_platform_tests.orchestration.nowhere import catalog
 
 TODAY = date(2026, 11, 22)
@@ -51,7 +51,7 @@ def test_a_minutes_key_names_a_partition_that_is_the_minute(defined: Catalog, in
 def test_the_first_partition_begins_with_the_catalogues_first_day(defined: Catalog, grain: Grain) -> None:
     first = partitions(defined, grain, TODAY).get_first_partition_window()
     assert first is not None
-    assert first.start == datetime(2026, 1, 1, tzinfo=defined.calendar.zone) == first_instant(defined)
+    assert first.start == datetime(2026, 1, 1, tzinfo=defined.calendar.zone) == defined.first_instant
 
 
 def test_the_first_week_is_the_first_whole_one() -> None:

@@ -11,10 +11,10 @@ from psycopg import errors
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.store import migrations
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.locks import lock_windows
-from metrics_platform.store.migrations import MIGRATIONS
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, at, catalog, label, put, values, window
 
@@ -125,7 +125,7 @@ def test_starts_at_the_same_time_migrate_once(database: str) -> None:
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(start, range(WRITERS)))
     with connect(database) as conn:
-        assert conn.execute("SELECT count(*) FROM platform.migrations").fetchone() == (len(MIGRATIONS),)
+        assert migrations.applied(conn) == len(migrations.MIGRATIONS)
 
 
 def test_a_batch_of_another_hour_does_not_hold_up_the_stream(

@@ -88,17 +88,17 @@ def test_planning_at_the_same_time_gives_one_step(database: str, conn: Connectio
 
 def test_a_mark_made_after_the_batch_read_survives(conn: Connection) -> None:
     hours = [at("2026-03-02T09:00"), at("2026-03-02T08:00")]
-    mark_dirty(conn, "visits", hours, 4, "late events", NOW)
-    mark_dirty(conn, "visits", hours[:1], 5, "late events", LATER)
+    mark_dirty(conn, "visits", dict.fromkeys(hours, 7), 4, "late events", NOW)
+    mark_dirty(conn, "visits", {hours[0]: 3}, 5, "late events", LATER)
     assert clear_dirty(conn, "visits", hours, version=4) == 1
     [left] = dirty_hours(conn, "visits")
-    assert (left.hour_start, left.since, left.version) == (hours[0], NOW, 5)
+    assert (left.hour_start, left.since, left.version, left.events) == (hours[0], NOW, 5, 10)
     assert clear_dirty(conn, "visits", hours, version=5) == 1
     assert dirty_hours(conn) == []
 
 
 def test_kinds_are_dirty_apart(conn: Connection) -> None:
-    hour = [at("2026-03-02T09:00")]
+    hour = {at("2026-03-02T09:00"): 1}
     mark_dirty(conn, "visits", hour, 1, "late events", NOW)
     mark_dirty(conn, "orders", hour, 9, "late events", NOW)
     assert clear_dirty(conn, "orders", hour, version=9) == 1

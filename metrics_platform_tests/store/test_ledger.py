@@ -30,18 +30,11 @@ def test_newest_windows_leave_the_future_out(conn: Connection, shop: Catalog) ->
     ]  # fmt: skip
 
 
-def test_a_minute_is_missing_while_one_metric_lacks_it(conn: Connection, shop: Catalog) -> None:
-    first, second = (window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (15, 16))
-    put(conn, shop, Source.STREAM, [first], [])
-    put(conn, catalog(*shop.metrics[1:]), Source.STREAM, [second], [])
-    span = at("2026-03-02T10:14"), at("2026-03-02T10:17")
-    assert ledger.missing_minutes(conn, NAMES, *span) == [at("2026-03-02T10:14"), second.start]
-    put(conn, shop, Source.BATCH, [window(shop, "hour", "2026-03-02T10:00")], [])
-    assert ledger.missing_minutes(conn, NAMES, *span) == []
-
-
-def test_which_windows_are_exact(conn: Connection, shop: Catalog) -> None:
+def test_which_hours_are_exact(conn: Connection, shop: Catalog) -> None:
     put(conn, shop, Source.BATCH, [window(shop, "hour", "2026-03-02T09:00")], [])
     put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
-    starts = [at("2026-03-02T08:00"), at("2026-03-02T09:00"), at("2026-03-02T10:00")]
-    assert ledger.exact_starts(conn, NAMES, Grain.HOUR, starts) == {at("2026-03-02T09:00")}
+    hours = [at("2026-03-02T08:00"), at("2026-03-02T09:00"), at("2026-03-02T10:00")]
+    assert ledger.exact_hours(conn, NAMES, hours) == {at("2026-03-02T09:00")}
+    put(conn, shop, Source.BATCH, [window(shop, "day", "2026-03-01T12:00")], [])
+    hours = [at("2026-03-01T00:00"), at("2026-03-02T00:00")]
+    assert ledger.exact_hours(conn, NAMES, hours) == {at("2026-03-01T00:00")}

@@ -8,11 +8,12 @@ import pytest
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.store import event_counts, outages, retention
+from metrics_platform.store import event_counts, ingestion, outages, retention
+from metrics_platform.store.alarms import Verdict, record_verdict
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.outages import Layer
-from metrics_platform.store.retention import prune
+from metrics_platform.store.retention import BOOKS_KEPT, prune, prune_books
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, values, window
 
 
@@ -21,15 +22,17 @@ def shop() -> Catalog:
     return catalog(METRICS[0], METRICS[5])
 
 
-def test_minutes_go_after_their_time_and_their_hour_stays(conn: Connection, shop: Catalog) -> None:
-    minutes = [window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (15, 16)]
+def test_an_hours_minutes_go_together_after_their_time_and_the_hour_stays(
+    conn: Connection, shop: Catalog
+) -> None:
+    minutes = [window(shop, "minute", f"2026-03-02T{minute}") for minute in ("10:15", "10:59", "11:00")]
     put(conn, shop, Source.STREAM, minutes, [Visit(one.start) for one in minutes])
-    week_later = minutes[0].end + timedelta(days=7)
+    week_later = minutes[1].end + timedelta(days=7)
     assert prune(conn, shop, week_later - timedelta(seconds=1))[Grain.MINUTE] == 0
-    assert prune(conn, shop, week_later) == {Grain.MINUTE: 2, Grain.HOUR: 0, Grain.DAY: 0, Grain.WEEK: 0}
+    assert prune(conn, shop, week_later) == {Grain.MINUTE: 4, Grain.HOUR: 0, Grain.DAY: 0, Grain.WEEK: 0}
     assert values(conn, "visits", minutes[0]) == {}
     assert conn.execute("SELECT count(*) FROM store.visits WHERE grain = 'minute'").fetchone() == (1,)
-    assert values(conn, "visits", minutes[1]) == {"home": 1}
+    assert values(conn, "visits", minutes[2]) == {"home": 1}
     assert values(conn, "visits", window(shop, "hour", "2026-03-02T10:00")) == {"home": 2}
 
 
@@ -49,20 +52,34 @@ def test_many_windows_go_in_several_transactions(
     assert prune(conn, shop, hour.end + timedelta(days=100))[Grain.MINUTE] == 0
 
 
-def test_counts_of_minutes_stay_as_long_as_hours_and_open_outages_stay(
-    conn: Connection, shop: Catalog
-) -> None:
+def test_counts_of_minutes_stay_as_long_as_hours(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     event_counts.add_accepted(conn, shop.calendar, "visits", {(minute.start, "dc1"): 5})
-    for cluster in ("dc1", "dc2"):
-        outages.record_outage(conn, cluster, Layer.STREAM, minute.start, minute.end, "silent", NOW)
-    conn.execute("UPDATE platform.outages SET closed_at = %s WHERE cluster = 'dc1'", (NOW,))
 
     def left(table: str) -> int:
         return only(conn.execute(f"SELECT count(*) FROM platform.{table}"))[0]
 
     prune(conn, shop, minute.end + timedelta(days=89))
-    assert [left(table) for table in ("minute_events", "window_events", "outages")] == [1, 4, 2]
+    assert [left(table) for table in ("minute_events", "window_events")] == [1, 4]
     prune(conn, shop, minute.end + timedelta(days=91))
-    assert [left(table) for table in ("minute_events", "window_events", "outages")] == [0, 2, 1]
+    assert [left(table) for table in ("minute_events", "window_events")] == [0, 2]
+
+
+def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
+    old, recent = NOW - BOOKS_KEPT - timedelta(days=1), NOW - timedelta(days=1)
+    for at in (old, old, recent):
+        step = ingestion.plan(conn, "visits", [], at)
+        ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), {"dc1": old}, at)
+    for cluster in ("dc1", "dc2"):
+        outages.record_outage(conn, cluster, Layer.STREAM, old, old + timedelta(minutes=1), "silent", old)
+    conn.execute("UPDATE platform.outages SET closed_at = %s WHERE cluster = 'dc1'", (old,))
+    for at, severity in ((old, "ok"), (old + timedelta(hours=1), "late")):
+        record_verdict(conn, Verdict("freshness", at, severity, ""))
+
+    prune_books(conn, NOW)
+
+    assert conn.execute("SELECT version FROM platform.ingestion ORDER BY version").fetchall() == [(3,)]
+    assert ingestion.ingested_through(conn, "visits") == old
+    assert conn.execute("SELECT severity FROM platform.alarms").fetchall() == [("late",)]
     assert [one.cluster for one in outages.open_outages(conn)] == ["dc2"]
+    assert conn.execute("SELECT count(*) FROM platform.outages").fetchone() == (1,)

@@ -1,0 +1,168 @@
+"""Late events re-open exactly the windows they touch, and the next run repairs these and no others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metrics_platform.catalog.windows import HOUR, MINUTE, Grain, Window
+from metrics_platform.local.shop import INTERACTIONS, Record
+from metrics_platform.orchestration.batch import Batch, fresh_hours, hours_to_repair
+from metrics_platform.orchestration.ingestion import FRESH, LATE, ingest
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.store import dirty, gaps, ledger
+from metrics_platform.store.connection import Connection
+from metrics_platform_tests.orchestration import oracle
+from metrics_platform_tests.orchestration.clock import START, ManualClock
+from metrics_platform_tests.orchestration.traffic import produce, send
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# In Berlin the day and the week end at 22:00 UTC; the traffic is of the day before.
+FIRST = START - timedelta(hours=30)
+TRAFFIC = 3 * HOUR
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(FIRST + TRAFFIC + timedelta(minutes=40))
+
+
+@pytest.fixture
+def batch(platform: Platform, conn: Connection, spark: SparkSession, clock: ManualClock) -> Batch:
+    return Batch(platform, spark, conn, "batch", clock, print)
+
+
+def test_late_events_reopen_their_hours_and_redelivered_ones_nothing(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    sent = send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=11)
+    _run_hourly(batch)
+    day = platform.catalog.calendar.window(Grain.DAY, FIRST)
+    clock.wait_until(day.end + 30 * MINUTE)
+    batch.settle([day], platform.catalog.metrics)
+    assert dirty.dirty_hours(conn) == []
+    before = _labels(conn, platform)
+    assert {label.window.grain for label in before if label.exact} == set(Grain) - {Grain.WEEK}
+
+    events = [record for record in oracle.accepted(sent) if record.kind == INTERACTIONS]
+    produce(platform, [replace(record, at=clock.now().timestamp()) for record in events[::50]])
+    _ingest_all(batch)
+    assert dirty.dirty_hours(conn) == []
+    assert _not_covered(conn, platform) == set()
+
+    hour = platform.catalog.calendar.window(Grain.HOUR, FIRST + HOUR)
+    late = _late(events, hour, clock.now(), 7)
+    produce(platform, [*late, replace(late[0], at=late[0].at + 1)])
+    _ingest_all(batch)
+    [mark] = dirty.dirty_hours(conn)
+    assert (mark.kind, mark.hour_start, mark.reason, mark.events) == (INTERACTIONS, hour.start, LATE, 7)
+    assert {window for window in _not_covered(conn, platform) if window.grain is not Grain.MINUTE} == {
+        hour,
+        day,
+    }
+
+    clock.advance(5 * HOUR)
+    done = _run_hourly(batch)
+    assert hour in done
+    assert _not_covered(conn, platform) == set()
+    assert not {window for window in done if window.start < day.end} - {hour}
+    assert dirty.dirty_hours(conn) == []
+    _only_these_changed(before, _labels(conn, platform), [hour, day])
+    correct = oracle.deduplicated([*sent, *late])
+    for grain in (Grain.MINUTE, Grain.HOUR, Grain.DAY):
+        for metric in oracle.RULES:
+            assert oracle.differences(conn, correct, metric, grain) == []
+
+
+def test_hours_with_gaps_are_computed_first_and_their_gaps_closed(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=12)
+    _ingest_all(batch)
+    assert {mark.reason for mark in dirty.dirty_hours(conn)} == {FRESH}
+    clock.advance(6 * HOUR)
+    skipped = FIRST + 100 * MINUTE
+    gaps.record_gap(conn, skipped, skipped + 10 * MINUTE, "no shift was at work", [], clock.now())
+
+    done = _run_hourly(batch)
+
+    assert done[0].contains(skipped)
+    [gap] = gaps.all_gaps(conn, FIRST, clock.now())
+    assert gap.closed_at == clock.now()
+    assert gap.recorded_at == clock.now()
+    assert gaps.open_gaps(conn) == dirty.dirty_hours(conn) == []
+
+
+def test_a_run_with_nothing_owed_computes_nothing(
+    platform: Platform, batch: Batch, clock: ManualClock
+) -> None:
+    send(platform, FIRST, FIRST + HOUR, rate=1, seed=13)
+    assert set(fresh_hours(clock.now(), platform.catalog.calendar)) <= set(_run_hourly(batch))
+    assert _run_hourly(batch) == []
+    clock.advance(HOUR)
+    assert len(_run_hourly(batch)) == 1
+
+
+def _run_hourly(batch: Batch) -> list[Window]:
+    """What the hourly job does; returns the hours computed, in order."""
+    _ingest_all(batch)
+    now, calendar = batch.clock(), batch.platform.catalog.calendar
+    marked = [mark.hour_start for mark in dirty.dirty_hours(batch.conn)]
+    fresh = fresh_hours(now, calendar)
+    repair = hours_to_repair(now, calendar, fresh, gaps.open_gaps(batch.conn), marked)
+    return list(batch.settle([*fresh, *repair], batch.platform.catalog.metrics).computed)
+
+
+def _ingest_all(batch: Batch) -> None:
+    for kind in batch.platform.catalog.kinds:
+        ingest(batch.platform, batch.spark, batch.conn, kind, batch.clock, print)
+
+
+def _late(events: Sequence[Record], hour: Window, now: datetime, count: int) -> list[Record]:
+    """New events of the hour that come only now."""
+    mine = [one for one in events if hour.contains(datetime.fromtimestamp(_time(one), UTC))][:count]
+    fresh = [
+        replace(one, at=now.timestamp(), event={**one.event, "event_id": f"late-{n}"})
+        for n, one in enumerate(mine)
+    ]
+    return [replace(one, value=json.dumps(one.event).encode()) for one in fresh]
+
+
+def _time(record: Record) -> float:
+    millis = record.event["event_time"]
+    assert isinstance(millis, int)
+    return millis / 1000
+
+
+def _labels(conn: Connection, platform: Platform) -> list[ledger.Label]:
+    names = [metric.name for metric in platform.catalog.metrics]
+    return [label for grain in Grain for label in ledger.newest(conn, names, grain, START + 30 * HOUR, 2_000)]
+
+
+def _not_covered(conn: Connection, platform: Platform) -> set[Window]:
+    """The exact windows that events wait for."""
+    return {label.window for label in _labels(conn, platform) if label.exact and label.coverage < 1}
+
+
+def _only_these_changed(
+    before: Sequence[ledger.Label], after: Sequence[ledger.Label], windows: Sequence[Window]
+) -> None:
+    """Only windows within the hour, and those around it, have a new revision."""
+    hour = windows[0]
+    old = {(label.metric, label.window): label.revision for label in before if label.exact}
+    changed = {
+        label.window
+        for label in after
+        if old.get((label.metric, label.window), label.revision) < label.revision
+    }
+    minutes = {window for window in changed if window.grain is Grain.MINUTE}
+    assert changed - minutes == set(windows)
+    assert len(minutes) == 60
+    assert all(hour.contains(minute.start) for minute in minutes)
