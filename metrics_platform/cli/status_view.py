@@ -9,6 +9,7 @@ from rich.table import Table
 
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.local.status import Newest, Status
+from metrics_platform.serving import formats
 
 
 def view(status: Status, now: datetime) -> None:
@@ -31,6 +32,9 @@ def view(status: Status, now: datetime) -> None:
             f"`metrics-platform restate {each.metric} --from TIME --to TIME` renews them",
             soft_wrap=True,
         )
+    for outage in status.outages:
+        span = f"{outage.start:%d %b %H:%M} to {outage.end:%H:%M}"
+        console.print(f"outage      {span}: the {outage.layer} lacks cluster '{outage.cluster}'")
     for problem in status.problems:
         console.print(f"[red]problem[/red]     {problem}", soft_wrap=True)
     if status.healthy:
@@ -46,7 +50,7 @@ def _components(status: Status) -> Table:
 
 
 def _windows(status: Status) -> Table:
-    """One row per metric: its newest window of each grain, the source, and the minutes counted."""
+    """One row per metric: its newest window of each grain, the source, the minutes counted, the coverage."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     # The names are told in full; on a narrow terminal the windows wrap.
     table.add_column(
@@ -64,7 +68,8 @@ def _cell(newest: Newest | None) -> str:
     if newest is None:
         return ""
     start = f"{newest.window_start:{'%H:%M' if newest.grain in ('minute', 'hour') else '%d %b'}}"
-    return f"{start} {newest.source}\n[dim]{newest.minutes_present}/{newest.minutes_total}[/dim]"
+    counted = f"{newest.minutes_present}/{newest.minutes_total} {formats.percent(newest.coverage)}"
+    return f"{start} {newest.source}\n[dim]{counted}[/dim]"
 
 
 def _age(now: datetime, then: datetime) -> str:

@@ -1,16 +1,16 @@
 """Events to totals: the one place where a metric's arithmetic happens.
 
-Both layers call `compute`. It reads every event once, however many metrics and grains are asked
-for: each event becomes one row per metric and grain whose filter and windows it meets (Spark's
-Expand, by UNPIVOT), and one aggregation groups these rows by metric, grain, window and dimensions.
-Rejected events, and events outside the windows, are counted in the same pass.
+Both layers call `compute`. It reads every event once, however many metrics and grains are asked for: each
+event becomes one row per metric and grain whose filter and windows it meets (Spark's Expand, by UNPIVOT), and
+one aggregation groups these rows by metric, grain, window and dimensions. Rejected events, events outside the
+windows and, if asked, those inside by minute and Kafka cluster are counted in the same pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _REJECTED = -1
 _OUTSIDE = -2
+_INSIDE = -3
 _REASON = Slot("_reason_slot", "string")
 
 
@@ -35,12 +36,13 @@ class Computed:
 
     `totals` maps a metric's name to a table with the columns grain, window_start, dimensions, events and
     state; `rejected` counts rejected events by kind and reason; `outside` counts, by kind, the good events
-    that are in none of the windows.
+    that are in none of the windows, and `inside` the others by kind, cluster and start of the minute.
     """
 
     totals: dict[str, pa.Table]
     rejected: dict[tuple[str, str], int]
     outside: dict[str, int]
+    inside: dict[tuple[str, str, datetime], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,12 @@ def compute(
     metrics: Sequence[Metric],
     windows: Sequence[Window],
     calendar: Calendar,
+    count_inside: bool = False,
 ) -> Computed:
     """Totals of the metrics for exactly the windows, from decoded events by kind.
 
     The Spark session's time zone must be the calendar's (see session.spark_settings). Metrics whose kind is
-    not in `events` get no table.
+    not in `events` get no table. `count_inside` asks for the events by minute and cluster, too.
     """
     if not events:
         return Computed({}, {}, {})
@@ -72,7 +75,7 @@ def compute(
     layout = lay_out(metrics)
     kinds = sorted(events)
     expanded = [
-        _expand(events[kind], kind, number, entries, layout, windows, calendar)
+        _expand(events[kind], kind, number, entries, layout, windows, calendar, count_inside)
         for number, kind in enumerate(kinds)
     ]
     grouped = _group(reduce(lambda left, right: left.unionAll(right), expanded), layout)
@@ -97,6 +100,7 @@ def _expand(
     layout: Layout,
     windows: Sequence[Window],
     calendar: Calendar,
+    count_inside: bool,
 ) -> DataFrame:
     """One row per event and entry that counts it: the entry's number, window start and slots."""
     mine = [entry for entry in entries if entry.metric.kind == kind]
@@ -122,6 +126,10 @@ def _expand(
         cells = {_REASON.name: columns.named("coalesce(_reason, '')")}
         hit = f"if({test}, {number}, null)"
         rows.append(_row(columns, hit, columns.named("cast(null as timestamp)"), cells, layout))
+    if count_inside:
+        hit = f"if(_reason is null and ({inside}), {_INSIDE}, null)"
+        minute = columns.named(_window_start(Grain.MINUTE, calendar))
+        rows.append(_row(columns, hit, minute, {_REASON.name: columns.named("_cluster")}, layout))
     wide = events.selectExpr(*columns.expressions())
     names = ", ".join(["_entry", "_window", *(slot.name for slot in _slots(layout))])
     return wide.sparkSession.sql(
@@ -238,10 +246,15 @@ def _split(table: pa.Table, entries: Iterable[_Entry], layout: Layout, kinds: li
         totals.setdefault(entry.metric.name, []).append(_metric_rows(rows, entry, layout))
     rejected = table.filter(pc.field("_entry") == _REJECTED).to_pylist()
     outside = table.filter(pc.field("_entry") == _OUTSIDE).to_pylist()
+    inside = table.filter(pc.field("_entry") == _INSIDE).to_pylist()
     return Computed(
         totals={name: pa.concat_tables(tables) for name, tables in totals.items()},
         rejected={(kinds[row["_kind"]], row[_REASON.name]): row["events"] for row in rejected},
         outside={kinds[row["_kind"]]: row["events"] for row in outside},
+        inside={
+            (kinds[row["_kind"]], row[_REASON.name], row["_window"].astimezone(UTC)): row["events"]
+            for row in inside
+        },
     )
 
 

@@ -20,6 +20,10 @@ class KafkaError(Exception):
     """Kafka cannot answer; the message names the cluster and what to do."""
 
 
+class Unreachable(KafkaError):
+    """A cluster does not answer in time."""
+
+
 @dataclass(frozen=True, order=True)
 class OffsetRange:
     """The records [start, end) of one partition of one topic on one cluster."""
@@ -42,10 +46,14 @@ class OffsetRange:
 
 
 class Offsets:
-    """Looks offsets up on one cluster. Holds a connection; close it, or use it in a `with`."""
+    """Looks offsets up on one cluster. Holds a connection; close it, or use it in a `with`.
 
-    def __init__(self, cluster: Cluster) -> None:
+    `patience` is how many seconds the cluster has for each answer.
+    """
+
+    def __init__(self, cluster: Cluster, patience: float = REQUEST_SECONDS) -> None:
         self.cluster = cluster
+        self._patience = patience
         # The consumer never joins its group: it only asks for metadata and offsets.
         self._consumer = Consumer(
             {
@@ -71,7 +79,7 @@ class Offsets:
     def bounds(self, topics: Iterable[str]) -> list[OffsetRange]:
         """First offset and end of every partition of the topics: all that Kafka still has.
 
-        Raises KafkaError if the cluster does not answer or a topic does not exist.
+        Raises Unreachable if the cluster does not answer, KafkaError if a topic does not exist.
         """
         return [
             OffsetRange(self.cluster.name, topic, partition, *self._watermarks(topic, partition))
@@ -82,13 +90,13 @@ class Offsets:
     def since(self, bounds: Iterable[OffsetRange], instant: datetime) -> list[OffsetRange]:
         """The part of each range from its first record with a Kafka time at or after the instant.
 
-        Raises KafkaError if the cluster does not answer for each of them.
+        Raises Unreachable if the cluster does not answer for each of them.
         """
         bounds = list(bounds)
         millis = int(instant.timestamp() * 1000)
         asked = [TopicPartition(bound.topic, bound.partition, millis) for bound in bounds]
         try:
-            found = self._consumer.offsets_for_times(asked, timeout=REQUEST_SECONDS)
+            found = self._consumer.offsets_for_times(asked, timeout=self._patience)
         except KafkaException as error:
             raise self._unreachable(error) from error
         for answer in found:
@@ -99,7 +107,7 @@ class Offsets:
 
     def _partitions(self, topic: str) -> list[int]:
         try:
-            metadata = self._consumer.list_topics(topic, timeout=REQUEST_SECONDS).topics[topic]
+            metadata = self._consumer.list_topics(topic, timeout=self._patience).topics[topic]
         except KafkaException as error:
             raise self._unreachable(error) from error
         if metadata.error is not None or not metadata.partitions:
@@ -112,7 +120,7 @@ class Offsets:
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         try:
             answer = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=REQUEST_SECONDS, cached=False
+                TopicPartition(topic, partition), timeout=self._patience, cached=False
             )
         except KafkaException as error:
             raise self._unreachable(error) from error
@@ -120,9 +128,9 @@ class Offsets:
             raise self._unreachable("time-out")
         return answer
 
-    def _unreachable(self, cause: object) -> KafkaError:
+    def _unreachable(self, cause: object) -> Unreachable:
         reason = cause.args[0].str() if isinstance(cause, KafkaException) else cause
-        return KafkaError(
+        return Unreachable(
             f"Kafka cluster '{self.cluster.name}' ({self.cluster.bootstrap_servers}) does not answer: "
             f"{reason}; check that the broker runs and the clusters file is right"
         )

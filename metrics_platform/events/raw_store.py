@@ -51,7 +51,8 @@ _ADDED = {
 
 @dataclass(frozen=True)
 class Appended:
-    """What one ingestion step changed: events by event hour, and rejected records by reason.
+    """What one ingestion step changed: events by event hour, rejected records by reason, and events by the
+    start of their minute and Kafka cluster.
 
     A replay takes records out of the rejected ones, so its counts of these are negative: over all steps they
     add up to what is rejected now.
@@ -59,6 +60,7 @@ class Appended:
 
     accepted: dict[datetime, int]
     rejected: dict[str, int]
+    minutes: dict[tuple[datetime, str], int]
 
 
 @dataclass(frozen=True)
@@ -150,23 +152,35 @@ class RawStore:
 
     def changed(self, spark: SparkSession, kind: EventKind, step: int) -> Appended:
         """What the step brought into the store, or moved in it."""
+        # A step that was written before event times were stored counts in the first minute of its hours.
+        seconds = "coalesce(unix_seconds(_event_time), event_hour)"
         counted = (
             self._table(spark, kind)
             .where(f"_step = {step}")
-            .groupBy("event_hour", "_reason", "_reason_before")
+            .selectExpr(
+                "event_hour",
+                "_reason",
+                "_reason_before",
+                "_cluster",
+                f"if(_reason is null, {seconds} - pmod({seconds}, 60), null) as minute",
+            )
+            .groupBy("event_hour", "_reason", "_reason_before", "_cluster", "minute")
             .count()
             .toArrow()
             .to_pylist()
         )
         accepted, rejected = Counter[datetime](), Counter[str]()
+        minutes = Counter[tuple[datetime, str]]()
         for row in counted:
             if row["_reason"] is None:
                 accepted[datetime.fromtimestamp(row["event_hour"], UTC)] += row["count"]
+                minutes[datetime.fromtimestamp(row["minute"], UTC), row["_cluster"]] += row["count"]
             else:
                 rejected[row["_reason"]] += row["count"]
             if row["_reason_before"] is not None:
                 rejected[row["_reason_before"]] -= row["count"]
-        return Appended(dict(accepted), {reason: count for reason, count in rejected.items() if count})
+        left = {reason: count for reason, count in rejected.items() if count}
+        return Appended(dict(accepted), left, dict(minutes))
 
     def new_events(
         self, spark: SparkSession, kind: EventKind, step: int, hours: Iterable[datetime]

@@ -18,6 +18,9 @@ RECORD_SCHEMA = (
     "_value binary, _cluster string, _topic string, _partition int, _offset bigint, _kafka_time timestamp"
 )
 
+# How long a broker that has told its offsets may keep a read waiting; Spark itself would wait for minutes.
+_SILENT_SECONDS = 20
+
 
 def read_records(
     spark: SparkSession, clusters: Mapping[str, Cluster], ranges: Iterable[OffsetRange]
@@ -48,6 +51,8 @@ def _read(spark: SparkSession, cluster: Cluster, ranges: list[OffsetRange]) -> D
         .option("endingOffsets", _by_topic({(r.topic, r.partition): r.end for r in ranges}))
         # A topic with fewer partitions than there are cores is split, so that no core idles.
         .option("minPartitions", max(parallelism, len(ranges)))
+        .option("kafkaConsumer.pollTimeoutMs", _SILENT_SECONDS * 1000)
+        .option("fetchOffset.numRetries", 1)
         .load()
         .select(
             F.col("value").alias("_value"),

@@ -22,12 +22,20 @@ _SHIFT = (
 )
 
 _NEWEST = """
-    SELECT DISTINCT ON (metric, grain)
-        metric, grain, window_start, window_end, source, minutes_present, minutes_total, events, committed_at
-    FROM platform.ledger
-    ORDER BY metric, grain, window_start DESC
+    SELECT metric, grain, window_start, window_end, source, minutes_present, minutes_total,
+        platform.coverage(minutes_present, minutes_total, minutes_lost, counted, accepted) AS coverage,
+        events, committed_at
+    FROM (SELECT DISTINCT ON (metric, grain) * FROM platform.ledger
+          ORDER BY metric, grain, window_start DESC) AS newest
+    LEFT JOIN platform.metrics ON name = metric
+    LEFT JOIN platform.known_events USING (kind, grain, window_start)
+    ORDER BY metric, grain
 """
 
+_OUTAGES = """
+    SELECT cluster, layer, minute_start AS start, minute_end AS end, reason
+    FROM platform.outages WHERE closed_at IS NULL ORDER BY minute_start, cluster
+"""
 
 _OLDER = "SELECT metric, grain, windows FROM platform.older_windows ORDER BY metric, grain"
 
@@ -62,6 +70,7 @@ class Newest:
     source: str
     minutes_present: int
     minutes_total: int
+    coverage: float
     events: int
     committed_at: datetime
 
@@ -76,12 +85,24 @@ class Older:
 
 
 @dataclass(frozen=True)
+class Outage:
+    """The minutes [start, end) lack a Kafka cluster, in the numbers of the stream or in the raw store."""
+
+    cluster: str
+    layer: str
+    start: datetime
+    end: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
 class Books:
     """What the metric store says, and what kept it from being read."""
 
     shift: Shift | None = None
     newest: tuple[Newest, ...] = ()
     older: tuple[Older, ...] = ()
+    outages: tuple[Outage, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -96,6 +117,7 @@ class Status:
     lag_seconds: float | None
     newest: tuple[Newest, ...]
     older: tuple[Older, ...]
+    outages: tuple[Outage, ...]
     problems: tuple[str, ...]
 
     @property
@@ -115,7 +137,7 @@ def status(data_dir: Path, now: datetime) -> Status:
     there = state.read(data_dir)
     if there is None or not there.running:
         stopped = f"no stack runs in {data_dir}; start one with `metrics-platform up --data-dir {data_dir}`"
-        return Status(data_dir, None, (), None, None, (), (), (stopped,))
+        return Status(data_dir, None, (), None, None, (), (), (), (stopped,))
     components = tuple(
         _component(there, name) for name in COMPONENTS if name in {*there.components, *OPTIONS}
     )
@@ -129,9 +151,17 @@ def status(data_dir: Path, now: datetime) -> Status:
     catalog = load_catalog(there.catalog)
     books = _books(there, catalog.timezone)
     lag = _lag(books.newest, now)
-    problems += [*books.problems, *_late(lag, books.shift, catalog.freshness, now)]
+    problems += [*books.problems, *_late(lag, books.shift, catalog.freshness, now), *_lacking(books)]
     return Status(
-        data_dir, there.ui, components, books.shift, lag, books.newest, books.older, tuple(problems)
+        data_dir=data_dir,
+        ui=there.ui,
+        components=components,
+        shift=books.shift,
+        lag_seconds=lag,
+        newest=books.newest,
+        older=books.older,
+        outages=books.outages,
+        problems=tuple(problems),
     )
 
 
@@ -152,12 +182,24 @@ def _books(there: State, timezone: str) -> Books:
             newest = conn.cursor(row_factory=class_row(Newest)).execute(_NEWEST).fetchall()
             shift = conn.cursor(row_factory=class_row(Shift)).execute(_SHIFT).fetchone()
             older = conn.cursor(row_factory=class_row(Older)).execute(_OLDER).fetchall()
-            return Books(shift, tuple(newest), tuple(older))
+            outages = conn.cursor(row_factory=class_row(Outage)).execute(_OUTAGES).fetchall()
+            return Books(shift, tuple(newest), tuple(older), tuple(outages))
     except psycopg.errors.UndefinedTable:
         return Books(problems=("no numbers yet: the metric store is still empty",))
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
         return Books(problems=(f"the metric store cannot be read: {reason}",))
+
+
+def _lacking(books: Books) -> list[str]:
+    """The outages that go on: of the newest minute, or of the raw store, which has not caught up."""
+    last = max((each.window_end for each in books.newest if each.grain == "minute"), default=None)
+    return [
+        f"the {'raw store' if each.layer == 'ingestion' else 'stream'} lacks cluster '{each.cluster}' "
+        f"since {each.start:%H:%M}: {each.reason}"
+        for each in books.outages
+        if each.layer == "ingestion" or (last is not None and each.end >= last)
+    ]
 
 
 def _lag(newest: tuple[Newest, ...], now: datetime) -> float | None:

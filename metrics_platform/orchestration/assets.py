@@ -68,6 +68,7 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
                         "rejected_by_reason": done.rejected,
                         "steps": done.steps,
                         "event_hours": len(done.hours),
+                        "missing_clusters": ", ".join(done.missing) or "none",
                     },
                 )
 

@@ -24,9 +24,10 @@ from metrics_platform.compute.duplicates import drop_duplicates
 from metrics_platform.compute.totals import Computed, compute
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import dirty, gaps, ingestion, ledger
+from metrics_platform.store import dirty, event_counts, gaps, ingestion, ledger
 from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.coverage import Seen
 from metrics_platform.store.gaps import Gap
 from metrics_platform.store.ledger import Label, Source
 
@@ -72,29 +73,30 @@ class Batch:
     def recompute(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
         """Compute the windows (hours, days or weeks) from their raw events, whatever is known of them.
 
-        Hours bring their minutes along; of days and weeks only the hours are computed. Raises NotComplete for
-        a window that has not ended, KafkaError when the raw store cannot be brought up to date.
+        Hours bring their minutes along; of days and weeks only the hours are computed. What lacks a cluster
+        keeps its number and is left owed. Raises NotComplete for a window that has not ended, KafkaError when
+        no cluster answers.
         """
-        self._prepare(windows, metrics)
-        return self._passes(self._units(windows), metrics, minutes=windows[0].grain is Grain.HOUR)
+        units = self._prepare(windows, metrics)
+        return self._passes(units, metrics, minutes=windows[0].grain is Grain.HOUR)
 
     def settle(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
         """Make the windows exact, computing only those of their hours that are not, or are dirty.
 
         Gaps of the stream come first. Raises as `recompute` does.
         """
-        self._prepare(windows, metrics)
+        units = self._prepare(windows, metrics)
         self._forget_deleted(windows)
-        owed = self._owed(self._units(windows), metrics)
+        owed = self._owed(units, metrics)
         done = self._passes(owed, metrics, minutes=True)
         # A window whose hours were exact before it could be merged from them.
         left = self._not_current(windows, metrics)
-        more = [unit for unit in self._units(left) if unit not in owed]
+        more = [unit for unit in self._units(left) if unit in units and unit not in owed]
         return _sum([done, self._passes(more, metrics, minutes=True)])
 
-    def _prepare(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> None:
+    def _prepare(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
         self._refuse_open(windows)
-        self._ensure_ingested(windows, metrics)
+        return self._complete(self._units(windows), metrics)
 
     def _hours(self, windows: Sequence[Window]) -> list[Window]:
         calendar = self.platform.catalog.calendar
@@ -153,15 +155,18 @@ class Batch:
         hours = [hour.start for hour in self._hours(list(units))]
         versions = {kind.name: ingestion.newest_version(self.conn, kind.name) for kind in kinds}
         revision = next_revision(self.conn)
+        wanted = [part for parts in units.values() for part in parts]
+        # Looked up before reading, too: what comes meanwhile lowers the coverage, and its mark survives.
+        seen = {kind.name: Seen(event_counts.accepted(self.conn, kind.name, wanted)) for kind in kinds}
         events = {kind.name: self._events(kind, hours) for kind in kinds}
         computed = compute(
             {name: frame for name, frame in events.items() if frame is not None},
             metrics,
-            [part for parts in units.values() for part in parts],
+            wanted,
             catalog.calendar,
         )
         commits = [
-            commit(self.conn, catalog, self._commit(day, parts, metrics, computed, revision))
+            commit(self.conn, catalog, self._commit(day, parts, metrics, computed, revision, seen))
             for day, parts in by_day(units, catalog.calendar).items()
         ]
         if clear:
@@ -179,6 +184,7 @@ class Batch:
         metrics: Sequence[Metric],
         computed: Computed,
         revision: int,
+        seen: Mapping[str, Seen],
     ) -> Commit:
         return Commit(
             source=Source.BATCH,
@@ -189,6 +195,7 @@ class Batch:
             totals={
                 metric.name: _within(computed.totals.get(metric.name), metric, around) for metric in metrics
             },
+            seen=seen,
         )
 
     def _events(self, kind: EventKind, hours: Sequence[datetime]) -> DataFrame | None:
@@ -220,14 +227,35 @@ class Batch:
                     "an exact number needs a complete window"
                 )
 
-    def _ensure_ingested(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> None:
-        needed = max((window.end for window in windows), default=None)
+    def _complete(self, units: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
+        """The units through whose end every cluster is ingested, after trying; the others are left owed."""
+        complete = list(units)
+        needed = max((unit.end for unit in units), default=None)
         for kind in self.platform.catalog.kinds:
             if needed is None or all(metric.kind != kind.name for metric in metrics):
                 continue
             through = ingestion.ingested_through(self.conn, kind.name)
             if through is None or through < needed:
                 ingest(self.platform, self.spark, self.conn, kind, self.clock, self.say)
+                through = ingestion.ingested_through(self.conn, kind.name)
+            waiting = [unit for unit in units if through is None or unit.end > through]
+            if waiting:
+                self._leave_owed(kind, waiting)
+            complete = [unit for unit in complete if unit not in waiting]
+        return complete
+
+    def _leave_owed(self, kind: EventKind, units: Sequence[Window]) -> None:
+        """Mark what waits for a cluster; the hourly run computes it when the cluster is back."""
+        end = max(unit.end for unit in units)
+        lagging = [
+            f"cluster {name} not ingested " + (f"since {through:%Y-%m-%d %H:%M} UTC" if through else "yet")
+            for name, through in ingestion.through_by_cluster(self.conn, kind.name).items()
+            if through is None or through < end
+        ]
+        hours = [hour.start for hour in self._hours(units)]
+        version = ingestion.newest_version(self.conn, kind.name)
+        dirty.mark_waiting(self.conn, kind.name, hours, version, ", ".join(lagging), self.clock())
+        self.say(f"{', '.join(map(str, units))} of '{kind.name}' cannot be exact yet: {', '.join(lagging)}")
 
 
 def fresh_hours(now: datetime, calendar: Calendar) -> list[Window]:

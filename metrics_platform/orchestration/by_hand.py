@@ -14,7 +14,8 @@ from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError
 from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.orchestration.streaming import MAX_MINUTES, compute_minutes
+from metrics_platform.orchestration.streaming import MAX_MINUTES, compute_minutes, find_records, seen
+from metrics_platform.store import event_counts
 from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.ledger import Source
 from metrics_platform.store.schema import migrate
@@ -60,7 +61,9 @@ def compute_and_commit(
                 revision = next_revision(conn)
                 names = [metric.name for metric in metrics]
                 until = portion[-1].end + STRAGGLERS
-                totals = compute_minutes(platform, spark, log, portion, until, clock(), names).computed
+                ranges = find_records(platform, log, portion, until, names)
+                minute_totals = compute_minutes(platform, spark, log, portion, ranges, clock(), names)
+                totals = minute_totals.computed
                 done = commit(
                     conn,
                     platform.catalog,
@@ -71,8 +74,14 @@ def compute_and_commit(
                         now=clock(),
                         windows=tuple(portion),
                         totals=totals.totals,
+                        seen={
+                            kind: seen(counted, portion, lost=0.0)
+                            for kind, counted in minute_totals.counted.items()
+                        },
                     ),
                 )
+                for kind, counted in minute_totals.counted.items():
+                    event_counts.record_counted(conn, kind, counted)
                 refused += done.refused
                 rejected += sum(totals.rejected.values())
                 for (name, _), count in count_events(totals.totals, platform.catalog.calendar).items():

@@ -3,26 +3,32 @@
 A step is planned in the ledger (offsets), appended to the raw store under the step's number, and finished in
 the ledger. Killed anywhere, the next run repeats the planned step with the same offsets and number; the raw
 store refuses what it already holds.
+
+A cluster that does not answer is left out, said and recorded; a later run reads on where its last step ended.
+A planned step that needs it is set aside: an append of nothing takes the step's number first, so that whoever
+planned it can write it no more, and then the store tells whether it had been written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import EventKind
+from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka_log import KafkaLog
-from metrics_platform.events.offsets import KafkaError, OffsetRange
+from metrics_platform.events.offsets import KafkaError, OffsetRange, Unreachable
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.rejected import Selection
 from metrics_platform.events.source import read_records
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import dirty, ingestion, ledger
+from metrics_platform.store import dirty, event_counts, ingestion, ledger, outages
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
+from metrics_platform.store.outages import Layer
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,6 +48,7 @@ class Ingested:
     accepted: int
     rejected: dict[str, int]
     hours: tuple[datetime, ...]
+    missing: tuple[str, ...]  # clusters that did not answer
 
 
 def ingest(
@@ -52,96 +59,141 @@ def ingest(
     clock: Callable[[], datetime],
     say: Callable[[str], None],
 ) -> Ingested:
-    """Append everything that Kafka had of the kind when this call began.
+    """Append everything that the kind's clusters had when this call began; those that do not answer are left
+    out.
 
-    Raises KafkaError if Kafka does not answer, or if a topic was deleted and made anew.
+    Raises KafkaError if none of them answers, or if a topic was deleted and made anew.
     """
-    log = KafkaLog(platform.clusters)
+    log = KafkaLog(platform.clusters, leave_out=True)
     try:
         with ingestion_turn(conn, kind.name):
-            return _ingest(platform, spark, conn, kind, log, clock, say)
+            return Ingestion(platform, spark, conn, kind, log).run(clock, say)
     finally:
         log.close()
 
 
-def _ingest(
-    platform: Platform,
-    spark: SparkSession,
-    conn: Connection,
-    kind: EventKind,
-    log: KafkaLog,
-    clock: Callable[[], datetime],
-    say: Callable[[str], None],
-) -> Ingested:
-    unfinished = ingestion.pending(conn, kind.name)
-    steps = [run_step(platform, spark, conn, kind, log, unfinished, None, clock())] if unfinished else []
-    through = clock()
-    owed = _owed(log.bounds(kind), ingestion.committed_offsets(conn, kind.name), say)
-    portions = list(split(owed, RECORDS_PER_STEP))
-    for number, portion in enumerate(portions, start=1):
-        step = ingestion.plan(conn, kind.name, map(_ledger_range, portion), clock())
-        reached = through if number == len(portions) else None
-        steps.append(run_step(platform, spark, conn, kind, log, step, reached, clock()))
-    return _sum(steps)
+@dataclass(frozen=True)
+class Ingestion:
+    """The ingestion of one kind, by whoever has the kind's turn."""
 
+    platform: Platform
+    spark: SparkSession
+    conn: Connection
+    kind: EventKind
+    log: KafkaLog
 
-def run_step(
-    platform: Platform,
-    spark: SparkSession,
-    conn: Connection,
-    kind: EventKind,
-    log: KafkaLog,
-    step: ingestion.IngestionStep,
-    through: datetime | None,
-    now: datetime,
-) -> Appended:
-    """Do a planned step, for the first time or again, and finish it. The caller holds the kind's turn."""
-    appended = _write(platform, spark, kind, log, step)
-    late = _late(platform, spark, conn, kind, step.version, appended)
-    fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}
-    really_late = {hour: count for hour, count in late.items() if count}
-    why_fresh, why_late = (FRESH, LATE) if step.replay is None else (REPLAYED, REPLAYED)
-    with conn.transaction():
-        dirty.mark_dirty(conn, kind.name, fresh, step.version, why_fresh, now)
-        dirty.mark_dirty(conn, kind.name, really_late, step.version, why_late, now)
+    def run(self, clock: Callable[[], datetime], say: Callable[[str], None]) -> Ingested:
+        """Finish a pending step, then read what Kafka has and the raw store has not."""
+        name = self.kind.name
+        ingestion.follow(self.conn, name, self.log.names(self.kind))
+        started = clock()
+        bounds = self.log.bounds(self.kind)
+        self._note_missing(started, say)
+        unfinished = ingestion.pending(self.conn, name)
+        steps = [self.repeat(unfinished, clock())] if unfinished else []
+        owed = _owed(bounds, ingestion.committed_offsets(self.conn, name), say)
+        through = dict.fromkeys(self.log.answering(self.kind), started)
+        portions = list(split(owed, RECORDS_PER_STEP))
+        for number, portion in enumerate(portions, start=1):
+            step = ingestion.plan(self.conn, name, map(_ledger_range, portion), clock())
+            steps.append(self.do(step, through if number == len(portions) else {}, clock()))
+        return _sum(steps, self.log)
+
+    def do(self, step: ingestion.IngestionStep, through: Mapping[str, datetime], now: datetime) -> Appended:
+        """Do a planned step and finish it; `through` is how far each cluster is ingested with it."""
+        appended = self._write(step)
+        self._finish(step, appended, through, now)
+        return appended
+
+    def repeat(self, step: ingestion.IngestionStep, now: datetime) -> Appended:
+        """Do a planned step again; set it aside if one of its clusters is down and it was never written."""
+        needed = {found.cluster for found in step.ranges if found.start < found.end}
+        if needed.isdisjoint(self.log.down):
+            return self.do(step, {}, now)
+        appended = self._append(step, [])
+        if appended.accepted or appended.rejected:
+            self._finish(step, appended, {}, now)
+        else:
+            ingestion.set_aside(self.conn, self.kind.name, step.version, now)
+        return appended
+
+    def _note_missing(self, now: datetime, say: Callable[[str], None]) -> None:
+        """Say and record which clusters are left out, each from where it was ingested last.
+
+        Raises Unreachable if all are.
+        """
+        if not self.log.answering(self.kind):
+            raise Unreachable("; ".join(self.log.down.values()))
+        reached = ingestion.through_by_cluster(self.conn, self.kind.name)
+        minute = now.replace(second=0, microsecond=0)
+        for name, reason in self.log.down.items():
+            since = (reached[name] or minute).replace(second=0, microsecond=0)
+            outages.record_outage(self.conn, name, Layer.INGESTION, since, minute + MINUTE, reason, now)
+            say(f"'{self.kind.name}' is ingested without a cluster: {reason}")
+
+    def _write(self, step: ingestion.IngestionStep) -> Appended:
+        """The step's change to the raw store; none if it was written before."""
+        if step.replay is not None:
+            return self._replay(step, Selection.from_json(step.replay))
+        ranges = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in step.ranges]
+        if not any(found.records for found in ranges):
+            return Appended({}, {}, {})
+        return self._append(step, ranges)
+
+    def _replay(self, step: ingestion.IngestionStep, selection: Selection) -> Appended:
+        store, catalog = self.platform.raw_store, self.platform.catalog
+        return store.replay(
+            self.spark, self.kind, selection, step.version, catalog.calendar, catalog.future_bound
+        )
+
+    def _append(self, step: ingestion.IngestionStep, ranges: Sequence[OffsetRange]) -> Appended:
+        """Append the ranges, perhaps none, under the step's number; what the store then holds of it."""
+        records = read_records(self.spark, self.log.clusters, ranges)
+        catalog = self.platform.catalog
+        # The time of planning, not of this attempt: a repeated step decodes alike.
+        decoded = decode(records, self.kind, step.planned_at, catalog.future_bound)
+        return self.platform.raw_store.append(
+            decoded, self.kind, step.version, step.planned_at, catalog.calendar
+        )
+
+    def _finish(
+        self,
+        step: ingestion.IngestionStep,
+        appended: Appended,
+        through: Mapping[str, datetime],
+        now: datetime,
+    ) -> None:
+        """Mark the hours that changed, count what changed them, and record the step as done."""
+        name, calendar = self.kind.name, self.platform.catalog.calendar
+        late = self._late(step.version, appended)
+        fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}
+        really_late = {hour: count for hour, count in late.items() if count}
+        why_fresh, why_late = (FRESH, LATE) if step.replay is None else (REPLAYED, REPLAYED)
+        # What only was delivered again changes no number, so no number lacks it.
+        changed = {*fresh, *really_late}
+        counted = {
+            (minute, cluster): count
+            for (minute, cluster), count in appended.minutes.items()
+            if calendar.window(Grain.HOUR, minute).start in changed
+        }
         counts = ingestion.Counts(
             sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
         )
-        ingestion.finish(conn, kind.name, step.version, counts, through, now)
-    return appended
+        with self.conn.transaction():
+            dirty.mark_dirty(self.conn, name, fresh, step.version, why_fresh, now)
+            dirty.mark_dirty(self.conn, name, really_late, step.version, why_late, now)
+            if ingestion.finish(self.conn, name, step.version, counts, through, now):
+                event_counts.add_accepted(self.conn, calendar, name, counted)
+            outages.close_caught_up(self.conn, now)
 
-
-def _write(
-    platform: Platform, spark: SparkSession, kind: EventKind, log: KafkaLog, step: ingestion.IngestionStep
-) -> Appended:
-    """The step's change to the raw store."""
-    store, catalog = platform.raw_store, platform.catalog
-    if step.replay is not None:
-        selection = Selection.from_json(step.replay)
-        return store.replay(spark, kind, selection, step.version, catalog.calendar, catalog.future_bound)
-    ranges = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in step.ranges]
-    if not any(found.records for found in ranges):
-        return Appended({}, {})
-    records = read_records(spark, log.clusters, ranges)
-    # The time of planning, not of this attempt: a repeated step decodes alike.
-    decoded = decode(records, kind, step.planned_at, catalog.future_bound)
-    return store.append(decoded, kind, step.version, step.planned_at, catalog.calendar)
-
-
-def _late(
-    platform: Platform,
-    spark: SparkSession,
-    conn: Connection,
-    kind: EventKind,
-    step: int,
-    appended: Appended,
-) -> dict[datetime, int]:
-    """The hours of the step that were exact already, each with its events that are not redelivered."""
-    names = [metric.name for metric in platform.catalog.metrics if metric.kind == kind.name]
-    exact = ledger.exact_hours(conn, names, appended.accepted)
-    if not exact:
-        return {}
-    return dict.fromkeys(exact, 0) | platform.raw_store.new_events(spark, kind, step, exact)
+    def _late(self, step: int, appended: Appended) -> dict[datetime, int]:
+        """The hours of the step that were exact already, each with its events that are not redelivered."""
+        names = [metric.name for metric in self.platform.catalog.metrics if metric.kind == self.kind.name]
+        exact = ledger.exact_hours(self.conn, names, appended.accepted)
+        if not exact:
+            return {}
+        new = self.platform.raw_store.new_events(self.spark, self.kind, step, exact)
+        return dict.fromkeys(exact, 0) | new
 
 
 def _owed(
@@ -192,7 +244,7 @@ def _ledger_range(found: OffsetRange) -> ingestion.OffsetRange:
     return ingestion.OffsetRange(found.cluster, found.topic, found.partition, found.start, found.end)
 
 
-def _sum(steps: list[Appended]) -> Ingested:
+def _sum(steps: list[Appended], log: KafkaLog) -> Ingested:
     rejected: dict[str, int] = {}
     for step in steps:
         for reason, count in step.rejected.items():
@@ -202,4 +254,5 @@ def _sum(steps: list[Appended]) -> Ingested:
         accepted=sum(sum(step.accepted.values()) for step in steps),
         rejected=rejected,
         hours=tuple(sorted({hour for step in steps for hour in step.accepted})),
+        missing=tuple(sorted(log.down)),
     )

@@ -19,7 +19,7 @@ from metrics_platform.events import rejected
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.rejected import Selection
-from metrics_platform.orchestration.ingestion import run_step
+from metrics_platform.orchestration.ingestion import Ingestion
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.store import ingestion
 from metrics_platform.store.connection import Connection
@@ -51,21 +51,22 @@ def replay(
 ) -> Replayed:
     """Decode the kind's selected rejected records again; the kind must have been ingested before.
 
-    A step that was interrupted is finished first. Raises KafkaError if that needs Kafka and cannot have it.
+    A step that was interrupted is finished first, or set aside if it needs a cluster that does not answer.
+    Raises KafkaError if a topic of that step cannot be had.
     """
-    log = KafkaLog(platform.clusters)
-
-    def do(step: ingestion.IngestionStep) -> Appended:
-        return run_step(platform, spark, conn, kind, log, step, None, clock())
-
+    log = KafkaLog(platform.clusters, leave_out=True)
+    steps = Ingestion(platform, spark, conn, kind, log)
     try:
         with ingestion_turn(conn, kind.name):
             replays: list[Appended] = []
             if unfinished := ingestion.pending(conn, kind.name):
-                finished = do(unfinished)
+                if unfinished.replay is None:
+                    log.bounds(kind)  # finds which clusters are down
+                finished = steps.repeat(unfinished, clock())
                 replays += [finished] if unfinished.replay is not None else []
             left = _by_reason(platform, kind, selection)
-            replays.append(do(ingestion.plan(conn, kind.name, [], clock(), selection.to_json())))
+            step = ingestion.plan(conn, kind.name, [], clock(), selection.to_json())
+            replays.append(steps.do(step, {}, clock()))
     finally:
         log.close()
     left.update(replays[-1].rejected)

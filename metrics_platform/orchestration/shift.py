@@ -19,14 +19,16 @@ import psycopg
 from metrics_platform.catalog.windows import MINUTE, Window
 from metrics_platform.compute.totals import count_events
 from metrics_platform.events.kafka_log import KafkaLog
-from metrics_platform.events.offsets import KafkaError
+from metrics_platform.events.offsets import REQUEST_SECONDS, KafkaError, Unreachable
 from metrics_platform.orchestration import streaming
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import gaps, lease, ledger
-from metrics_platform.store.commit import Commit, commit, next_revision
+from metrics_platform.store import event_counts, gaps, lease, ledger, outages
+from metrics_platform.store.commit import Commit, Committed, commit, next_revision
 from metrics_platform.store.connection import Connection, StoreUnavailable
+from metrics_platform.store.coverage import lost_share
 from metrics_platform.store.lease import Lease
 from metrics_platform.store.ledger import Source
+from metrics_platform.store.outages import Layer
 from metrics_platform.store.schema import migrate
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ MAX_FAILURES = 5
 # The first round takes 5 to 10 s, the third about as long as any later one.
 WARM_UP_ROUNDS = 3
 POLL = timedelta(milliseconds=250)
+# A broker answers in milliseconds. One of several that takes longer is left out of the minute, and is part of
+# it when it is computed once more with the next one.
+ANSWER_SECONDS = 1.5
 
 
 class Clock(Protocol):
@@ -73,10 +78,12 @@ class Iteration:
     """What one iteration did; durations in seconds. `fresh` are the minutes committed for the first time.
 
     `lag` is how long after the newest minute's end its number was readable; `headroom` how much of the
-    next minute was left.
+    next minute was left; `missing` are the clusters that were left out.
     """
 
     fresh: tuple[Window, ...]
+    metrics: tuple[str, ...]
+    missing: tuple[str, ...]
     gap: tuple[datetime, datetime] | None
     records: int
     events: dict[tuple[str, Window], int]
@@ -110,10 +117,13 @@ class Shift:
         self._clock = clock
         self._report = report
         self._say = say
-        self._log = KafkaLog(platform.clusters)
+        # With one cluster there is nothing to go on with while it is silent.
+        patience = ANSWER_SECONDS if len(platform.clusters) > 1 else REQUEST_SECONDS
+        self._log = KafkaLog(platform.clusters, patience, leave_out=True)
         self._conn: Connection = platform.connect()
         self._lease: Lease | None = None
         self._newest: datetime | None = None
+        self._missing: frozenset[str] = frozenset()  # from the newest minute
         self._failures = 0
 
     def run(self) -> None:
@@ -149,9 +159,11 @@ class Shift:
             for _ in range(WARM_UP_ROUNDS):
                 now = self._clock.now()
                 closed = streaming.newest_closed(now, self._platform.settings.grace)
-                self._compute(streaming.minutes(closed.start - MINUTE, closed.end), closed, now)
+                windows = streaming.minutes(closed.start - MINUTE, closed.end)
+                self._compute(windows, self._find(windows, closed), now)
         except KafkaError as error:
             self._say(f"warm-up without events: {error}")
+        self._log.forget()
 
     def take_over(self) -> None:
         """Wait until the lease is ours: at once if it is free or expired, else when it is handed over."""
@@ -167,13 +179,17 @@ class Shift:
     def attempt(self) -> None:
         """One iteration. Failures of Kafka or PostgreSQL are said and tried again at the next turn.
 
-        Raises ShiftFailed when they do not end.
+        Clusters that are down are asked again when the minute is out, so that nobody waits for them. Raises
+        ShiftFailed when failures do not end.
         """
         try:
             self._reconnect()
             self._iterate()
             self._failures = 0
+            for name in self._log.look_again(self._platform.catalog.kinds):
+                self._say(f"Kafka cluster '{name}' answers again")
         except (KafkaError, StoreUnavailable, psycopg.OperationalError) as error:
+            self._log.forget()
             self._failures += 1
             self._say(f"iteration failed ({self._failures} of {MAX_FAILURES}): {_line(error)}")
             if self._failures >= MAX_FAILURES:
@@ -186,30 +202,21 @@ class Shift:
         plan = streaming.plan(self._newest, closed)
         if plan is None:
             return
+        revision = next_revision(self._conn)
+        ranges = self._find(plan.windows, closed)
         if plan.gap:
             self._record_gap(plan.gap, started)
-        revision = next_revision(self._conn)
-        totals = self._compute(plan.windows, closed, started)
-        assert self._lease is not None  # take_over came first
-        done = commit(
-            self._conn,
-            self._platform.catalog,
-            Commit(
-                source=Source.STREAM,
-                revision=revision,
-                run_id=self._run_id,
-                now=self._clock.now(),
-                windows=plan.windows,
-                totals=totals.computed.totals,
-                fence=self._lease.fence,
-            ),
-        )
+        windows = self._worth_computing(plan.windows)
+        totals = self._compute(windows, ranges, started)
+        done = self._commit(windows, totals, revision)
         finished = self._clock.now()
-        fresh = tuple(w for w in plan.windows if self._newest is None or w.start > self._newest)
-        self._newest = closed.start
+        fresh = tuple(w for w in windows if self._newest is None or w.start > self._newest)
+        self._newest, self._missing = closed.start, frozenset(self._log.down)
         self._report(
             Iteration(
                 fresh=fresh,
+                metrics=tuple(totals.computed.totals),
+                missing=tuple(sorted(self._missing)),
                 gap=plan.gap,
                 records=totals.records,
                 events=count_events(totals.computed.totals, self._platform.catalog.calendar),
@@ -222,9 +229,73 @@ class Shift:
             )
         )
 
-    def _compute(self, windows: tuple[Window, ...], closed: Window, now: datetime) -> streaming.MinuteTotals:
+    def _find(self, windows: tuple[Window, ...], closed: Window) -> streaming.Ranges:
         until = closed.end + self._platform.settings.grace
-        return streaming.compute_minutes(self._platform, self._spark, self._log, windows, until, now)
+        return streaming.find_records(self._platform, self._log, windows, until)
+
+    def _compute(
+        self, windows: tuple[Window, ...], ranges: streaming.Ranges, now: datetime
+    ) -> streaming.MinuteTotals:
+        try:
+            return streaming.compute_minutes(self._platform, self._spark, self._log, windows, ranges, now)
+        except Exception as error:
+            # Spark's errors say little; perhaps a cluster fell silent after it had told its offsets.
+            silent = self._newly_silent()
+            if silent:
+                raise Unreachable("; ".join(silent)) from error
+            raise
+
+    def _newly_silent(self) -> list[str]:
+        before = set(self._log.down)
+        for kind in self._platform.catalog.kinds:
+            self._log.bounds(kind)
+        return [reason for name, reason in self._log.down.items() if name not in before]
+
+    def _worth_computing(self, planned: tuple[Window, ...]) -> tuple[Window, ...]:
+        """Without the newest done minute, if that had a cluster which is missing now: its number is the
+        better one."""
+        lost = self._log.down.keys() - self._missing
+        for name in sorted(lost):
+            self._say(f"the minute comes without a cluster: {self._log.down[name]}")
+        return tuple(w for w in planned if not lost or self._newest is None or w.start > self._newest)
+
+    def _commit(
+        self, windows: tuple[Window, ...], totals: streaming.MinuteTotals, revision: int
+    ) -> Committed:
+        """The numbers, and in the same transaction the books that say what is in them and what is not."""
+        assert self._lease is not None  # take_over came first
+        now = self._clock.now()
+        with self._conn.transaction():
+            done = commit(
+                self._conn,
+                self._platform.catalog,
+                Commit(
+                    source=Source.STREAM,
+                    revision=revision,
+                    run_id=self._run_id,
+                    now=now,
+                    windows=windows,
+                    totals=totals.computed.totals,
+                    fence=self._lease.fence,
+                    seen={
+                        kind: streaming.seen(counted, windows, self._lost(kind))
+                        for kind, counted in totals.counted.items()
+                    },
+                ),
+            )
+            for kind, counted in totals.counted.items():
+                event_counts.record_counted(self._conn, kind, counted)
+            for cluster, reason in self._log.down.items():
+                start, end = windows[0].start, windows[-1].end
+                outages.record_outage(self._conn, cluster, Layer.STREAM, start, end, reason, now)
+        return done
+
+    def _lost(self, kind: str) -> float:
+        """The share of the kind's traffic that the clusters carry which are down."""
+        names = self._log.names(self._platform.catalog.kind(kind))
+        if not self._log.down.keys() & set(names):
+            return 0.0
+        return lost_share(self._log.down, event_counts.recent_by_cluster(self._conn, kind, names))
 
     def _record_gap(self, skipped: tuple[datetime, datetime], now: datetime) -> None:
         reason = "iterations failed" if self._failures else "no shift was at work"

@@ -63,13 +63,13 @@ def shift_job(platform: Platform) -> JobDefinition:
 
 
 def evaluations(platform: Platform, iteration: Iteration) -> list[AssetCheckEvaluation]:
-    """The verdict on the freshness of every metric, as it is when the newest minute was committed."""
+    """The verdict on the freshness of every metric in it, as it is when the newest minute was committed."""
     if not iteration.fresh:
         return []
     newest = iteration.fresh[-1]
     now = newest.end + timedelta(seconds=iteration.lag)
     verdict = freshness.judge(now, newest.start, platform.catalog.freshness)
-    return [freshness.evaluation(metric, verdict) for metric in platform.catalog.metrics]
+    return [freshness.evaluation(platform.catalog.metric(name), verdict) for name in iteration.metrics]
 
 
 def materializations(platform: Platform, iteration: Iteration) -> list[AssetMaterialization]:
@@ -83,13 +83,14 @@ def materializations(platform: Platform, iteration: Iteration) -> list[AssetMate
         "duration_seconds": MetadataValue.float(round(iteration.duration, 3)),
         "headroom_seconds": MetadataValue.float(round(iteration.headroom, 3)),
         "label": "approximate",
+        "missing_clusters": ", ".join(iteration.missing) or "none",
     }
     return [
         AssetMaterialization(
-            metric_key(metric, Grain.MINUTE),
+            metric_key(platform.catalog.metric(name), Grain.MINUTE),
             partition=partition_key(window, platform.catalog),
-            metadata={"events": iteration.events.get((metric.name, window), 0), **shared},
+            metadata={"events": iteration.events.get((name, window), 0), **shared},
         )
         for window in iteration.fresh
-        for metric in platform.catalog.metrics
+        for name in iteration.metrics
     ]

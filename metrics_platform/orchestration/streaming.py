@@ -3,22 +3,27 @@
 An iteration computes the newest closed minute and, to catch stragglers, the one before. After an
 interruption it computes the newest three minutes; what lies before them is a gap, recorded and left to the
 batch. So it never reads more than three minutes of traffic, plus the margins below.
+
+A Kafka cluster that does not answer at once is left out: the numbers of the others come on time, and their
+label says what is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.compute.totals import Computed, compute
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka_log import KafkaLog
-from metrics_platform.events.offsets import OffsetRange
+from metrics_platform.events.offsets import OffsetRange, Unreachable
 from metrics_platform.events.source import read_records
 from metrics_platform.orchestration.platform import Platform
+from metrics_platform.store.coverage import Seen
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -65,12 +70,43 @@ def newest_closed(now: datetime, grace: timedelta) -> Window:
     return Window(end - MINUTE, end, Grain.MINUTE)
 
 
+# Where the records of some minutes lie, by kind of event.
+Ranges = Mapping[str, Sequence[OffsetRange]]
+
+
 @dataclass(frozen=True)
 class MinuteTotals:
-    """Totals of some minutes, and how many Kafka records were read for them."""
+    """Totals of some minutes, how many Kafka records were read for them, and, by kind, how many events were
+    counted by minute and cluster; a cluster that was left out has no count."""
 
     computed: Computed
     records: int
+    counted: Mapping[str, Mapping[tuple[datetime, str], int]]
+
+
+def find_records(
+    platform: Platform,
+    log: KafkaLog,
+    windows: Sequence[Window],
+    until: datetime,
+    metrics: Sequence[str] | None = None,
+) -> Ranges:
+    """Where the records of neighbouring minutes lie that Kafka got before `until`.
+
+    `metrics` restricts the metrics by name. A kind none of whose clusters answers is left out, with its
+    metrics. Raises KafkaError when no cluster answers.
+    """
+    start = windows[0].start - CLOCK_SKEW
+    kinds = [kind for kind in platform.catalog.kinds if _chosen(platform, [kind.name], metrics)]
+    ranges = {kind.name: log.between(kind, start, until) for kind in kinds}
+    if not any(log.answering(kind) for kind in kinds):
+        raise Unreachable("; ".join(log.down.values()))
+    # A cluster may have answered for one kind and no longer for the next.
+    return {
+        kind.name: [found for found in ranges[kind.name] if found.cluster not in log.down]
+        for kind in kinds
+        if log.answering(kind)
+    }
 
 
 def compute_minutes(
@@ -78,29 +114,46 @@ def compute_minutes(
     spark: SparkSession,
     log: KafkaLog,
     windows: Sequence[Window],
-    until: datetime,
+    ranges: Ranges,
     now: datetime,
     metrics: Sequence[str] | None = None,
 ) -> MinuteTotals:
-    """Totals of neighbouring minutes from the records that Kafka got before `until`.
-
-    `metrics` restricts the metrics by name. Raises KafkaError if Kafka does not answer.
-    """
+    """Totals of neighbouring minutes from their records; `metrics` restricts the metrics by name."""
     catalog = platform.catalog
-    chosen = [m for m in catalog.metrics if metrics is None or m.name in metrics]
-    kinds = [kind for kind in catalog.kinds if any(metric.kind == kind.name for metric in chosen)]
-    start = windows[0].start - CLOCK_SKEW
-    ranges = {kind.name: log.between(kind, start, until) for kind in kinds}
     events = {
-        kind.name: decode(
-            read_records(spark, log.clusters, ranges[kind.name]), kind, now, catalog.future_bound
-        )
-        for kind in kinds
+        name: decode(read_records(spark, log.clusters, found), catalog.kind(name), now, catalog.future_bound)
+        for name, found in ranges.items()
     }
-    computed = compute(events, chosen, windows, catalog.calendar)
-    return MinuteTotals(computed, count_records(ranges))
+    chosen = _chosen(platform, ranges, metrics)
+    computed = compute(events, chosen, windows, catalog.calendar, count_inside=True)
+    counted = {
+        name: {
+            (window.start, cluster): computed.inside.get((name, cluster, window.start), 0)
+            for window in windows
+            for cluster in log.answering(catalog.kind(name))
+        }
+        for name in ranges
+    }
+    return MinuteTotals(computed, count_records(ranges), counted)
 
 
-def count_records(ranges: dict[str, list[OffsetRange]]) -> int:
+def seen(counted: Mapping[tuple[datetime, str], int], windows: Sequence[Window], lost: float) -> Seen:
+    """What the label of the minutes tells, of one kind: the events of all clusters together."""
+    totals = dict.fromkeys(windows, 0)
+    by_start = {window.start: window for window in windows}
+    for (minute, _), events in counted.items():
+        totals[by_start[minute]] += events
+    return Seen(totals, lost)
+
+
+def count_records(ranges: Ranges) -> int:
     """How many Kafka records the ranges span."""
     return sum(found.records for kind in ranges.values() for found in kind)
+
+
+def _chosen(platform: Platform, kinds: Collection[str], metrics: Sequence[str] | None) -> list[Metric]:
+    return [
+        metric
+        for metric in platform.catalog.metrics
+        if metric.kind in kinds and (metrics is None or metric.name in metrics)
+    ]

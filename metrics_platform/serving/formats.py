@@ -53,9 +53,9 @@ def age(length: timedelta) -> str:
     return f"{max(0, int(length.total_seconds()))} s"
 
 
-def coverage(label: Label) -> str:
-    """The share of minutes counted, in percent; never 100 % while one is missing."""
-    share = label.coverage * 100
+def percent(coverage: float) -> str:
+    """A coverage in percent; never 100 % while something is missing."""
+    share = coverage * 100
     return f"{share:.0f}%" if share in (0, 100) else f"{min(max(share, 0.1), 99.9):.1f}%"
 
 
@@ -87,7 +87,7 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
     }
     for label in result.windows:
         table.add_section()
-        truths = [coverage(label), age(now - label.committed_at), truth(label)]
+        truths = [percent(label.coverage), age(now - label.committed_at), truth(label)]
         first = [window_name(label, zone)]
         for row in rows.get(label.window.start, []):
             cells = [

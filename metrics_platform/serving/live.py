@@ -95,7 +95,7 @@ def _title(metric: Metric) -> Text:
 def _label(label: Label | None, now: datetime) -> Text:
     if label is None:
         return Text("-", style="dim")
-    rest = f" {formats.coverage(label)} {formats.age(now - label.committed_at)}"
+    rest = f" {formats.percent(label.coverage)} {formats.age(now - label.committed_at)}"
     return formats.truth(label).append(rest, style="dim")
 
 

@@ -25,7 +25,7 @@ does not hold up the stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
@@ -34,10 +34,12 @@ from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection, only
+from metrics_platform.store.coverage import Seen
 from metrics_platform.store.gaps import close_gaps
 from metrics_platform.store.lease import Fence, check_fence
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import GRAINS, lock_definitions, lock_windows
+from metrics_platform.store.outages import close_exact
 from metrics_platform.store.rollup import Merged, is_exact, roll_up
 from metrics_platform.store.schema import current_versions
 from metrics_platform.store.staging import Prepared, key, prepare, replace, stage
@@ -50,7 +52,8 @@ class Commit:
     `windows` are all windows that were computed, with rows or without; a stream's are minutes. `totals` has,
     per metric, the columns grain (string), window_start (timestamp[us, UTC]), the dimensions, events (int64)
     and the measure's state, but no values. `fence` is what a shift must still be entitled to.
-    `minutes_present` says how many minutes of a window were counted, where that is not all of them.
+    `minutes_present` says how many minutes of a window were counted, where that is not all of them. `seen`
+    says, by kind of event, what the windows' coverage needs.
     """
 
     source: Source
@@ -61,6 +64,7 @@ class Commit:
     totals: Mapping[str, pa.Table]
     fence: Fence | None = None
     minutes_present: Mapping[Window, int] | None = None
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ def _replace(conn: Connection, catalog: Catalog, commit: Commit, prepared: list[
     merged = roll_up(conn, catalog, written, commit.run_id, commit.now)
     if commit.source is Source.BATCH:
         close_gaps(conn, commit.windows, commit.now)
+        close_exact(conn, commit.windows, commit.now)
     return _committed(commit, prepared, written, known, merged)
 
 
@@ -160,6 +165,7 @@ def _committed(
 
 def _label(commit: Commit, prepared: Prepared, window: Window) -> Label:
     present = (commit.minutes_present or {}).get(window, window.minutes)
+    seen = commit.seen.get(prepared.metric.kind)
     return Label(
         metric=prepared.metric.name,
         window=window,
@@ -173,6 +179,8 @@ def _label(commit: Commit, prepared: Prepared, window: Window) -> Label:
         committed_at=commit.now,
         first_committed_at=commit.now,
         exact_at=commit.now if commit.source is Source.BATCH else None,
+        minutes_lost=seen.lost * present if seen else 0.0,
+        counted=seen.counted.get(window, 0) if seen else None,
     )
 
 

@@ -50,6 +50,17 @@ def mark_dirty(
     )
 
 
+def mark_waiting(
+    conn: Connection, kind: str, hours: Collection[datetime], version: int, reason: str, now: datetime
+) -> None:
+    """Mark the hours as owed for a reason that is told instead of an older one: what they wait for."""
+    mark_dirty(conn, kind, dict.fromkeys(hours, 0), version, reason, now)
+    conn.execute(
+        "UPDATE platform.dirty_windows SET reason = %s WHERE kind = %s AND hour_start = ANY(%s)",
+        (reason, kind, list(hours)),
+    )
+
+
 def dirty_hours(conn: Connection, kind: str | None = None) -> list[DirtyHour]:
     """What is dirty, oldest hour first; of one kind if given."""
     rows = conn.execute(

@@ -47,23 +47,34 @@ _RECORD = f"""
     RETURNING {_COLUMNS}
 """
 
-# A minute is exact by itself or within its exact hour. A metric that came later owes a gap nothing.
-_CLOSE = f"""
-    UPDATE platform.gaps SET closed_at = %(now)s
-    WHERE closed_at IS NULL
-      AND EXISTS (
-        SELECT FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS touched (first, after)
-        WHERE gaps.minute_start < touched.after AND gaps.minute_end > touched.first)
-      AND NOT EXISTS (
+
+def some_minute_not_exact(table: LiteralString) -> LiteralString:
+    """SQL over a table with minute_start and minute_end: a minute in between is not exact for some metric.
+
+    A minute is exact by itself or within its exact hour. A metric that came later owes it nothing.
+    """
+    return f"""
+        EXISTS (
         SELECT FROM platform.metrics AS owing,
-            generate_series(gaps.minute_start, gaps.minute_end - interval '1 minute', '1 minute') AS skipped
-        WHERE owing.retired_at IS NULL AND owing.first_seen < gaps.minute_end
+            generate_series({table}.minute_start, {table}.minute_end - interval '1 minute', '1 minute')
+                AS skipped
+        WHERE owing.retired_at IS NULL AND owing.first_seen < {table}.minute_end
           AND NOT EXISTS (
             SELECT FROM platform.ledger
             WHERE ledger.metric = owing.name AND ledger.grain IN ('minute', 'hour')
               AND ledger.source = 'batch'
               AND ledger.window_start > skipped - interval '1 hour' AND ledger.window_start <= skipped
               AND ledger.window_end > skipped))
+    """
+
+
+_CLOSE = f"""
+    UPDATE platform.gaps SET closed_at = %(now)s
+    WHERE closed_at IS NULL
+      AND EXISTS (
+        SELECT FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS touched (first, after)
+        WHERE gaps.minute_start < touched.after AND gaps.minute_end > touched.first)
+      AND NOT {some_minute_not_exact("gaps")}
     RETURNING {_COLUMNS}
 """
 

@@ -9,7 +9,7 @@ holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -101,9 +101,15 @@ def _step(kind: str, row: tuple[Any, ...]) -> IngestionStep:
 
 
 def finish(
-    conn: Connection, kind: str, version: int, counts: Counts, through: datetime | None, now: datetime
+    conn: Connection,
+    kind: str,
+    version: int,
+    counts: Counts,
+    through: Mapping[str, datetime],
+    now: datetime,
 ) -> bool:
-    """Record a step as done; `through` is the Kafka time up to which everything is in the raw store.
+    """Record a step as done; `through` is the Kafka time, by cluster, up to which everything is in the raw
+    store.
 
     Returns False, changing nothing, when it was already done. Raises LookupError for a step never planned.
     """
@@ -119,16 +125,33 @@ def finish(
         conn.execute(
             """
             UPDATE platform.ingestion SET status = 'done', done_at = %s, accepted = %s, rejected = %s,
-                rejected_by_reason = %s, through = %s
+                rejected_by_reason = %s
             WHERE kind = %s AND version = %s
             """,
             (
-                now, counts.accepted, counts.rejected, Jsonb(dict(counts.rejected_by_reason)),
-                through, kind, version,
+                now, counts.accepted, counts.rejected, Jsonb(dict(counts.rejected_by_reason)), kind, version,
             ),
         )  # fmt: skip
         _advance(conn, kind, [OffsetRange(**one) for one in row[1]])
+        _reach(conn, kind, through)
     return True
+
+
+def set_aside(conn: Connection, kind: str, version: int, now: datetime) -> None:
+    """Finish a pending step as one that read nothing: its records are left to later steps.
+
+    The caller has made sure that the raw store holds nothing of the step and never will.
+    """
+    with conn.transaction():
+        lock_ingestion(conn, kind)
+        conn.execute(
+            """
+            UPDATE platform.ingestion SET ranges = '[]', status = 'done', done_at = %s, accepted = 0,
+                rejected = 0, rejected_by_reason = '{}'
+            WHERE kind = %s AND version = %s AND status = 'planned'
+            """,
+            (now, kind, version),
+        )
 
 
 def _advance(conn: Connection, kind: str, ranges: list[OffsetRange]) -> None:
@@ -163,13 +186,41 @@ def newest_version(conn: Connection, kind: str) -> int:
     return only(conn.execute(query, (kind,)))[0]
 
 
+def follow(conn: Connection, kind: str, clusters: Collection[str]) -> None:
+    """Say which clusters carry the kind: a new one has nothing ingested, of an old one nothing is waited
+    for."""
+    with conn.transaction():
+        conn.execute(
+            "DELETE FROM platform.ingested WHERE kind = %s AND NOT cluster = ANY(%s)", (kind, list(clusters))
+        )
+        conn.execute(
+            "INSERT INTO platform.ingested (kind, cluster) SELECT %s, unnest(%s::text[]) "
+            "ON CONFLICT DO NOTHING",
+            (kind, sorted(clusters)),
+        )
+
+
+def through_by_cluster(conn: Connection, kind: str) -> dict[str, datetime | None]:
+    """The Kafka time up to which everything is in the raw store, by cluster; None before a cluster's first
+    step."""
+    query = "SELECT cluster, through FROM platform.ingested WHERE kind = %s ORDER BY cluster"
+    return dict(conn.execute(query, (kind,)).fetchall())
+
+
 def ingested_through(conn: Connection, kind: str) -> datetime | None:
-    """The `through` of the newest step that is done and has one; None before the first."""
-    row = conn.execute(
+    """The Kafka time up to which everything of every cluster is in the raw store; None while one has
+    nothing."""
+    reached = through_by_cluster(conn, kind).values()
+    known = [through for through in reached if through is not None]
+    return min(known) if known and len(known) == len(reached) else None
+
+
+def _reach(conn: Connection, kind: str, through: Mapping[str, datetime]) -> None:
+    conn.execute(
         """
-        SELECT through FROM platform.ingestion
-        WHERE kind = %s AND status = 'done' AND through IS NOT NULL ORDER BY version DESC LIMIT 1
+        INSERT INTO platform.ingested AS old (kind, cluster, through)
+        SELECT %s, * FROM unnest(%s::text[], %s::timestamptz[])
+        ON CONFLICT (kind, cluster) DO UPDATE SET through = greatest(old.through, excluded.through)
         """,
-        (kind,),
-    ).fetchone()
-    return row[0] if row else None
+        (kind, list(through), list(through.values())),
+    )

@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.coverage import coverage
 
 
 class Source(StrEnum):
@@ -25,7 +26,8 @@ class Label:
     """What the ledger says of one metric's window.
 
     `events` is the number of events counted; `definition` is the version of the metric that computed it;
-    `exact_at` is when the window first became exact, None while it is approximate.
+    `exact_at` is when the window first became exact, None while it is approximate. `minutes_lost`, `counted`
+    and `accepted` are explained in coverage.py; the ledger itself does not hold `accepted`.
     """
 
     metric: str
@@ -40,6 +42,9 @@ class Label:
     committed_at: datetime
     first_committed_at: datetime
     exact_at: datetime | None
+    minutes_lost: float = 0.0
+    counted: int | None = None
+    accepted: int | None = None
 
     @property
     def exact(self) -> bool:
@@ -53,14 +58,23 @@ class Label:
 
     @property
     def coverage(self) -> float:
-        """The share of the window's minutes that are counted, 0 to 1."""
-        return self.minutes_present / self.minutes_total
+        """How much of the window is counted, 0 to 1; see coverage.py."""
+        return coverage(
+            self.minutes_present, self.minutes_total, self.minutes_lost, self.counted, self.accepted
+        )
 
 
 _COLUMNS: LiteralString = """
     ledger.metric, ledger.grain, ledger.window_start, ledger.window_end, ledger.source,
     ledger.revision, ledger.minutes_present, ledger.minutes_total, ledger.events, ledger.definition,
-    ledger.run_id, ledger.committed_at, ledger.first_committed_at, ledger.exact_at"""
+    ledger.run_id, ledger.committed_at, ledger.first_committed_at, ledger.exact_at,
+    ledger.minutes_lost, ledger.counted, known.accepted"""
+
+# What is known of how many events there were, beside a line of the ledger.
+_KNOWN: LiteralString = """
+    LEFT JOIN platform.metrics AS defined ON defined.name = ledger.metric
+    LEFT JOIN platform.known_events AS known ON known.kind = defined.kind
+        AND known.grain = ledger.grain AND known.window_start = ledger.window_start"""
 
 
 def labels(
@@ -72,7 +86,7 @@ def labels(
         f"""
         SELECT {_COLUMNS} FROM unnest(%s::text[]) AS wanted (metric)
         CROSS JOIN unnest(%s::text[], %s::timestamptz[]) AS windows (grain, window_start)
-        JOIN platform.ledger USING (metric, grain, window_start)
+        JOIN platform.ledger USING (metric, grain, window_start) {_KNOWN}
         """,
         (list(metrics), [window.grain for window in wanted], [window.start for window in wanted]),
     ).fetchall()
@@ -89,7 +103,7 @@ def newest(
         CROSS JOIN LATERAL (
             SELECT * FROM platform.ledger WHERE metric = name AND grain = %s AND window_start <= %s
             ORDER BY window_start DESC LIMIT %s
-        ) AS ledger ORDER BY place, window_start DESC
+        ) AS ledger {_KNOWN} ORDER BY place, ledger.window_start DESC
         """,
         (list(metrics), grain, now, n),
     ).fetchall()
@@ -137,15 +151,16 @@ def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[da
 _WRITE = """
     INSERT INTO platform.ledger AS old (metric, grain, window_start, window_end, source, revision,
         minutes_present, minutes_total, events, definition, run_id, committed_at,
-        first_committed_at, exact_at)
+        first_committed_at, exact_at, minutes_lost, counted)
     SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[],
         %s::bigint[], %s::int[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[],
-        %s::timestamptz[], %s::timestamptz[])
+        %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::bigint[])
     ON CONFLICT (metric, grain, window_start) DO UPDATE SET
         window_end = excluded.window_end, source = excluded.source, revision = excluded.revision,
         minutes_present = excluded.minutes_present, minutes_total = excluded.minutes_total,
         events = excluded.events, definition = excluded.definition, run_id = excluded.run_id,
-        committed_at = excluded.committed_at, exact_at = coalesce(old.exact_at, excluded.exact_at)
+        committed_at = excluded.committed_at, exact_at = coalesce(old.exact_at, excluded.exact_at),
+        minutes_lost = excluded.minutes_lost, counted = excluded.counted
 """
 
 
@@ -163,7 +178,7 @@ def _row(label: Label) -> tuple[Any, ...]:
     return (
         label.metric, window.grain, window.start, window.end, label.source, label.revision,
         label.minutes_present, label.minutes_total, label.events, label.definition, label.run_id,
-        label.committed_at, label.first_committed_at, label.exact_at,
+        label.committed_at, label.first_committed_at, label.exact_at, label.minutes_lost, label.counted,
     )  # fmt: skip
 
 

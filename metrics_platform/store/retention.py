@@ -10,7 +10,7 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.staging import delete
 
-# How long the books of what happened are kept: finished ingestion steps, closed gaps, alarms.
+# How long the books of what happened are kept: finished ingestion steps, closed gaps and outages, alarms.
 BOOKS_KEPT = timedelta(days=400)
 
 _BATCH = 500  # windows per transaction: a commit that waits for one of their locks waits well below a second
@@ -28,7 +28,19 @@ def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]
         for name in names:
             while batch := _prune_batch(conn, catalog, name, grain, before):
                 deleted[grain] += batch
+    _prune_counts(conn, catalog, now)
     return deleted
+
+
+def _prune_counts(conn: Connection, catalog: Catalog, now: datetime) -> None:
+    """Delete counts of events. Those of minutes stay as long as hours do: so long an hour may be repaired."""
+    before = {grain: catalog.kept_from(grain, now) for grain in catalog.retention}
+    before[Grain.MINUTE] = before[Grain.HOUR]
+    conn.execute("DELETE FROM platform.minute_events WHERE minute_start < %s", (before[Grain.MINUTE],))
+    for grain, oldest in before.items():
+        conn.execute(
+            "DELETE FROM platform.window_events WHERE grain = %s AND window_end <= %s", (grain, oldest)
+        )
 
 
 def _prune_batch(conn: Connection, catalog: Catalog, metric: str, grain: Grain, before: datetime) -> int:
@@ -56,20 +68,18 @@ def _prune_batch(conn: Connection, catalog: Catalog, metric: str, grain: Grain, 
 def prune_books(conn: Connection, now: datetime) -> None:
     """Delete what the books say of more than BOOKS_KEPT ago, but for what still counts.
 
-    That is, of each kind of event, the newest ingestion step and the newest that says up to when Kafka was
-    ingested; of each check, the last change of its verdict.
+    That is, of each kind of event, the newest ingestion step; of each check, the last change of its verdict.
     """
     before = now - BOOKS_KEPT
     conn.execute(
         """
         DELETE FROM platform.ingestion AS old WHERE done_at < %s
             AND version < (SELECT max(version) FROM platform.ingestion WHERE kind = old.kind)
-            AND version < (
-                SELECT max(version) FROM platform.ingestion WHERE kind = old.kind AND through IS NOT NULL)
         """,
         (before,),
     )
     conn.execute("DELETE FROM platform.gaps WHERE closed_at < %s", (before,))
+    conn.execute("DELETE FROM platform.outages WHERE closed_at < %s", (before,))
     conn.execute(
         """
         DELETE FROM platform.alarms AS old WHERE at < %s

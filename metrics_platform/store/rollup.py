@@ -46,6 +46,8 @@ class _Parts:
     events: int
     revision: int
     all_exact: bool
+    minutes_lost: float
+    counted: int | None
 
     def make_exact(self, window: Window) -> bool:
         """Whether the merger of these parts is the window's exact number."""
@@ -147,6 +149,8 @@ def _label(metric: Metric, window: Window, parts: _Parts, run_id: str, now: date
         committed_at=now,
         first_committed_at=now,
         exact_at=now if exact else None,
+        minutes_lost=parts.minutes_lost,
+        counted=parts.counted,
     )
 
 
@@ -159,7 +163,8 @@ def _parts(
         """
         SELECT place, array_agg(ledger.window_start ORDER BY ledger.window_start),
                sum(minutes_present)::int, sum(events)::bigint, max(revision),
-               bool_and(source = 'batch')
+               bool_and(source = 'batch'), sum(minutes_lost),
+               CASE WHEN count(*) = count(counted) THEN sum(counted)::bigint END
         FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY
             AS whole (metric, definition, first, after, place)
         JOIN platform.ledger ON ledger.metric = whole.metric AND ledger.definition = whole.definition

@@ -84,15 +84,16 @@ def _migrate_metric(conn: Connection, metric: Metric, existing: dict[str, str], 
         conn.execute(_comment(metric))
     conn.execute(
         """
-        INSERT INTO platform.metrics AS known (name, version, columns, view_hash, first_seen, since)
-        VALUES (%(name)s, %(version)s, %(columns)s, %(hash)s, %(now)s, %(now)s)
-        ON CONFLICT (name) DO UPDATE SET version = excluded.version, columns = excluded.columns,
-            view_hash = excluded.view_hash, retired_at = NULL,
+        INSERT INTO platform.metrics AS known (name, version, kind, columns, view_hash, first_seen, since)
+        VALUES (%(name)s, %(version)s, %(kind)s, %(columns)s, %(hash)s, %(now)s, %(now)s)
+        ON CONFLICT (name) DO UPDATE SET version = excluded.version, kind = excluded.kind,
+            columns = excluded.columns, view_hash = excluded.view_hash, retired_at = NULL,
             since = CASE WHEN known.version = excluded.version THEN known.since ELSE excluded.since END
         """,
         {
             "name": metric.name,
             "version": metric.version,
+            "kind": metric.kind,
             "columns": Jsonb([[column.name, column.pg_type] for column in metric.columns]),
             "hash": _fingerprint(conn, metric, existing),
             "now": now,
@@ -170,18 +171,22 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
         CREATE VIEW {view} AS
         SELECT numbers.grain, numbers.window_start, ledger.window_end, {own}, numbers.events,
                CASE ledger.source WHEN 'batch' THEN 'exact' ELSE 'approximate' END AS label,
-               ledger.minutes_present::double precision / ledger.minutes_total AS coverage,
+               platform.coverage(ledger.minutes_present, ledger.minutes_total, ledger.minutes_lost,
+                                 ledger.counted, known.accepted) AS coverage,
                now() - ledger.committed_at AS age, ledger.committed_at AS computed_at,
                ledger.source, ledger.run_id, ledger.definition
         FROM {table} AS numbers
         JOIN platform.ledger ON ledger.metric = {metric} AND ledger.grain = numbers.grain
             AND ledger.window_start = numbers.window_start
+        LEFT JOIN platform.known_events AS known ON known.kind = {kind}
+            AND known.grain = numbers.grain AND known.window_start = numbers.window_start
         """
     ).format(
         view=sql.Identifier("metrics", metric.name),
         table=sql.Identifier("store", metric.name),
         own=sql.SQL(", ").join(own),
         metric=sql.Literal(metric.name),
+        kind=sql.Literal(metric.kind),
     )
 
 

@@ -59,7 +59,8 @@ def build(
             counts = ingestion.Counts(
                 sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
             )
-            ingestion.finish(conn, kind.name, step.version, counts, _now(), _now())
+            through = {cluster.name: _now() for cluster in platform.clusters}
+            ingestion.finish(conn, kind.name, step.version, counts, through, _now())
     return {"seconds": time.perf_counter() - began}
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.orchestration.platform import Platform, load_platform
 from metrics_platform.orchestration.resources import STREAM_SPARK, spark_resources
-from metrics_platform.orchestration.streaming import compute_minutes, minutes
+from metrics_platform.orchestration.streaming import compute_minutes, find_records, minutes
 from metrics_platform.settings import Settings
 from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.ledger import Source
@@ -33,7 +33,8 @@ def main(prefix: str, *metrics: str) -> None:
         began = time.perf_counter()
         revision = next_revision(conn)
         until = windows[-1].end + platform.settings.grace
-        totals = compute_minutes(platform, spark, log, windows, until, datetime.now(UTC), metrics)
+        ranges = find_records(platform, log, windows, until, metrics)
+        totals = compute_minutes(platform, spark, log, windows, ranges, datetime.now(UTC), metrics)
         computed = time.perf_counter()
         done = commit(
             conn,

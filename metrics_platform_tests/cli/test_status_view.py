@@ -1,24 +1,77 @@
-"""`metrics-platform status` for a person: what follows an older definition is said, and is no problem."""
+"""`metrics-platform status` tells what the numbers and the raw store lack, and what restating renews."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import io
+import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from metrics_platform.cli.status_view import view
-from metrics_platform.local.status import Older, Status
+from metrics_platform.cli import status_view
+from metrics_platform.local import postgres
+from metrics_platform.local import status as local_status
+from metrics_platform.local.ports import Ports
+from metrics_platform.local.process import Identity
+from metrics_platform.local.stack import CATALOG, JARS
+from metrics_platform.local.state import State
+from metrics_platform.local.status import Books, Older, Status
+from metrics_platform.store.commit import Commit, Source, commit
+from metrics_platform.store.connection import connect
+from metrics_platform.store.coverage import Seen
+from metrics_platform.store.outages import Layer, record_outage
+from metrics_platform.store.schema import migrate
+from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, window
 
-NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def status(database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Status:
+    """What is said of a store whose newest minute lacks a cluster of three."""
+    shop = catalog(METRICS[0])
+    newest = window(shop, "minute", "2026-03-02T10:18")
+    with connect(database) as conn:
+        migrate(conn, shop, NOW)
+        seen = {"visits": Seen({newest: 0}, lost=1 / 3)}
+        found = totals(shop, [newest], [])
+        commit(conn, shop, Commit(Source.STREAM, 1, "run", NOW, (newest,), found, seen=seen))
+        record_outage(conn, "oslo", Layer.STREAM, newest.start - MINUTE, newest.end, "silent", NOW)
+        record_outage(conn, "rome", Layer.STREAM, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
+        record_outage(conn, "bonn", Layer.INGESTION, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
+    monkeypatch.setattr(postgres, "url", lambda *_: database)
+    state = State(data_dir, Ports(), CATALOG, JARS, 0.0, Identity.of(os.getpid()))
+    books = local_status._books(state, "UTC")
+    problems = (*books.problems, *local_status._lacking(books))
+    return Status(data_dir, None, (), books.shift, None, books.newest, (), books.outages, problems)
+
+
+def test_an_outage_that_goes_on_is_a_problem_and_one_that_is_over_is_told(status: Status) -> None:
+    assert status.problems == (
+        "the raw store lacks cluster 'bonn' since 10:09: silent",
+        "the stream lacks cluster 'oslo' since 10:17: silent",
+    )
+    assert {outage.cluster for outage in status.outages} == {"bonn", "oslo", "rome"}
+    over = tuple(one for one in status.outages if one.cluster == "rome")
+    assert local_status._lacking(Books(newest=status.newest, outages=over)) == []
+
+
+def test_a_person_sees_outages_and_coverage(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(status_view, "Console", lambda **_: Console(file=out, width=120))
+    status_view.view(status, NOW)
+    assert "outage      02 Mar 10:09 to 10:18: the stream lacks cluster 'rome'" in out.getvalue()
+    assert "1/1 66.7%" in out.getvalue()
 
 
 def test_windows_of_older_definitions_are_told_with_what_renews_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     older = (Older("clicks_per_page", "hour", 2160), Older("clicks_per_page", "day", 90))
-    status = Status(Path("/data"), None, (), None, None, (), older, ())
-    view(status, NOW)
+    status = Status(Path("/data"), None, (), None, None, (), older, (), ())
+    status_view.view(status, NOW)
     lines = capsys.readouterr().out.splitlines()
     assert "clicks_per_page: 2,160 hour windows follow an older definition" in lines[0]
     assert "`metrics-platform restate clicks_per_page --from TIME --to TIME`" in lines[1]

@@ -261,6 +261,23 @@ def test_a_kind_without_metrics_still_says_what_was_rejected(spark: SparkSession
     assert (done.totals, done.rejected, done.outside) == ({}, {("visits", "no JSON object"): 1}, {})
 
 
+def test_events_inside_the_windows_are_counted_by_minute_and_cluster_if_asked(spark: SparkSession) -> None:
+    # In Berlin the clocks show the time of the first two minutes twice.
+    instants = [utc(f"2026-10-25T{time}") for time in ("00:30:10", "01:30:00", "01:30:59", "05:00:00")]
+    events = [Event(at, page=page) for at in instants for page in ("oslo", "oslo", "bonn")]
+    events += [Event(instants[0], page="oslo", reason="no JSON object")]
+    visits = frame(spark, events).withColumnRenamed("page", "_cluster")
+    windows = [window(Grain.MINUTE, f"2026-10-25T{time}") for time in ("00:30", "01:30", "01:31")]
+    done = compute({"visits": visits}, [metric("all", Count())], windows, BERLIN, count_inside=True)
+    assert done.inside == {
+        ("visits", "oslo", utc("2026-10-25T00:30")): 2,
+        ("visits", "bonn", utc("2026-10-25T00:30")): 1,
+        ("visits", "oslo", utc("2026-10-25T01:30")): 4,
+        ("visits", "bonn", utc("2026-10-25T01:30")): 2,
+    }
+    assert (done.outside, done.rejected) == ({"visits": 3}, {("visits", "no JSON object"): 1})
+
+
 def test_events_are_read_once_however_many_metrics_and_grains_there_are(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

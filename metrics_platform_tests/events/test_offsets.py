@@ -10,10 +10,9 @@ from uuid import uuid4
 import pytest
 
 from metrics_platform.catalog.model import EventKind
-from metrics_platform.events import offsets
 from metrics_platform.events.clusters import Cluster
 from metrics_platform.events.kafka_log import KafkaLog
-from metrics_platform.events.offsets import KafkaError, OffsetRange, Offsets
+from metrics_platform.events.offsets import KafkaError, OffsetRange, Offsets, Unreachable
 from metrics_platform_tests.events.records import NOON, VISITS, new_topic, send
 
 SECOND = timedelta(seconds=1)
@@ -148,12 +147,9 @@ def dead() -> Cluster:
         return Cluster("far", f"127.0.0.1:{probe.getsockname()[1]}")
 
 
-def test_a_broker_that_is_down_gets_one_line_within_the_time_out(
-    dead: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(offsets, "REQUEST_SECONDS", 1.0)
+def test_a_broker_that_is_down_gets_one_line_within_the_time_out(dead: Cluster) -> None:
     started = time.monotonic()
-    with Offsets(dead) as found:
+    with Offsets(dead, patience=1.0) as found:
         asks = [
             lambda: found.bounds(["web.visits"]),
             lambda: found.since([OffsetRange("far", "web.visits", 0, 0, 5)], NOON),
@@ -166,6 +162,33 @@ def test_a_broker_that_is_down_gets_one_line_within_the_time_out(
             assert message.endswith("; check that the broker runs and the clusters file is right")
             assert "\n" not in message
     assert time.monotonic() - started < 10
+
+
+def test_a_cluster_that_is_down_is_left_out_and_costs_its_patience_once(
+    kafka: str, dead: Cluster, visits: str
+) -> None:
+    kind = replace(VISITS, topics=(visits,))
+    log = KafkaLog([Cluster("local", kafka), dead], patience=1.0, leave_out=True)
+    try:
+        assert {one.cluster for one in log.between(kind, NOON, NOON + 60 * SECOND)} == {"local"}
+        assert log.down["far"].startswith("Kafka cluster 'far'")
+        assert (log.names(kind), log.answering(kind)) == (("local", "far"), ["local"])
+        started = time.monotonic()
+        assert len(log.bounds(kind)) == 3
+        assert time.monotonic() - started < 0.5
+        assert log.look_again([kind]) == []
+        assert set(log.down) == {"far"}
+        log.forget()
+        assert log.answering(kind) == ["local", "far"]
+    finally:
+        log.close()
+
+
+def test_a_cluster_that_is_down_is_an_error_unless_it_may_be_left_out(kafka: str, dead: Cluster) -> None:
+    log = KafkaLog([Cluster("local", kafka), dead], patience=1.0)
+    with pytest.raises(Unreachable, match="Kafka cluster 'far'"):
+        log.bounds(replace(VISITS, clusters=("far",)))
+    log.close()
 
 
 def test_instants_may_come_in_any_time_zone(found: Offsets, visits: str) -> None:

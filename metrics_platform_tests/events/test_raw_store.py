@@ -49,6 +49,11 @@ def append(
     return store.append(decode(records, kind, now, timedelta(minutes=5)), kind, step, now, calendar)
 
 
+def appended(accepted: dict[datetime, int], rejected: dict[str, int]) -> Appended:
+    """What a step changed whose events all lie in the first minute of their hour."""
+    return Appended(accepted, rejected, {(hour, "local"): events for hour, events in accepted.items()})
+
+
 def ids(spark: SparkSession, store: RawStore, *hours: datetime, kind: EventKind = VISITS) -> list[str]:
     return sorted(row[0] for row in store.events(spark, kind, hours).select("_event_id").collect())
 
@@ -62,7 +67,7 @@ def test_a_step_appended_again_changes_nothing(spark: SparkSession, store: RawSt
     assert not store.exists(spark, VISITS)
     values = [visit("a", NOON), visit("b", NOON + HOUR), visit("b", NOON + HOUR), b"hello"]
     first = append(spark, store, 1, values)
-    assert first == Appended({NOON: 1, NOON + HOUR: 2}, {"no JSON object": 1})
+    assert first == appended({NOON: 1, NOON + HOUR: 2}, {"no JSON object": 1})
     assert store.exists(spark, VISITS)
     before = everything(spark, store)
 
@@ -70,7 +75,7 @@ def test_a_step_appended_again_changes_nothing(spark: SparkSession, store: RawSt
     assert everything(spark, store) == before
 
     # The next step counts its own records alone, and leaves the first one's as they are.
-    assert append(spark, store, 2, [visit("c", NOON)]) == Appended({NOON: 1}, {})
+    assert append(spark, store, 2, [visit("c", NOON)]) == appended({NOON: 1}, {})
     assert [row["_offset"] for row in everything(spark, store)] == [100, 101, 102, 103, 200]
     assert everything(spark, store)[:4] == before
     # A step that comes late, after a newer one, is a repeated one.
@@ -112,7 +117,7 @@ def test_rejected_records_keep_their_bytes_and_reason_and_are_no_events(
         visit("next year", NOON + 365 * 24 * HOUR): "event time in the future",
     }
     done = append(spark, store, 1, [*bad, visit("good", NOON)], now=now)
-    assert done == Appended({NOON: 1}, dict.fromkeys(bad.values(), 1))
+    assert done == appended({NOON: 1}, dict.fromkeys(bad.values(), 1))
 
     rejected = store.rejected(spark, VISITS).toArrow().to_pylist()
     assert {row["_value"]: row["_reason"] for row in rejected} == bad
@@ -323,11 +328,11 @@ def replay(
 
 def test_what_decodes_by_now_is_replayed_once(spark: SparkSession, store: RawStore) -> None:
     done = append(spark, store, 1, [*MIXED, visit("good", NOON, page=5, shop="x")], WRONG)
-    assert done == Appended(
+    assert done == appended(
         {NOON: 1}, {"wrong type in field page": 3, "missing field shop": 1, "no JSON object": 1}
     )
     moved = replay(spark, store, 2)
-    assert moved == Appended(
+    assert moved == appended(
         {NOON: 3, NOON + HOUR: 1}, {"wrong type in field page": -3, "missing field shop": -1}
     )
     assert ids(spark, store, NOON, NOON + HOUR) == ["a", "b", "c", "d", "good"]
@@ -336,7 +341,7 @@ def test_what_decodes_by_now_is_replayed_once(spark: SparkSession, store: RawSto
     pages = store.events(spark, VISITS, [NOON]).select("id", "page").collect()
     assert {row["id"]: row["page"] for row in pages} == {"a": "home", "c": "home", "d": "1", "good": "5"}
 
-    assert replay(spark, store, 3) == Appended({}, {})
+    assert replay(spark, store, 3) == appended({}, {})
     # A step that was interrupted after its change is only counted again.
     assert replay(spark, store, 2) == moved
     assert everything(spark, store) == after
@@ -351,12 +356,12 @@ def test_only_what_was_selected_is_replayed_and_what_fails_otherwise_gets_its_ne
 
     before = NOON + 366 * 24 * HOUR
     moved = replay(spark, store, 3, half_right, reason="wrong type", until=before)
-    assert moved == Appended({NOON: 1}, {"wrong type in field page": -3, "missing field shop": 2})
+    assert moved == appended({NOON: 1}, {"wrong type in field page": -3, "missing field shop": 2})
     assert ids(spark, store, NOON, NOON + HOUR) == ["c"]
 
-    assert replay(spark, store, 4, topic="web.orders") == Appended({}, {})
-    assert replay(spark, store, 4, since=before) == Appended({NOON: 1}, {"wrong type in field page": -1})
-    assert replay(spark, store, 5) == Appended({NOON: 2, NOON + HOUR: 1}, {"missing field shop": -3})
+    assert replay(spark, store, 4, topic="web.orders") == appended({}, {})
+    assert replay(spark, store, 4, since=before) == appended({NOON: 1}, {"wrong type in field page": -1})
+    assert replay(spark, store, 5) == appended({NOON: 2, NOON + HOUR: 1}, {"missing field shop": -3})
     left = store.rejected(spark, VISITS).toArrow().to_pylist()
     assert [(row["_reason"], row["_step"]) for row in left] == [("no JSON object", 1)]
 
@@ -365,9 +370,9 @@ def test_waiting_for_a_replay_makes_no_future_event_one_of_the_past(
     spark: SparkSession, store: RawStore
 ) -> None:
     append(spark, store, 1, [visit("soon", NOON + HOUR)], now=NOON)
-    assert replay(spark, store, 2) == Appended({}, {})
+    assert replay(spark, store, 2) == appended({}, {})
     moved = store.replay(spark, VISITS, Selection(), 3, BERLIN, future_bound=HOUR)
-    assert moved == Appended({NOON + HOUR: 1}, {"event time in the future": -1})
+    assert moved == appended({NOON + HOUR: 1}, {"event time in the future": -1})
 
 
 def test_a_row_that_was_replayed_under_a_new_type_is_read_from_its_columns(

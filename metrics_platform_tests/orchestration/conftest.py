@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from uuid import uuid4
 
 import pytest
@@ -15,10 +19,14 @@ from confluent_kafka.cimpl import NewTopic
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.events.clusters import Cluster
+from metrics_platform.local import kafka as local_kafka
+from metrics_platform.local.ports import free_ports
+from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.settings import PACKAGE, Settings
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
+from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.orchestration.clock import START
 
 
@@ -52,6 +60,46 @@ def platform(webshop: Catalog, kafka: str, database: str, jars: Path, data_dir: 
     return platform
 
 
+@dataclass(frozen=True)
+class Broker:
+    """A broker that can be made to fall silent: it keeps its connections and answers nothing."""
+
+    address: str
+    pid: int
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def second_broker(jars: Path) -> Iterator[Broker]:
+    """A broker beside the one of the fixture `kafka`."""
+    pids: list[int] = []
+    supervisor = Supervisor(print, lambda _component, identity: pids.append(identity.pid), Event())
+    with folder() as path:
+        [port] = free_ports(1)
+        try:
+            supervisor.start(local_kafka.component(path, port, path / "kafka.log", jars))
+            yield Broker(local_kafka.bootstrap(port), pids[0])
+        finally:
+            supervisor.stop()
+
+
+@pytest.fixture
+def pair(platform: Platform, second_broker: Broker) -> Platform:
+    """The installation on two clusters, dc1 and dc2, with the same topics on both."""
+    for kind in platform.catalog.kinds:
+        _topic(second_broker.address, kind.topics[0])
+    [first] = platform.clusters
+    clusters = (Cluster("dc1", first.bootstrap_servers), Cluster("dc2", second_broker.address))
+    return replace(platform, clusters=clusters)
+
+
 @pytest.fixture
 def conn(platform: Platform) -> Iterator[Connection]:
     """A connection to the installation's metric store."""
@@ -59,9 +107,9 @@ def conn(platform: Platform) -> Iterator[Connection]:
         yield conn
 
 
-def _topic(bootstrap: str) -> str:
+def _topic(bootstrap: str, name: str | None = None) -> str:
     """A new topic that keeps its records whatever their times say."""
-    name = f"test-{uuid4().hex[:12]}"
+    name = name or f"test-{uuid4().hex[:12]}"
     topic = NewTopic(name, num_partitions=3, replication_factor=1, config={"retention.ms": "-1"})
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for created in admin.create_topics([topic]).values():

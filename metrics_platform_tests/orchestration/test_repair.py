@@ -55,6 +55,7 @@ def test_late_events_reopen_their_hours_and_redelivered_ones_nothing(
     produce(platform, [replace(record, at=clock.now().timestamp()) for record in events[::50]])
     _ingest_all(batch)
     assert dirty.dirty_hours(conn) == []
+    assert _not_covered(conn, platform) == set()
 
     hour = platform.catalog.calendar.window(Grain.HOUR, FIRST + HOUR)
     late = _late(events, hour, clock.now(), 7)
@@ -62,10 +63,15 @@ def test_late_events_reopen_their_hours_and_redelivered_ones_nothing(
     _ingest_all(batch)
     [mark] = dirty.dirty_hours(conn)
     assert (mark.kind, mark.hour_start, mark.reason, mark.events) == (INTERACTIONS, hour.start, LATE, 7)
+    assert {window for window in _not_covered(conn, platform) if window.grain is not Grain.MINUTE} == {
+        hour,
+        day,
+    }
 
     clock.advance(5 * HOUR)
     done = _run_hourly(batch)
     assert hour in done
+    assert _not_covered(conn, platform) == set()
     assert not {window for window in done if window.start < day.end} - {hour}
     assert dirty.dirty_hours(conn) == []
     _only_these_changed(before, _labels(conn, platform), [hour, day])
@@ -138,6 +144,11 @@ def _time(record: Record) -> float:
 def _labels(conn: Connection, platform: Platform) -> list[ledger.Label]:
     names = [metric.name for metric in platform.catalog.metrics]
     return [label for grain in Grain for label in ledger.newest(conn, names, grain, START + 30 * HOUR, 2_000)]
+
+
+def _not_covered(conn: Connection, platform: Platform) -> set[Window]:
+    """The exact windows that events wait for."""
+    return {label.window for label in _labels(conn, platform) if label.exact and label.coverage < 1}
 
 
 def _only_these_changed(

@@ -91,4 +91,4 @@ def test_ages(length: int, words: str) -> None:
 def test_a_window_is_complete_only_when_no_minute_is_missing(present: int, words: str, shop: Catalog) -> None:
     day = window(shop, "day", "2026-03-02T00:00")
     label = Label("visits", day, Source.ROLLUP, 1, present, 1440, 0, "", "", NOW, NOW, None)
-    assert formats.coverage(label) == words
+    assert formats.percent(label.coverage) == words

@@ -35,7 +35,7 @@ def test_a_step_is_planned_finished_and_moves_the_offsets(conn: Connection) -> N
     assert step == IngestionStep("visits", 1, FIRST, NOW)
     assert committed_offsets(conn, "visits") == {}
     assert (newest_version(conn, "visits"), ingested_through(conn, "visits")) == (0, None)
-    assert finish(conn, "visits", step.version, COUNTS, LATER, LATER)
+    assert finish(conn, "visits", step.version, COUNTS, {"local": LATER}, LATER)
     assert pending(conn, "visits") is None
     assert committed_offsets(conn, "visits") == {
         ("local", "web.visits", 0): 10,
@@ -52,7 +52,7 @@ def test_a_step_that_was_interrupted_is_done_again_with_its_own_ranges(conn: Con
 
 def test_offsets_of_partitions_that_a_step_left_out_stay(conn: Connection) -> None:
     for ranges in (FIRST, SECOND):
-        finish(conn, "visits", plan(conn, "visits", ranges, NOW).version, COUNTS, None, LATER)
+        finish(conn, "visits", plan(conn, "visits", ranges, NOW).version, COUNTS, {}, LATER)
     assert committed_offsets(conn, "visits") == {
         ("local", "web.visits", 0): 25,
         ("local", "web.visits", 1): 7,
@@ -61,8 +61,8 @@ def test_offsets_of_partitions_that_a_step_left_out_stay(conn: Connection) -> No
 
 def test_finishing_twice_counts_once(conn: Connection) -> None:
     step = plan(conn, "visits", FIRST, NOW)
-    assert finish(conn, "visits", step.version, COUNTS, LATER, LATER)
-    assert not finish(conn, "visits", step.version, Counts(0, 0, {}), None, LATER)
+    assert finish(conn, "visits", step.version, COUNTS, {"local": LATER}, LATER)
+    assert not finish(conn, "visits", step.version, Counts(0, 0, {}), {}, LATER)
     assert conn.execute("SELECT accepted, rejected_by_reason FROM platform.ingestion").fetchone() == (
         15,
         {"no JSON": 2},
@@ -70,12 +70,12 @@ def test_finishing_twice_counts_once(conn: Connection) -> None:
 
 
 def test_a_replay_moves_no_offsets_and_takes_from_the_rejected(conn: Connection) -> None:
-    finish(conn, "visits", plan(conn, "visits", FIRST, NOW).version, COUNTS, LATER, LATER)
+    finish(conn, "visits", plan(conn, "visits", FIRST, NOW).version, COUNTS, {"local": LATER}, LATER)
     step = plan(conn, "visits", [], LATER, {"reason": "no JSON"})
     assert step == IngestionStep("visits", 2, (), LATER, {"reason": "no JSON"})
     assert plan(conn, "visits", SECOND, LATER) == step
     offsets, through = committed_offsets(conn, "visits"), ingested_through(conn, "visits")
-    assert finish(conn, "visits", 2, Counts(2, -2, {"no JSON": -2}), None, LATER)
+    assert finish(conn, "visits", 2, Counts(2, -2, {"no JSON": -2}), {}, LATER)
     assert (committed_offsets(conn, "visits"), ingested_through(conn, "visits")) == (offsets, through)
     [sums] = conn.execute("SELECT sum(accepted), sum(rejected) FROM platform.ingestion").fetchall()
     assert sums == (17, 0)
@@ -83,7 +83,7 @@ def test_a_replay_moves_no_offsets_and_takes_from_the_rejected(conn: Connection)
 
 def test_a_step_never_planned_cannot_be_finished(conn: Connection) -> None:
     with pytest.raises(LookupError, match="step 3 of 'visits' was never planned"):
-        finish(conn, "visits", 3, COUNTS, None, NOW)
+        finish(conn, "visits", 3, COUNTS, {}, NOW)
 
 
 def test_planning_at_the_same_time_gives_one_step(database: str, conn: Connection) -> None:

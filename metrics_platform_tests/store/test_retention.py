@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import LiteralString
 
 import pytest
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.store import ingestion, retention
+from metrics_platform.store import event_counts, ingestion, outages, retention
 from metrics_platform.store.alarms import Verdict, record_verdict
 from metrics_platform.store.commit import Source
-from metrics_platform.store.connection import Connection
+from metrics_platform.store.connection import Connection, only
+from metrics_platform.store.outages import Layer
 from metrics_platform.store.retention import BOOKS_KEPT, prune, prune_books
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, values, window
 
@@ -51,16 +53,34 @@ def test_many_windows_go_in_several_transactions(
     assert prune(conn, shop, hour.end + timedelta(days=100))[Grain.MINUTE] == 0
 
 
+def test_counts_of_minutes_stay_as_long_as_hours(conn: Connection, shop: Catalog) -> None:
+    minute = window(shop, "minute", "2026-03-02T10:15")
+    event_counts.add_accepted(conn, shop.calendar, "visits", {(minute.start, "dc1"): 5})
+
+    def left(table: LiteralString) -> int:
+        return only(conn.execute(f"SELECT count(*) FROM platform.{table}"))[0]
+
+    prune(conn, shop, minute.end + timedelta(days=89))
+    assert [left(table) for table in ("minute_events", "window_events")] == [1, 4]
+    prune(conn, shop, minute.end + timedelta(days=91))
+    assert [left(table) for table in ("minute_events", "window_events")] == [0, 2]
+
+
 def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
     old, recent = NOW - BOOKS_KEPT - timedelta(days=1), NOW - timedelta(days=1)
-    for at, through in ((old, old), (old, old), (old, None), (recent, None)):
+    for at in (old, old, recent):
         step = ingestion.plan(conn, "visits", [], at)
-        ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), through, at)
+        ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), {"dc1": old}, at)
+    for cluster in ("dc1", "dc2"):
+        outages.record_outage(conn, cluster, Layer.STREAM, old, old + timedelta(minutes=1), "silent", old)
+    conn.execute("UPDATE platform.outages SET closed_at = %s WHERE cluster = 'dc1'", (old,))
     for at, severity in ((old, "ok"), (old + timedelta(hours=1), "late")):
         record_verdict(conn, Verdict("freshness", at, severity, ""))
 
     prune_books(conn, NOW)
 
-    assert conn.execute("SELECT version FROM platform.ingestion ORDER BY version").fetchall() == [(2,), (4,)]
+    assert conn.execute("SELECT version FROM platform.ingestion ORDER BY version").fetchall() == [(3,)]
     assert ingestion.ingested_through(conn, "visits") == old
     assert conn.execute("SELECT severity FROM platform.alarms").fetchall() == [("late",)]
+    assert [one.cluster for one in outages.open_outages(conn)] == ["dc2"]
+    assert conn.execute("SELECT count(*) FROM platform.outages").fetchone() == (1,)

@@ -1,0 +1,318 @@
+"""Two clusters, one of which cannot be reached for a while: it is left out, and made up for later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from metrics_platform.catalog.windows import MINUTE, Grain, Window
+from metrics_platform.events.clusters import Cluster
+from metrics_platform.local.ports import free_ports
+from metrics_platform.local.shop import Record
+from metrics_platform.orchestration import streaming
+from metrics_platform.orchestration.batch import Batch, fresh_hours, hours_to_repair
+from metrics_platform.orchestration.ingestion import ingest
+from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.shift import Iteration, Shift
+from metrics_platform.store import dirty, gaps, ingestion, ledger, outages
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.ledger import Label, Source
+from metrics_platform.store.outages import Layer
+from metrics_platform_tests.orchestration import oracle
+from metrics_platform_tests.orchestration.clock import ManualClock
+from metrics_platform_tests.orchestration.conftest import Broker
+from metrics_platform_tests.orchestration.traffic import send
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NINE = datetime(2026, 3, 30, 9, tzinfo=UTC)
+GRACE = timedelta(seconds=1.5)
+CLICKS = "clicks_per_page"
+
+
+def traffic(
+    platform: Platform, start: datetime, end: datetime, rates: tuple[float, float] = (4, 4)
+) -> list[Record]:
+    """What both clusters got, each its own events."""
+    return [
+        record
+        for number, (cluster, rate) in enumerate(zip(platform.clusters, rates, strict=True))
+        for record in send(
+            replace(platform, clusters=(cluster,)), start, end, rate, seed=start.minute * 10 + number
+        )
+    ]
+
+
+@contextmanager
+def shift_at_work(
+    platform: Platform, spark: SparkSession, clock: ManualClock, done: list[Iteration], said: list[str]
+) -> Iterator[Shift]:
+    shift = Shift(platform, spark, "shift", clock, done.append, said.append)
+    try:
+        shift.take_over()
+        yield shift
+    finally:
+        shift.close()
+
+
+def close_of(number: int) -> datetime:
+    """When the number-th minute after nine is over and its grace, too."""
+    return NINE + number * MINUTE + MINUTE + GRACE
+
+
+def label(conn: Connection, grain: Grain, start: datetime, platform: Platform) -> Label:
+    window = platform.catalog.calendar.window(grain, start)
+    return ledger.labels(conn, [CLICKS], [window])[CLICKS, window]
+
+
+def clicks(records: list[Record], minute: datetime, until: datetime) -> int:
+    """The clicks of a minute that Kafka had by then."""
+    there = [record for record in oracle.accepted(records) if record.at < until.timestamp()]
+    groups = oracle.groups(there, CLICKS, Grain.MINUTE).items()
+    return sum(len(events) for (start, _), events in groups if start == minute)
+
+
+def test_a_cluster_falls_silent_for_two_minutes_and_comes_back(
+    pair: Platform, second_broker: Broker, conn: Connection, spark: SparkSession
+) -> None:
+    near = send(replace(pair, clusters=pair.clusters[:1]), NINE, NINE + 8 * MINUTE, 3, seed=1)
+    far = send(replace(pair, clusters=pair.clusters[1:]), NINE, NINE + 8 * MINUTE, 6, seed=2)
+    clock, done, said = ManualClock(close_of(2)), list[Iteration](), list[str]()
+    with shift_at_work(pair, spark, clock, done, said) as shift:
+        shift.attempt()
+        with second_broker.silent():
+            for number in (3, 4):
+                clock.wait_until(close_of(number))
+                began = time.monotonic()
+                shift.attempt()
+                assert time.monotonic() - began < 20
+        clock.wait_until(close_of(5))
+        shift.attempt()  # it is asked again only when this minute is out
+        assert said[-1] == "Kafka cluster 'dc2' answers again"
+        clock.wait_until(close_of(6))
+        shift.attempt()
+
+    assert [iteration.missing for iteration in done] == [(), ("dc2",), ("dc2",), ("dc2",), ()]
+    assert [len(iteration.fresh) for iteration in done] == [3, 1, 1, 1, 1]
+    expected = {  # the minute: by whom it was counted last, and when
+        2: (near + far, close_of(2)),  # not once more without the cluster that it had
+        3: (near, close_of(4)),
+        4: (near, close_of(5)),
+        5: (near + far, close_of(6)),  # once more, with the cluster that it lacked
+        6: (near + far, close_of(6)),
+    }
+    for number, (records, until) in expected.items():
+        minute = NINE + number * MINUTE
+        found = label(conn, Grain.MINUTE, minute, pair)
+        assert found.events == clicks(records, minute, until), minute
+        assert found.coverage == (0.5 if number in (3, 4) else 1)  # nothing is known of the shares
+    assert label(conn, Grain.HOUR, NINE, pair).coverage == pytest.approx(6 / 60)
+    [outage] = outages.open_outages(conn)
+    assert (outage.cluster, outage.layer) == ("dc2", Layer.STREAM)
+    assert (outage.start, outage.end) == (NINE + 3 * MINUTE, NINE + 6 * MINUTE)
+    assert outage.reason.startswith("Kafka cluster 'dc2'")
+    assert gaps.open_gaps(conn) == []
+    counts = conn.execute(
+        "SELECT cluster, counted FROM platform.minute_events WHERE kind = 'interactions' "
+        "AND minute_start = ANY(%s) ORDER BY minute_start, cluster",
+        ([NINE + 4 * MINUTE, NINE + 5 * MINUTE],),
+    ).fetchall()
+    assert [cluster for cluster, _ in counts] == ["dc1", "dc1", "dc2"]
+    assert all(counted > 0 for _, counted in counts)
+
+
+def test_a_cluster_falls_silent_between_its_offsets_and_its_records(
+    pair: Platform,
+    second_broker: Broker,
+    conn: Connection,
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traffic(pair, NINE, NINE + 3 * MINUTE)
+    done, said = list[Iteration](), list[str]()
+    compute, silence = streaming.compute_minutes, ExitStack()
+
+    def compute_in_silence(*arguments: Any) -> streaming.MinuteTotals:
+        monkeypatch.undo()
+        silence.enter_context(second_broker.silent())
+        return compute(*arguments)
+
+    with shift_at_work(pair, spark, ManualClock(close_of(2)), done, said) as shift, silence:
+        monkeypatch.setattr(streaming, "compute_minutes", compute_in_silence)
+        shift.attempt()
+        assert done == []
+        assert said[-1].startswith("iteration failed (1 of 5): Kafka cluster 'dc2'")
+        shift.attempt()
+    assert [iteration.missing for iteration in done] == [("dc2",)]
+    assert label(conn, Grain.MINUTE, NINE, pair).coverage == 0.5
+
+
+def test_a_cluster_that_is_not_there_at_all_is_left_out(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    [port] = free_ports(1)
+    both = replace(platform, clusters=(*platform.clusters, Cluster("gone", f"127.0.0.1:{port}")))
+    sent = send(platform, NINE, NINE + 3 * MINUTE, 5, seed=3)
+    done: list[Iteration] = []
+    with shift_at_work(both, spark, ManualClock(close_of(2)), done, []) as shift:
+        shift.attempt()
+    [iteration] = done
+    assert iteration.missing == ("gone",)
+    minute = NINE + 2 * MINUTE
+    assert label(conn, Grain.MINUTE, minute, both).events == clicks(sent, minute, close_of(2))
+
+
+def test_metrics_of_a_cluster_that_is_gone_have_no_minute_and_the_others_do(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    [port] = free_ports(1)
+    interactions, orders = platform.catalog.kinds
+    kinds = (replace(interactions, clusters=("local",)), replace(orders, clusters=("gone",)))
+    apart = replace(
+        platform,
+        clusters=(*platform.clusters, Cluster("gone", f"127.0.0.1:{port}")),
+        catalog=replace(platform.catalog, kinds=kinds),
+    )
+    send(platform, NINE, NINE + 3 * MINUTE, 5, seed=4)
+    done: list[Iteration] = []
+    with shift_at_work(apart, spark, ManualClock(close_of(2)), done, []) as shift:
+        shift.attempt()
+    there = {metric.name for metric in apart.catalog.metrics if metric.kind == interactions.name}
+    assert set(done[0].metrics) == set(ledger.newest_minutes(conn)) == there
+    assert label(conn, Grain.MINUTE, NINE, apart).coverage == 1
+
+
+def _positions(platform: Platform, spark: SparkSession) -> list[tuple[str, int, int]]:
+    path = platform.raw_store.path(platform.catalog.kinds[0])
+    rows = spark.read.format("delta").load(path).select("_cluster", "_partition", "_offset").collect()
+    return sorted((row[0], row[1], row[2]) for row in rows)
+
+
+def _all_once(platform: Platform, spark: SparkSession, sent: list[Record]) -> None:
+    positions = _positions(platform, spark)
+    expected = sum(record.kind == platform.catalog.kinds[0].name for record in sent)
+    assert len(positions) == len(set(positions)) == expected
+
+
+def test_ingestion_goes_on_without_a_cluster_and_catches_up(
+    pair: Platform, second_broker: Broker, conn: Connection, spark: SparkSession
+) -> None:
+    kind = pair.catalog.kinds[0]
+    sent = traffic(pair, NINE, NINE + MINUTE)
+    clock, said = ManualClock(NINE + MINUTE), list[str]()
+    ingest(pair, spark, conn, kind, clock, said.append)
+    _all_once(pair, spark, sent)
+    sent += traffic(pair, NINE + MINUTE, NINE + 2 * MINUTE)
+    clock.advance(3 * MINUTE)
+    before = len(_positions(pair, spark))
+    with second_broker.silent():
+        done = ingest(pair, spark, conn, kind, clock, said.append)
+    assert done.missing == ("dc2",)
+    assert {cluster for cluster, *_ in _positions(pair, spark)} == {"dc1", "dc2"}
+    assert len(_positions(pair, spark)) == before + done.accepted + sum(done.rejected.values())
+    [line] = said
+    assert line.startswith(f"'{kind.name}' is ingested without a cluster: Kafka cluster 'dc2'")
+    assert ingestion.through_by_cluster(conn, kind.name) == {"dc1": clock.now(), "dc2": NINE + MINUTE}
+    assert ingestion.ingested_through(conn, kind.name) == NINE + MINUTE
+    [outage] = outages.open_outages(conn)
+    assert (outage.layer, outage.start, outage.end) == (Layer.INGESTION, NINE + MINUTE, NINE + 5 * MINUTE)
+
+    clock.advance(2 * MINUTE)
+    ingest(pair, spark, conn, kind, clock, said.append)
+    _all_once(pair, spark, sent)
+    assert outages.open_outages(conn) == []
+    assert ingestion.ingested_through(conn, kind.name) == clock.now()
+    [(accepted,)] = conn.execute(
+        "SELECT sum(accepted)::int FROM platform.minute_events WHERE kind = %s", (kind.name,)
+    ).fetchall()
+    mine = [record for record in oracle.accepted(sent) if record.kind == kind.name]
+    assert accepted == len(mine)  # each delivery counts
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_planned_step_of_a_cluster_that_went_away_holds_nobody_up(
+    pair: Platform,
+    second_broker: Broker,
+    conn: Connection,
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    written: bool,
+) -> None:
+    """Killed before Spark wrote, or after: whatever the step holds is there once in the end."""
+    kind = pair.catalog.kinds[0]
+    sent = traffic(pair, NINE, NINE + MINUTE)
+    clock = ManualClock(NINE + MINUTE)
+
+    def die(*_: object, **__: object) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patched, pytest.raises(_Killed):
+        patched.setattr(*((ingestion, "finish", die) if written else (type(pair.raw_store), "append", die)))
+        ingest(pair, spark, conn, kind, clock, print)
+    assert ingestion.pending(conn, kind.name) is not None
+
+    sent += traffic(pair, NINE + MINUTE, NINE + 2 * MINUTE)
+    clock.advance(MINUTE)
+    with second_broker.silent():
+        ingest(pair, spark, conn, kind, clock, print)
+    assert ingestion.pending(conn, kind.name) is None
+    clusters = {cluster for cluster, *_ in _positions(pair, spark)}
+    assert clusters == ({"dc1", "dc2"} if written else {"dc1"})
+    clock.advance(MINUTE)
+    ingest(pair, spark, conn, kind, clock, print)
+    _all_once(pair, spark, sent)
+
+
+def test_an_hour_is_exact_only_with_every_cluster(
+    pair: Platform, second_broker: Broker, conn: Connection, spark: SparkSession
+) -> None:
+    hour = pair.catalog.calendar.window(Grain.HOUR, NINE + timedelta(minutes=30))
+    sent = traffic(pair, hour.end - 3 * MINUTE, hour.end - MINUTE)
+    clock, said = ManualClock(hour.end - MINUTE), list[str]()
+    for kind in pair.catalog.kinds:
+        ingest(pair, spark, conn, kind, clock, print)
+    sent += traffic(pair, hour.end - MINUTE, hour.end)
+    with shift_at_work(pair, spark, ManualClock(hour.end + GRACE), [], []) as shift:
+        shift.attempt()
+
+    batch = Batch(pair, spark, conn, "batch", clock, said.append)
+    clock.wait_until(hour.end + 3 * MINUTE)
+    before = label(conn, Grain.HOUR, NINE, pair)
+    with second_broker.silent():
+        done = batch.settle([_earlier(pair, hour), hour], pair.catalog.metrics)
+    assert done.computed == (_earlier(pair, hour),)
+    assert label(conn, Grain.HOUR, NINE, pair) == before
+    assert before.source is Source.ROLLUP
+    reason = f"cluster dc2 not ingested since {hour.end - MINUTE:%Y-%m-%d %H:%M} UTC"
+    marks = dirty.dirty_hours(conn)
+    assert {(mark.kind, mark.reason) for mark in marks if mark.hour_start == hour.start} == {
+        (kind.name, reason) for kind in pair.catalog.kinds
+    }
+    assert any(line.startswith(f"{hour} of 'interactions' cannot be exact yet: {reason}") for line in said)
+
+    clock.advance(60 * MINUTE)
+    marked = [mark.hour_start for mark in dirty.dirty_hours(conn)]
+    fresh = fresh_hours(clock.now(), pair.catalog.calendar)
+    repair = hours_to_repair(clock.now(), pair.catalog.calendar, fresh, gaps.open_gaps(conn), marked)
+    batch.settle([*fresh, *repair], pair.catalog.metrics)
+    for metric in oracle.RULES:
+        assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
+    after = label(conn, Grain.HOUR, NINE, pair)
+    assert (after.exact, after.coverage) == (True, 1)
+    assert dirty.dirty_hours(conn) == []
+    assert outages.open_outages(conn) == []
+
+
+def _earlier(platform: Platform, hour: Window) -> Window:
+    return platform.catalog.calendar.window(Grain.HOUR, hour.start - MINUTE)

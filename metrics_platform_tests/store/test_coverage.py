@@ -1,0 +1,240 @@
+"""Coverage: the rule, that SQL says the same, and that the labels of real windows follow it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import Window
+from metrics_platform.store import event_counts, ingestion
+from metrics_platform.store.commit import Commit, Source, commit, next_revision
+from metrics_platform.store.connection import Connection, connect
+from metrics_platform.store.coverage import Seen, coverage, lost_share
+from metrics_platform.store.schema import migrate
+from metrics_platform_tests.store.shop import METRICS, NOW, Visit, at, catalog, label, totals, window
+
+counts = st.none() | st.integers(0, 10**12)
+shares = st.floats(0, 1)
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[int, int, float, int | None, int | None]:
+    """Minutes present, in all and lost, events counted and accepted, as a ledger line may have them."""
+    total = draw(st.integers(1, 10_080))
+    present = draw(st.integers(0, total))
+    return present, total, draw(shares) * present, draw(counts), draw(counts)
+
+
+@given(windows())
+def test_coverage_is_a_share(one: tuple[int, int, float, int | None, int | None]) -> None:
+    assert 0 <= coverage(*one) <= 1
+
+
+@given(windows())
+def test_known_events_decide_and_unknown_ones_do_not(
+    one: tuple[int, int, float, int | None, int | None],
+) -> None:
+    present, total, lost, counted, accepted = one
+    if counted is not None and accepted:
+        assert coverage(*one) == coverage(0, 1, 0, counted, accepted)
+    else:
+        assert coverage(*one) == coverage(present, total, lost, None, None)
+
+
+@given(windows(), st.integers(1, 1000))
+def test_more_events_accepted_never_raise_it_and_more_counted_never_lower_it(
+    one: tuple[int, int, float, int | None, int | None], more: int
+) -> None:
+    present, total, lost, counted, accepted = one
+    if counted is None or not accepted:
+        return
+    now = coverage(*one)
+    assert coverage(present, total, lost, counted, accepted + more) <= now
+    assert coverage(present, total, lost, counted + more, accepted) >= now
+
+
+@pytest.mark.parametrize(
+    ("present", "lost", "counted", "accepted", "expected"),
+    [
+        (60, 0.0, None, None, 1.0),
+        (30, 0.0, None, None, 0.5),
+        (30, 5.0, None, None, 25 / 60),  # ten minutes without one of two equal clusters
+        (60, 0.0, 990, 1000, 0.99),
+        (60, 30.0, 700, 1000, 0.7),  # the lost share was a guess; now it is known
+        (60, 0.0, 1001, 1000, 1.0),
+        (0, 0.0, None, 1000, 0.0),
+        (59, 0.0, 0, 0, 59 / 60),  # a quiet hour: no events say nothing of a skipped minute
+    ],
+)
+def test_examples(
+    present: int, lost: float, counted: int | None, accepted: int | None, expected: float
+) -> None:
+    assert coverage(present, 60, lost, counted, accepted) == expected
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcde"), st.integers(0, 10**9), min_size=1),
+    st.sets(st.sampled_from("abcde")),
+)
+def test_the_shares_of_the_missing_and_of_the_others_add_up(
+    recent: dict[str, int], missing: set[str]
+) -> None:
+    lost, kept = lost_share(missing, recent), lost_share(recent.keys() - missing, recent)
+    assert 0 <= lost <= 1
+    assert lost + kept == pytest.approx(1)
+
+
+def test_clusters_count_alike_when_nothing_is_known() -> None:
+    assert lost_share(["a"], {"a": 0, "b": 0, "c": 0, "d": 0}) == 0.25
+    assert lost_share(["a"], {"a": 30, "b": 10}) == 0.75
+    assert lost_share(["elsewhere"], {"a": 30, "b": 10}) == 0
+    assert lost_share(["a"], {}) == 0
+
+
+def test_sql_says_the_same(module_database: str) -> None:
+    with connect(module_database) as conn:
+        migrate(conn, catalog(), NOW)
+
+        @given(windows())
+        def agree(one: tuple[int, int, float, int | None, int | None]) -> None:
+            query = "SELECT platform.coverage(%s::int, %s::int, %s::float8, %s::bigint, %s::bigint)"
+            assert conn.execute(query, one).fetchone() == (coverage(*one),)
+
+        agree()
+
+
+# The labels of real windows, of a shop with two clusters.
+
+
+@pytest.fixture
+def shop() -> Catalog:
+    return catalog(METRICS[0])
+
+
+def count(
+    conn: Connection, shop: Catalog, source: Source, counted: dict[Window, int], lost: float = 0.0
+) -> None:
+    """Commit the windows of which so many events were counted."""
+    visits = [Visit(one.start) for one, events in counted.items() for _ in range(events)]
+    revision = next_revision(conn)
+    seen = {"visits": Seen(counted, lost)}
+    found = totals(shop, counted, visits)
+    commit(conn, shop, Commit(source, revision, "run", NOW, tuple(counted), found, seen=seen))
+
+
+def ingest(
+    conn: Connection, shop: Catalog, through: dict[str, str], accepted: dict[tuple[str, str], int]
+) -> None:
+    """One step: `accepted` by minute and cluster."""
+    step = ingestion.plan(conn, "visits", [], NOW)
+    reached = {cluster: at(f"2026-03-02T{time}") for cluster, time in through.items()}
+    ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), reached, NOW)
+    events = {(at(f"2026-03-02T{minute}"), cluster): n for (minute, cluster), n in accepted.items()}
+    event_counts.add_accepted(conn, shop.calendar, "visits", events)
+
+
+def minute(shop: Catalog, time: str) -> Window:
+    return window(shop, "minute", f"2026-03-02T{time}")
+
+
+def viewed(conn: Connection, one: Window) -> float:
+    """The coverage that a reader of the view sees, which is the label's."""
+    row = conn.execute(
+        "SELECT DISTINCT coverage FROM metrics.visits WHERE grain = %s AND window_start = %s",
+        (one.grain, one.start),
+    ).fetchone()
+    assert row is not None
+    assert label(conn, one).coverage == pytest.approx(row[0], rel=1e-12)
+    return row[0]
+
+
+def test_a_minute_lacks_what_came_after_it_was_counted(conn: Connection, shop: Catalog) -> None:
+    one = minute(shop, "10:15")
+    count(conn, shop, Source.STREAM, {one: 9})
+    assert viewed(conn, one) == 1  # nobody knows better yet
+    ingest(conn, shop, {"dc1": "10:16"}, {("10:15", "dc1"): 10})
+    assert viewed(conn, one) == 0.9
+    assert viewed(conn, window(shop, "hour", "2026-03-02T10:00")) == 1 / 60  # the hour is still going on
+
+
+def test_events_count_as_known_only_when_every_cluster_is_ingested(conn: Connection, shop: Catalog) -> None:
+    one = minute(shop, "10:15")
+    ingestion.follow(conn, "visits", ["dc1", "dc2"])
+    count(conn, shop, Source.STREAM, {one: 8}, lost=0.25)
+    assert viewed(conn, one) == 0.75
+    ingest(conn, shop, {"dc1": "10:20"}, {("10:15", "dc1"): 8})
+    assert ingestion.ingested_through(conn, "visits") is None
+    assert viewed(conn, one) == 0.75
+    ingest(conn, shop, {"dc2": "10:15"}, {})
+    assert viewed(conn, one) == 0.75
+    ingest(conn, shop, {"dc2": "10:16"}, {("10:15", "dc2"): 8})
+    assert viewed(conn, one) == 0.5
+
+
+def test_hours_days_and_weeks_follow_their_minutes(conn: Connection, shop: Catalog) -> None:
+    count(conn, shop, Source.STREAM, {minute(shop, "10:15"): 5})
+    count(conn, shop, Source.STREAM, {minute(shop, "10:16"): 5}, lost=0.5)
+    hour, day, week = (window(shop, grain, "2026-03-02T10:15") for grain in ("hour", "day", "week"))
+    assert [viewed(conn, one) * one.minutes for one in (hour, day, week)] == pytest.approx([1.5] * 3)
+    ingest(conn, shop, {"dc1": "11:00"}, {("10:15", "dc1"): 5, ("10:16", "dc1"): 10, ("10:59", "dc1"): 5})
+    assert viewed(conn, hour) == 0.5
+    assert viewed(conn, day) * day.minutes == pytest.approx(1.5)
+
+
+def test_an_exact_number_covers_everything_until_late_events_come(conn: Connection, shop: Catalog) -> None:
+    hour = window(shop, "hour", "2026-03-02T09:00")
+    ingest(conn, shop, {"dc1": "10:10", "dc2": "10:10"}, {("09:15", "dc1"): 4, ("09:15", "dc2"): 5})
+    count(conn, shop, Source.BATCH, event_counts.accepted(conn, "visits", [hour]))
+    assert viewed(conn, hour) == 1
+    ingest(conn, shop, {"dc1": "10:20"}, {("09:59", "dc1"): 1})
+    assert viewed(conn, hour) == 0.9
+    count(conn, shop, Source.BATCH, event_counts.accepted(conn, "visits", [hour]))
+    assert viewed(conn, hour) == 1
+
+
+def test_a_window_merged_of_lines_that_know_nothing_counts_minutes(conn: Connection, shop: Catalog) -> None:
+    one, other = minute(shop, "10:15"), minute(shop, "10:16")
+    count(conn, shop, Source.STREAM, {one: 5})
+    found = totals(shop, [other], [])
+    commit(conn, shop, Commit(Source.STREAM, next_revision(conn), "run", NOW, (other,), found))
+    ingest(conn, shop, {"dc1": "11:00"}, {("10:15", "dc1"): 10})
+    assert viewed(conn, window(shop, "hour", "2026-03-02T10:00")) == 2 / 60
+
+
+def test_shares_come_from_the_last_day_that_all_clusters_have(conn: Connection, shop: Catalog) -> None:
+    names = ["dc1", "dc2", "dc3"]
+    assert event_counts.recent_by_cluster(conn, "visits", names) == dict.fromkeys(names, 0)
+    counted = {("09:15", "dc1"): 30, ("09:15", "dc2"): 10, ("10:15", "dc1"): 500}
+    ingest(conn, shop, {"dc1": "10:20", "dc2": "10:00"}, counted)
+    assert event_counts.recent_by_cluster(conn, "visits", names) == {"dc1": 30, "dc2": 10, "dc3": 0}
+    conn.execute("UPDATE platform.minute_events SET minute_start = minute_start - interval '24 hours'")
+    assert event_counts.recent_by_cluster(conn, "visits", names) == {"dc1": 500, "dc2": 0, "dc3": 0}
+
+
+def test_what_the_stream_counted_stands_beside_what_was_accepted(conn: Connection, shop: Catalog) -> None:
+    key = (at("2026-03-02T10:15"), "dc1")
+    event_counts.record_counted(conn, "visits", {key: 7})
+    ingest(conn, shop, {}, {("10:15", "dc1"): 4})
+    ingest(conn, shop, {}, {("10:15", "dc1"): 6})
+    event_counts.record_counted(conn, "visits", {key: 8})
+    row = conn.execute("SELECT counted, accepted FROM platform.minute_events").fetchone()
+    assert row == (8, 10)
+    assert event_counts.accepted(conn, "visits", [window(shop, "day", "2026-03-02T00:00")]) == {
+        window(shop, "day", "2026-03-02T00:00"): 10
+    }
+
+
+def test_a_new_cluster_has_nothing_and_one_that_left_is_not_waited_for(conn: Connection) -> None:
+    now = NOW + timedelta(minutes=1)
+    step = ingestion.plan(conn, "visits", [], NOW)
+    ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), {"dc1": NOW, "dc2": now}, now)
+    assert ingestion.ingested_through(conn, "visits") == NOW
+    ingestion.follow(conn, "visits", ["dc2"])
+    assert ingestion.ingested_through(conn, "visits") == now
+    ingestion.follow(conn, "visits", ["dc2", "dc3"])
+    assert ingestion.through_by_cluster(conn, "visits") == {"dc2": now, "dc3": None}
+    assert ingestion.ingested_through(conn, "visits") is None
