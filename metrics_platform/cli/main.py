@@ -8,7 +8,9 @@ import typer
 
 from metrics_platform.catalog.load import CatalogError
 from metrics_platform.cli import stack, traffic
+from metrics_platform.cli.accuracy import accuracy
 from metrics_platform.cli.check import check
+from metrics_platform.cli.corrections import corrections
 from metrics_platform.cli.query import query
 from metrics_platform.local.errors import StackError
 from metrics_platform.settings import SettingsError
@@ -31,7 +33,13 @@ EXAMPLES = {
     query: (
         "query clicks_per_page --grain minute --last 5",
         "query revenue_by_country --grain day --format csv",
+        "query clicks_per_page --grain hour --as-of 2026-11-22T10:05",
     ),
+    corrections: (
+        "corrections clicks_per_page --grain hour",
+        "corrections --since 2026-11-22T10:05 --format json",
+    ),
+    accuracy: ("accuracy", "accuracy clicks_per_page"),
     traffic.traffic: ("traffic --rate 2000 --duration 60 --ledger sent.ndjson --seed 7",),
     stack.env: ("env --data-dir /tmp/second",),
 }

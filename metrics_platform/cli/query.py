@@ -2,73 +2,42 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
-import psycopg
 import typer
 from rich.console import Console
 
-from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.local import state
-from metrics_platform.local.environment import environment
+from metrics_platform.cli.asking import METRIC_HELP, DataDir, Format, Output, catalog_and_store
 from metrics_platform.serving import formats
-from metrics_platform.settings import PREFIX, Settings
-from metrics_platform.store.connection import StoreUnavailable, connect, place
-from metrics_platform.store.query import QueryError, Result, find_metric, last_windows
-
-
-class Format(StrEnum):
-    """How the answer is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
+from metrics_platform.store.query import Result, instant, last_windows, windows_as_of
 
 
 def query(
-    metric: Annotated[str, typer.Argument(help="The metric's name; `metrics-platform check` lists them.")],
+    metric: Annotated[str, typer.Argument(help=METRIC_HELP)],
     grain: Annotated[Grain, typer.Option(help="The length of the windows.")] = Grain.MINUTE,
     last: Annotated[int, typer.Option(min=1, help="How many windows, the newest first.")] = 5,
-    output: Annotated[Format, typer.Option("--format", help="How to print the answer.")] = Format.TABLE,
-    data_dir: Annotated[
-        Path | None,
+    as_of: Annotated[
+        str | None,
         typer.Option(
-            file_okay=False,
-            help=f"The stack to ask. Without it {PREFIX}POSTGRES says where, or else the default stack.",
+            metavar="TIME",
+            help="What a reader saw then: 2026-11-22T10:05, in the catalogue's time zone or with another.",
+            show_default="now",
         ),
     ] = None,
+    output: Output = Format.TABLE,
+    data_dir: DataDir = None,
 ) -> None:
-    """Print the newest windows of a metric and how true each number is."""
+    """Print the newest windows of a metric and how true each number is, now or as it was reported."""
     now = datetime.now(UTC)
-    settings = _settings(data_dir)
-    catalog = load_catalog(settings.catalog)
-    try:
-        find_metric(catalog, metric)
-        with connect(settings.postgres, "metrics-platform query") as conn:
-            result = last_windows(conn, catalog, metric, grain, last, now)
-    except (QueryError, StoreUnavailable) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    except psycopg.OperationalError:
-        typer.echo(
-            f"PostgreSQL at {place(settings.postgres)} stopped answering; ask again when it is back", err=True
-        )
-        raise typer.Exit(1) from None
-    _print(result, catalog, output, now)
-
-
-def _settings(data_dir: Path | None) -> Settings:
-    if data_dir is None and PREFIX + "POSTGRES" in os.environ:
-        # A query needs neither Kafka nor the raw store, so a reader's machine need not name them.
-        return Settings.from_environment({PREFIX + "CLUSTERS": "", PREFIX + "RAW_STORE": "", **os.environ})
-    stack = state.require((data_dir or state.DATA_DIR).resolve())
-    return Settings.from_environment(environment(stack))
+    with catalog_and_store(data_dir, "query") as (catalog, conn):
+        if as_of is None:
+            _print(last_windows(conn, catalog, metric, grain, last, now), catalog, output, now)
+        else:
+            at = instant(as_of, catalog)
+            _print(windows_as_of(conn, catalog, metric, grain, last, at, now), catalog, output, at)
 
 
 def _print(result: Result, catalog: Catalog, output: Format, now: datetime) -> None:
