@@ -10,7 +10,7 @@ window's end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from metrics_platform.compute.duplicates import drop_duplicates
 from metrics_platform.compute.totals import Computed, compute
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.reasons import reasons
 from metrics_platform.store import dirty, gaps, ingestion, ledger
 from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
@@ -152,6 +153,7 @@ class Batch:
         kinds = [kind for kind in catalog.kinds if any(metric.kind == kind.name for metric in metrics)]
         hours = [hour.start for hour in self._hours(list(units))]
         versions = {kind.name: ingestion.newest_version(self.conn, kind.name) for kind in kinds}
+        why = self._why(units, kinds)
         revision = next_revision(self.conn)
         events = {kind.name: self._events(kind, hours) for kind in kinds}
         computed = compute(
@@ -161,7 +163,7 @@ class Batch:
             catalog.calendar,
         )
         commits = [
-            commit(self.conn, catalog, self._commit(unit, parts, metrics, computed, revision))
+            commit(self.conn, catalog, self._commit(unit, parts, metrics, computed, revision, why[unit]))
             for unit, parts in units.items()
         ]
         if clear:
@@ -179,6 +181,7 @@ class Batch:
         metrics: Sequence[Metric],
         computed: Computed,
         revision: int,
+        why: Mapping[Window, str],
     ) -> Commit:
         return Commit(
             source=Source.BATCH,
@@ -189,7 +192,15 @@ class Batch:
             totals={
                 metric.name: _within(computed.totals.get(metric.name), metric, unit) for metric in metrics
             },
+            reasons=why,
         )
+
+    def _why(self, units: Iterable[Window], kinds: Sequence[EventKind]) -> dict[Window, dict[Window, str]]:
+        """What is the matter with each unit, before it is computed."""
+        calendar = self.platform.catalog.calendar
+        marks = [mark for kind in kinds for mark in dirty.dirty_hours(self.conn, kind.name)]
+        skipped = gaps.open_gaps(self.conn)
+        return {unit: reasons(unit, marks, skipped, calendar) for unit in units}
 
     def _events(self, kind: EventKind, hours: Sequence[datetime]) -> DataFrame | None:
         """The kind's deduplicated events; None when nothing was ever ingested."""

@@ -67,10 +67,9 @@ def _table(
 def _labels(conn: Connection, catalog: Catalog, now: datetime) -> dict[str, dict[Grain, Label]]:
     names = [metric.name for metric in catalog.metrics]
     found: dict[str, dict[Grain, Label]] = defaultdict(dict)
-    for grain in _GRAINS:
-        newest = ledger.newest(conn, names, grain, now)
-        for label in accuracy.with_bands(conn, catalog.metrics, newest, now):
-            found[label.metric][grain] = label
+    newest = [label for grain in _GRAINS for label in ledger.newest(conn, names, grain, now)]
+    for label in accuracy.with_bands(conn, catalog.metrics, newest, now):
+        found[label.metric][label.window.grain] = label
     return found
 
 

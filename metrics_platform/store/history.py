@@ -21,7 +21,7 @@ from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store import migrations
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.ledger import COLUMNS, Label, read_label
+from metrics_platform.store.ledger import COLUMNS, STORED, Label, read_label
 from metrics_platform.store.sql_text import names
 
 
@@ -52,17 +52,18 @@ def archive(conn: Connection, metric: Metric, windows: Sequence[Window], now: da
         ), gone AS (
             DELETE FROM {table} AS old USING replaced
             WHERE old.grain = replaced.grain AND old.window_start = replaced.window_start
-            RETURNING old.*
+            RETURNING old.grain, old.window_start, {old}
         )
         INSERT INTO {history} (revision_id, {names})
-        SELECT line.id, {rows} FROM gone JOIN line USING (grain, window_start)
+        SELECT line.id, {gone} FROM gone JOIN line USING (grain, window_start)
         """
     ).format(
-        labels=sql.SQL(COLUMNS),
+        labels=sql.SQL(STORED),
         table=sql.Identifier("store", metric.name),
         history=sql.Identifier("history", metric.name),
         names=names(columns),
-        rows=names(columns, "gone"),
+        old=names(columns, "old"),
+        gone=names(columns, "gone"),
     )
     conn.execute(
         query,
@@ -79,7 +80,7 @@ def answers_from(conn: Connection, catalog: Catalog, grain: Grain, now: datetime
     """The earliest instant of which `seen_at` tells the whole truth: before it, numbers are forgotten."""
     return max(
         now - catalog.revisions_kept,
-        now - catalog.retention[grain],
+        catalog.kept_from(grain, now),
         migrations.applied_at(conn, migrations.HISTORY),
     )
 
@@ -98,7 +99,7 @@ def seen_at(conn: Connection, metric: str, grain: Grain, at: datetime, n: int) -
             WHERE metric = %(metric)s AND grain = %(grain)s AND window_start = first
               AND committed_at <= %(at)s
             UNION ALL
-            SELECT {COLUMNS}, id FROM platform.revisions
+            SELECT {COLUMNS}, id FROM platform.revisions AS ledger
             WHERE metric = %(metric)s AND grain = %(grain)s AND window_start = first
               AND committed_at <= %(at)s AND superseded_at > %(at)s
             ORDER BY id DESC NULLS FIRST LIMIT 1

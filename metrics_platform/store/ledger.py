@@ -59,11 +59,16 @@ class Label:
         return self.minutes_present / self.minutes_total
 
 
-# What a line holds, in the order of Label; platform.revisions has the same columns.
-COLUMNS: LiteralString = (
+# What a line holds; platform.revisions has the same columns.
+STORED: LiteralString = (
     "metric, grain, window_start, window_end, source, revision, minutes_present, minutes_total, events, "
     "definition, run_id, committed_at, first_committed_at, exact_at"
 )
+
+COLUMNS: LiteralString = """
+    ledger.metric, ledger.grain, ledger.window_start, ledger.window_end, ledger.source,
+    ledger.revision, ledger.minutes_present, ledger.minutes_total, ledger.events, ledger.definition,
+    ledger.run_id, ledger.committed_at, ledger.first_committed_at, ledger.exact_at"""
 
 
 def labels(
@@ -138,7 +143,7 @@ def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[da
 
 
 _WRITE = f"""
-    INSERT INTO platform.ledger AS old ({COLUMNS})
+    INSERT INTO platform.ledger AS old ({STORED})
     SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[],
         %s::bigint[], %s::int[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[],
         %s::timestamptz[], %s::timestamptz[])

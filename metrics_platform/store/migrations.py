@@ -121,21 +121,8 @@ HISTORY = """
     CREATE SCHEMA history;
 
     CREATE TABLE platform.revisions (
+        LIKE platform.ledger,
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        metric text NOT NULL,
-        grain text NOT NULL,
-        window_start timestamptz NOT NULL,
-        window_end timestamptz NOT NULL,
-        source text NOT NULL,
-        revision bigint NOT NULL,
-        minutes_present integer NOT NULL,
-        minutes_total integer NOT NULL,
-        events bigint NOT NULL,
-        definition text NOT NULL,
-        run_id text NOT NULL,
-        committed_at timestamptz NOT NULL,
-        first_committed_at timestamptz NOT NULL,
-        exact_at timestamptz,
         superseded_at timestamptz NOT NULL,
         transaction xid8 NOT NULL DEFAULT pg_current_xact_id()
     );

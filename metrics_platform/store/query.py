@@ -134,7 +134,7 @@ def _snapshot(conn: Connection, metric: str) -> Iterator[None]:
 def _rows(conn: Connection, metric: Metric, grain: Grain, starts: list[datetime]) -> list[tuple[Any, ...]]:
     """The current rows of windows: the window's start, then `read_columns`."""
     query = sql.SQL("SELECT window_start, {} FROM {} WHERE grain = %s AND window_start = ANY(%s)").format(
-        names(column.name for column in metric.read_columns), sql.Identifier("store", metric.name)
+        names(column.name for column in metric.read_columns), sql.Identifier("metrics", metric.name)
     )
     return conn.execute(query, (grain, starts)).fetchall()
 

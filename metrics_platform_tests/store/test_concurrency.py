@@ -15,7 +15,6 @@ from metrics_platform.store import migrations
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.locks import lock_windows
-from metrics_platform.store.migrations import MIGRATIONS
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, at, catalog, label, put, values, window
 

@@ -167,7 +167,7 @@ def test_the_log_is_kept_as_long_as_its_windows(conn: Connection, shop: Catalog)
     minute = window(shop, "minute", "2026-03-02T10:15")
     put(conn, shop, Source.STREAM, [minute], pages(minute, home=1))
     put(conn, shop, Source.BATCH, [minute], pages(minute, home=2), now=LATER)
-    prune(conn, shop, minute.end + timedelta(days=7))
+    prune(conn, shop, minute.end + timedelta(days=7, hours=1))
     assert {str(line.window.grain) for line in log(conn)} == {"hour", "day", "week"}
 
 
