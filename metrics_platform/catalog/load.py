@@ -15,8 +15,8 @@ from pathlib import Path
 from metrics_platform.catalog.durations import format_duration
 from metrics_platform.catalog.expressions import fields_of
 from metrics_platform.catalog.load_events import KindDraft, read_kinds
-from metrics_platform.catalog.load_metrics import read_metrics
-from metrics_platform.catalog.model import Catalog, EventKind, Metric, basis
+from metrics_platform.catalog.load_metrics import ACCURACY_EXAMPLE, read_accuracy, read_metrics
+from metrics_platform.catalog.model import Accuracy, Catalog, EventKind, Metric, basis
 from metrics_platform.catalog.problems import CatalogError, Problem, Report
 from metrics_platform.catalog.readers import read_duration
 from metrics_platform.catalog.windows import Calendar, Grain
@@ -30,6 +30,7 @@ _KEYS = {
     "freshness": "freshness: 3m",
     "future_bound": "future_bound: 5m",
     "retention": "retention: {minute: 7d, hour: 90d, day: 3y, week: 10y}",
+    "accuracy": ACCURACY_EXAMPLE,
     "events": "events: {orders: {topics: [web.orders], ...}}",
     "metrics": "metrics: {orders_per_country: {events: orders, measure: count}}",
 }
@@ -39,6 +40,8 @@ _REQUIRED = frozenset({"timezone", "start", "retention", "events", "metrics"})
 _FRESHNESS = timedelta(minutes=3)
 # Clocks of phones and servers disagree by minutes; more than this is a wrong clock.
 _FUTURE_BOUND = timedelta(minutes=5)
+# Long enough to ask what was read yesterday; each minute adds a revision of every hour, day and week.
+_REVISIONS_KEPT = timedelta(days=2)
 # Time zones are known to tile days since then.
 _FIRST_START = date(2000, 1, 1)
 
@@ -47,7 +50,9 @@ _RETENTION_KEYS = {
     Grain.HOUR.value: "hour: 90d",
     Grain.DAY.value: "day: 3y",
     Grain.WEEK.value: "week: 10y",
+    "revisions": "revisions: 2d",
 }
+_GRAINS = frozenset(map(str, Grain))
 # A window is rolled up from the finer ones, so those must outlive it; a day can have 25 hours.
 _SHORTEST = {
     Grain.MINUTE: timedelta(hours=1),
@@ -79,13 +84,17 @@ def _read(report: Report, path: Path) -> Catalog | None:
         return None
     kinds = {name: draft.kind for name, draft in drafts.items() if draft.kind}
     metrics = tuple(_with_basis(metric, kinds[metric.kind], timezone) for metric in metrics)
-    return Catalog(tuple(kinds.values()), metrics, timezone, start, retention, future_bound, freshness)
+    windows, revisions = retention
+    return Catalog(
+        tuple(kinds.values()), metrics, timezone, start, windows, future_bound, freshness, revisions
+    )
 
 
 def _read_metrics(report: Report, section: Section, drafts: dict[str, KindDraft]) -> tuple[Metric, ...]:
+    accuracy = section.read("accuracy", partial(read_accuracy, report)) or Accuracy()
     if not drafts:
         return ()  # the kinds are missing or no mapping, which is the one thing to say
-    return section.read("metrics", partial(read_metrics, report, drafts)) or ()
+    return section.read("metrics", partial(read_metrics, report, drafts, accuracy)) or ()
 
 
 def _with_basis(metric: Metric, kind: EventKind, timezone: str) -> Metric:
@@ -114,10 +123,12 @@ def _read_start(value: Value) -> date:
     return start
 
 
-def _read_retention(report: Report, value: Value) -> dict[Grain, timedelta]:
-    section = value.section(report, _RETENTION_KEYS, frozenset(_RETENTION_KEYS))
+def _read_retention(report: Report, value: Value) -> tuple[dict[Grain, timedelta], timedelta]:
+    """How long the windows of each grain are kept, and how long their earlier revisions."""
+    section = value.section(report, _RETENTION_KEYS, _GRAINS)
     read = {grain: section.read(grain.value, partial(_read_kept, grain)) for grain in Grain}
-    return {grain: kept for grain, kept in read.items() if kept}
+    revisions = section.read("revisions", read_duration) or _REVISIONS_KEPT
+    return {grain: kept for grain, kept in read.items() if kept}, revisions
 
 
 def _read_kept(grain: Grain, value: Value) -> timedelta:

@@ -9,11 +9,12 @@ from functools import partial
 from metrics_platform.catalog.load_events import KindDraft
 from metrics_platform.catalog.load_measures import read_measure
 from metrics_platform.catalog.measures import Measure
-from metrics_platform.catalog.model import Dimension, Metric
+from metrics_platform.catalog.model import Accuracy, Dimension, Metric
 from metrics_platform.catalog.problems import Mistake, Report, suggestion
-from metrics_platform.catalog.readers import check_name, read_column_type, read_expression
+from metrics_platform.catalog.readers import check_name, read_column_type, read_expression, read_share
 from metrics_platform.catalog.yaml_nodes import Value
 
+ACCURACY_EXAMPLE = "accuracy: {warn: 1%, fail: 5%}"
 _KEYS = {
     "description": "description: Clicks on each page.",
     "owner": "owner: team:web",
@@ -21,9 +22,11 @@ _KEYS = {
     "filter": "filter: type = 'click'",
     "dimensions": "dimensions: [page]",
     "measure": "measure: count",
+    "accuracy": ACCURACY_EXAMPLE,
 }
 _REQUIRED = frozenset({"events", "measure"})
 _DIMENSION_KEYS = {"expression": "expression: lower(page)", "type": "type: string"}
+_ACCURACY_KEYS = {"warn": "warn: 1%", "fail": "fail: 5%"}
 _OWNER = re.compile(r"team:\S+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 # Columns that every relation or its labelled view has, and those that PostgreSQL keeps for itself.
@@ -41,25 +44,44 @@ _RESERVED = frozenset(
             "revision",
         ),
         *("age", "computed_at", "definition", "committed_at", "first_committed_at", "exact_at", "run_id"),
-        *("minutes_present", "minutes_total"),
+        *("minutes_present", "minutes_total", "error_band", "revision_id"),
         *("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"),
     }
 )
 
 
-def read_metrics(report: Report, kinds: Mapping[str, KindDraft], value: Value) -> tuple[Metric, ...]:
-    """All metrics without mistakes, in the order of the file. Mistakes go to the report."""
+def read_metrics(
+    report: Report, kinds: Mapping[str, KindDraft], accuracy: Accuracy, value: Value
+) -> tuple[Metric, ...]:
+    """All metrics without mistakes, in the order of the file. Mistakes go to the report.
+
+    `accuracy` is that of the metrics that name none.
+    """
     entries = value.entries(report, "metrics: {orders_per_country: {events: orders, measure: count}}")
     for entry in entries.values():
         report.attempt(check_name, entry, "metric")
-    read = [report.attempt(_read_metric, report, kinds, entry) for entry in entries.values()]
+    read = [report.attempt(_read_metric, report, kinds, accuracy, entry) for entry in entries.values()]
     return tuple(metric for metric in read if metric)
 
 
-def _read_metric(report: Report, kinds: Mapping[str, KindDraft], value: Value) -> Metric | None:
+def read_accuracy(report: Report, value: Value) -> Accuracy | None:
+    """From which error on a check warns, and from which it fails. None after a mistake inside."""
+    section = value.section(report, _ACCURACY_KEYS, frozenset(_ACCURACY_KEYS))
+    warn, fail = section.read("warn", read_share), section.read("fail", read_share)
+    if warn is None or fail is None:
+        return None
+    if warn > fail:
+        raise value.mistake("a number would fail before it warns; write the smaller share as warn")
+    return Accuracy(warn, fail)
+
+
+def _read_metric(
+    report: Report, kinds: Mapping[str, KindDraft], accuracy: Accuracy, value: Value
+) -> Metric | None:
     section = value.section(report, _KEYS, _REQUIRED)
     description = section.read("description", lambda text: text.text(_KEYS["description"])) or ""
     owner = section.read("owner", _read_owner)
+    accuracy = section.read("accuracy", partial(read_accuracy, report)) or accuracy
     kind = section.read("events", partial(_read_kind_name, kinds))
     if kind is None or not kinds[kind].fields:
         return None  # reported already; without fields nothing else can be checked
@@ -69,7 +91,7 @@ def _read_metric(report: Report, kinds: Mapping[str, KindDraft], value: Value) -
     dimensions = section.read("dimensions", partial(_read_dimensions, report, fields, measure)) or ()
     if measure is None:
         return None
-    return Metric(value.label, kind, measure, dimensions, filter_, description, owner)
+    return Metric(value.label, kind, measure, dimensions, filter_, description, owner, accuracy=accuracy)
 
 
 def _read_owner(value: Value) -> str:

@@ -63,6 +63,7 @@ class Measure:
     type; both are None for `count`."""
 
     name: ClassVar[str]
+    additive: ClassVar[bool] = False  # whether the values of the rows add up to the value of the window
     input: str | None = None
     input_type: str | None = None
 
@@ -107,6 +108,7 @@ class Count(Measure):
     """How many events."""
 
     name = "count"
+    additive = True
 
     @property
     def values(self) -> tuple[Column, ...]:
@@ -146,6 +148,7 @@ class Sum(_Numeric):
     """The sum of the input; events with a null input add nothing."""
 
     name = "sum"
+    additive = True
 
     @property
     def states(self) -> tuple[State, ...]:

@@ -91,6 +91,17 @@ Basis = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """From which error on an approximate number is worth a warning, and from which it fails its check.
+
+    Shares: 0.01 is 1 %.
+    """
+
+    warn: float = 0.01
+    fail: float = 0.05
+
+
+@dataclass(frozen=True)
 class Metric:
     """A filter, dimensions and a measure over one kind of event, on the basis that the catalogue gives."""
 
@@ -102,6 +113,7 @@ class Metric:
     description: str = ""
     owner: str | None = None
     basis: Basis = ()
+    accuracy: Accuracy = Accuracy()
 
     @property
     def value_columns(self) -> tuple[Column, ...]:
@@ -119,6 +131,15 @@ class Metric:
             *self.measure.values,
         )
 
+    @property
+    def read_columns(self) -> tuple[Column, ...]:
+        """The columns that people read: dimensions, events, values; no state."""
+        return (
+            *(dimension.column for dimension in self.dimensions),
+            Column("events", "bigint"),
+            *self.measure.values,
+        )
+
     @cached_property
     def definition(self) -> dict[str, str]:
         """All that decides the number, in words; two definitions differ exactly where these do."""
@@ -132,7 +153,7 @@ class Metric:
 
     @cached_property
     def version(self) -> str:
-        """Twelve hex digits that change with the number's definition, not with its description or owner."""
+        """Twelve hex digits that change with the number's definition, not with what is said of it."""
         return _fingerprint(self.definition)
 
 
@@ -157,8 +178,9 @@ class Catalog:
     """Everything a catalogue file defines.
 
     `retention` says how long windows of a grain are kept, `start` the first day that has partitions,
-    `future_bound` how far ahead of the reader's clock an event time may lie, and `freshness` how old the
-    newest minute may be before the streaming layer counts as late.
+    `future_bound` how far ahead of the reader's clock an event time may lie, `freshness` how old the
+    newest minute may be before the streaming layer counts as late, and `revisions_kept` for how long a
+    number can be read as it was before it was replaced.
     """
 
     kinds: tuple[EventKind, ...]
@@ -168,6 +190,7 @@ class Catalog:
     retention: dict[Grain, timedelta]
     future_bound: timedelta
     freshness: timedelta
+    revisions_kept: timedelta = timedelta(days=2)
 
     @cached_property
     def calendar(self) -> Calendar:

@@ -12,6 +12,7 @@ from metrics_platform.catalog.problems import Mistake
 from metrics_platform.catalog.type_names import column_type
 from metrics_platform.catalog.yaml_nodes import Value
 
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%", re.ASCII)
 # PostgreSQL cuts names at 63 bytes; what the platform adds to a name (indexes and such) fits behind these 51.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,50}", re.ASCII)
 
@@ -51,6 +52,15 @@ def read_duration(value: Value) -> timedelta:
         return parse_duration(value.text(f"{value.label}: 7d"))
     except ValueError as error:
         raise value.mistake(str(error)) from None
+
+
+def read_share(value: Value) -> float:
+    """A share of something such as 0.5%, as a fraction."""
+    text = value.text(f"{value.label}: 1%")
+    match = _SHARE.fullmatch(text)
+    if not match:
+        raise value.mistake(f"'{text}' is no share; write a number and a percent sign: 0.5%, 1% or 10%")
+    return float(match[1]) / 100
 
 
 def _snake(name: str) -> str:

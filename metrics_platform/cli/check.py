@@ -67,7 +67,7 @@ def _time(catalog: Catalog) -> RenderableType:
         [
             ("time zone", catalog.timezone),
             ("first day", catalog.start.isoformat()),
-            ("kept", kept),
+            ("kept", f"{kept}, revisions {format_duration(catalog.revisions_kept)}"),
             ("late after", format_duration(catalog.freshness)),
             ("future bound", format_duration(catalog.future_bound)),
         ]
@@ -99,6 +99,7 @@ def _metric(metric: Metric) -> RenderableType:
         ("dimensions", ", ".join(map(str, metric.dimensions))),
         ("measure", str(metric.measure)),
         ("columns", ", ".join(f"{column.name} {column.pg_type}" for column in metric.columns)),
+        ("accuracy", f"warn at {metric.accuracy.warn * 100:g}%, fail at {metric.accuracy.fail * 100:g}%"),
         ("version", metric.version),
     ]
     return _entry(metric.name, facts)

@@ -9,7 +9,9 @@ import typer
 from metrics_platform.catalog.load import CatalogError
 from metrics_platform.catalog.restating import SpanError
 from metrics_platform.cli import rejected, stack, traffic
+from metrics_platform.cli.accuracy import accuracy
 from metrics_platform.cli.check import check
+from metrics_platform.cli.corrections import corrections
 from metrics_platform.cli.examples import examples
 from metrics_platform.cli.preview import preview
 from metrics_platform.cli.query import query
@@ -38,6 +40,7 @@ EXAMPLES = {
     query: (
         "query clicks_per_page --grain minute --last 5",
         "query revenue_by_country --grain day --format csv",
+        "query clicks_per_page --grain hour --as-of 2026-11-22T10:05",
     ),
     preview: (
         "preview changed.yaml",
@@ -47,6 +50,11 @@ EXAMPLES = {
         "restate clicks_per_page --from 2026-11-22T00:00 --to 2026-11-22T12:00 --wait",
         "restate all --from 2026-11-01 --to 2026-11-08",
     ),
+    corrections: (
+        "corrections clicks_per_page --grain hour",
+        "corrections --since 2026-11-22T10:05 --format json",
+    ),
+    accuracy: ("accuracy", "accuracy clicks_per_page"),
     traffic.traffic: ("traffic --rate 2000 --duration 60 --ledger sent.ndjson --seed 7",),
     stack.env: ("env --data-dir /tmp/second",),
 }

@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated
 
-import psycopg
 import typer
 from rich.console import Console
 
-from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.cli.installation import DataDir, installation
+from metrics_platform.cli.asking import METRIC_HELP, Format, Output, catalog_and_store
+from metrics_platform.cli.installation import DataDir, read_time
 from metrics_platform.serving import formats
-from metrics_platform.store.connection import StoreUnavailable, connect, place
-from metrics_platform.store.query import QueryError, Result, find_metric, last_windows
-
-
-class Format(StrEnum):
-    """How the answer is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
+from metrics_platform.store.query import Result, last_windows, windows_as_of
 
 
 def query(
-    metric: Annotated[str, typer.Argument(help="The metric's name; `metrics-platform check` lists them.")],
+    metric: Annotated[str, typer.Argument(help=METRIC_HELP)],
     grain: Annotated[Grain, typer.Option(help="The length of the windows.")] = Grain.MINUTE,
     last: Annotated[int, typer.Option(min=1, help="How many windows, the newest first.")] = 5,
-    output: Annotated[Format, typer.Option("--format", help="How to print the answer.")] = Format.TABLE,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="What a reader saw then: 2026-11-22T10:05, in the catalogue's time zone or with another.",
+            show_default="now",
+        ),
+    ] = None,
+    output: Output = Format.TABLE,
     data_dir: DataDir = None,
 ) -> None:
-    """Print the newest windows of a metric and how true each number is."""
+    """Print the newest windows of a metric and how true each number is, now or as it was reported."""
     now = datetime.now(UTC)
-    settings = installation(data_dir, "POSTGRES")
-    catalog = load_catalog(settings.catalog)
-    try:
-        find_metric(catalog, metric)
-        with connect(settings.postgres, "metrics-platform query") as conn:
-            result = last_windows(conn, catalog, metric, grain, last, now)
-    except (QueryError, StoreUnavailable) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    except psycopg.OperationalError:
-        typer.echo(
-            f"PostgreSQL at {place(settings.postgres)} stopped answering; ask again when it is back", err=True
-        )
-        raise typer.Exit(1) from None
-    _print(result, catalog, output, now)
+    with catalog_and_store(data_dir, "query") as (catalog, conn):
+        if as_of is None:
+            _print(last_windows(conn, catalog, metric, grain, last, now), catalog, output, now)
+        else:
+            at = read_time(as_of, catalog.calendar.zone)
+            _print(windows_as_of(conn, catalog, metric, grain, last, at, now), catalog, output, at)
 
 
 def _print(result: Result, catalog: Catalog, output: Format, now: datetime) -> None:

@@ -24,8 +24,9 @@ from metrics_platform.orchestration.batch import Batch, Recomputed, hours_to_rep
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.partitions import partition_key, windows_of
 from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.reconciliation import evaluations
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session
-from metrics_platform.orchestration.specs import metric_key, metric_specs, raw_key, raw_specs
+from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key, metric_specs, raw_key, raw_specs
 from metrics_platform.store import dirty, gaps, ledger
 from metrics_platform.store.definitions import older_windows
 from metrics_platform.store.ledger import Label
@@ -134,6 +135,9 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
             labels = ledger.labels(conn, [metric.name for metric in metrics], asked)
             beside = ledger.labels(conn, [metric.name for metric in metrics], _beside(done, asked))
             older = {each.metric: each.windows for each in older_windows(conn) if each.grain is grain}
+            others = [other for other in BATCH_GRAINS if other is not grain]
+            for evaluation in evaluations(platform, conn, context.run.run_id, others):
+                context.log_event(evaluation)  # pyright: ignore[reportArgumentType] - it is taken, not declared
         _log_materializations(platform, context, beside.values(), today)
         for metric in metrics:
             mine = [labels[metric.name, window] for window in asked if (metric.name, window) in labels]

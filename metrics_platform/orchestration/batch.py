@@ -10,7 +10,7 @@ window's end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from metrics_platform.compute.duplicates import drop_duplicates
 from metrics_platform.compute.totals import Computed, compute
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.reasons import reasons
 from metrics_platform.store import dirty, event_counts, gaps, ingestion, ledger
 from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
@@ -154,6 +155,7 @@ class Batch:
         kinds = [kind for kind in catalog.kinds if any(metric.kind == kind.name for metric in metrics)]
         hours = [hour.start for hour in self._hours(list(units))]
         versions = {kind.name: ingestion.newest_version(self.conn, kind.name) for kind in kinds}
+        why = self._why(units, kinds)
         revision = next_revision(self.conn)
         wanted = [part for parts in units.values() for part in parts]
         # Looked up before reading, too: what comes meanwhile lowers the coverage, and its mark survives.
@@ -166,7 +168,7 @@ class Batch:
             catalog.calendar,
         )
         commits = [
-            commit(self.conn, catalog, self._commit(day, parts, metrics, computed, revision, seen))
+            commit(self.conn, catalog, self._commit(day, parts, metrics, computed, revision, seen, why))
             for day, parts in by_day(units, catalog.calendar).items()
         ]
         if clear:
@@ -185,6 +187,7 @@ class Batch:
         computed: Computed,
         revision: int,
         seen: Mapping[str, Seen],
+        why: Mapping[Window, str],
     ) -> Commit:
         return Commit(
             source=Source.BATCH,
@@ -196,7 +199,18 @@ class Batch:
                 metric.name: _within(computed.totals.get(metric.name), metric, around) for metric in metrics
             },
             seen=seen,
+            reasons={window: reason for window, reason in why.items() if around.contains(window.start)},
         )
+
+    def _why(self, units: Iterable[Window], kinds: Sequence[EventKind]) -> dict[Window, str]:
+        """What is the matter with the units or with their minutes, before they are computed."""
+        calendar = self.platform.catalog.calendar
+        marks = [mark for kind in kinds for mark in dirty.dirty_hours(self.conn, kind.name)]
+        skipped = gaps.open_gaps(self.conn)
+        found: dict[Window, str] = {}
+        for unit in units:
+            found |= reasons(unit, marks, skipped, calendar)
+        return found
 
     def _events(self, kind: EventKind, hours: Sequence[datetime]) -> DataFrame | None:
         """The kind's deduplicated events; None when nothing was ever ingested."""

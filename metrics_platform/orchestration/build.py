@@ -11,6 +11,7 @@ from metrics_platform.orchestration.freshness import freshness_checks
 from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
 from metrics_platform.orchestration.maintenance import maintenance_job, maintenance_schedule
 from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.reconciliation import reconciliation_checks
 from metrics_platform.orchestration.resources import spark_resources
 from metrics_platform.orchestration.sensors import freshness_sensor, shift_sensor
 from metrics_platform.orchestration.shift_job import shift_job
@@ -27,7 +28,7 @@ def build_definitions(platform: Platform, today: date) -> Definitions:
             *(batch_assets(platform, grain, today) for grain in BATCH_GRAINS),
             *view_specs(platform),
         ],
-        asset_checks=[freshness_checks(platform)],
+        asset_checks=[freshness_checks(platform), reconciliation_checks(platform)],
         jobs=[shift_job(platform), *batch_jobs(platform), maintenance_job(platform)],
         schedules=[*batch_schedules(platform), maintenance_schedule(platform)],
         sensors=[shift_sensor(platform), freshness_sensor(platform)],

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from rich.table import Table
 from rich.text import Text
 
-from metrics_platform.catalog.windows import Grain
+from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.query import Result
 
@@ -53,10 +53,25 @@ def age(length: timedelta) -> str:
     return f"{max(0, int(length.total_seconds()))} s"
 
 
-def percent(coverage: float) -> str:
+def coverage(share: float) -> str:
     """A coverage in percent; never 100 % while something is missing."""
-    share = coverage * 100
-    return f"{share:.0f}%" if share in (0, 100) else f"{min(max(share, 0.1), 99.9):.1f}%"
+    value = share * 100
+    return f"{value:.0f}%" if value in (0, 100) else f"{min(max(value, 0.1), 99.9):.1f}%"
+
+
+def error_band(error: float | None) -> str:
+    """How far a number usually is from the exact one: ± 0.4 %; nothing where nobody knows."""
+    return "" if error is None else f"± {percent(error)}"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent, with two digits that count; one that is not known is a dash."""
+    if share is None:
+        return "-"
+    value = share * 100
+    if 0 < value < 0.01:
+        return "<0.01 %"
+    return f"{value:,.0f} %" if value >= 10 else f"{value:.2g} %"
 
 
 def truth(label: Label) -> Text:
@@ -64,9 +79,9 @@ def truth(label: Label) -> Text:
     return Text(label.word, style=COLOURS[label.word])
 
 
-def window_name(label: Label, zone: ZoneInfo) -> str:
+def window_name(window: Window, zone: ZoneInfo) -> str:
     """When a window began, in the catalogue's time zone."""
-    return label.window.start.astimezone(zone).strftime(_TIMES[label.window.grain])
+    return window.start.astimezone(zone).strftime(_TIMES[window.grain])
 
 
 def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
@@ -79,7 +94,7 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
     table = Table(title=f"{metric.name} by {result.grain}, {zone.key} time", title_justify="left")
     for heading in (str(result.grain), *names):
         table.add_column(heading, overflow="fold")
-    for heading in (*numbers, "coverage", "age"):
+    for heading in (*numbers, "error", "coverage", "age"):
         table.add_column(heading, justify="right")
     table.add_column("label")
     rows = {
@@ -87,15 +102,20 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
     }
     for label in result.windows:
         table.add_section()
-        truths = [percent(label.coverage), age(now - label.committed_at), truth(label)]
-        first = [window_name(label, zone)]
+        truths = [
+            error_band(label.error_band),
+            coverage(label.coverage),
+            age(now - label.committed_at),
+            truth(label),
+        ]
+        first = [window_name(label.window, zone)]
         for row in rows.get(label.window.start, []):
             cells = [
                 *(dimension(row[name]) for name in names),
                 *(number(row[name]) for name in numbers),
             ]
             table.add_row(*first, *cells, *truths)
-            first, truths = [""], ["", "", ""]
+            first, truths = [""], [""] * len(truths)
         if label.window.start not in rows:
             table.add_row(*first, *("" for _ in names), *("-" for _ in numbers[:-1]), "0", *truths)
     return table
@@ -113,7 +133,7 @@ def as_csv(result: Result, now: datetime) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*result.columns, "age_seconds"])
     for row in result.records():
-        writer.writerow([*(_cell(value) for value in row.values()), _seconds(now, row)])
+        writer.writerow([*(cell(value) for value in row.values()), _seconds(now, row)])
     return buffer.getvalue()
 
 
@@ -122,13 +142,18 @@ def _seconds(now: datetime, row: dict[str, Any]) -> float:
 
 
 def plain(value: object) -> int | float | str:
-    """A value that JSON has no form for, as one that it has; for json.dumps."""
+    """A value that JSON has no form for, as one that it has, lengths of time in seconds; for json.dumps."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, date):  # a datetime is one too
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _cell(value: object) -> object:
-    return value.isoformat() if isinstance(value, date) else value
+def cell(value: object) -> object:
+    """A value as CSV has it: times in ISO 8601, lengths of time in seconds, lists as JSON."""
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
+    return plain(value) if isinstance(value, date | timedelta) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from rich.text import Text
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.serving import formats
-from metrics_platform.store import ledger
+from metrics_platform.store import accuracy, ledger
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.query import TopValue, top_values
@@ -34,7 +35,7 @@ def live_table(store: str | Connection, catalog: Catalog, now: datetime) -> Tabl
     try:
         labels = _labels(store, catalog, now)
         tops = {
-            metric.name: top_values(store, metric, list(labels[metric.name].values()), _rows_each(catalog))
+            metric.name: top_values(store, metric, list(labels[metric.name].values()), _rows_each(labels))
             for metric in catalog.metrics
             if metric.name in labels
         }
@@ -66,15 +67,17 @@ def _table(
 def _labels(conn: Connection, catalog: Catalog, now: datetime) -> dict[str, dict[Grain, Label]]:
     names = [metric.name for metric in catalog.metrics]
     found: dict[str, dict[Grain, Label]] = defaultdict(dict)
-    for grain in _GRAINS:
-        for label in ledger.newest(conn, names, grain, now):
-            found[label.metric][grain] = label
+    newest = [label for grain in _GRAINS for label in ledger.newest(conn, names, grain, now)]
+    for label in accuracy.with_bands(conn, catalog.metrics, newest, now):
+        found[label.metric][label.window.grain] = label
     return found
 
 
-def _rows_each(catalog: Catalog) -> int:
-    """How many dimension values a metric may show, so that all metrics fit: each has a line of labels too."""
-    return max(1, (_LINES - 1) // max(1, len(catalog.metrics)) - 1)
+def _rows_each(labels: Mapping[str, Mapping[Grain, Label]]) -> int:
+    """How many dimension values a metric may show, so that all metrics fit: each has one or two lines of
+    labels too."""
+    banded = any(label.error_band is not None for mine in labels.values() for label in mine.values())
+    return max(1, (_LINES - 1) // max(1, len(labels)) - (2 if banded else 1))
 
 
 def _heading(grain: Grain, labels: dict[str, dict[Grain, Label]], zone: ZoneInfo) -> str:
@@ -95,8 +98,9 @@ def _title(metric: Metric) -> Text:
 def _label(label: Label | None, now: datetime) -> Text:
     if label is None:
         return Text("-", style="dim")
-    rest = f" {formats.percent(label.coverage)} {formats.age(now - label.committed_at)}"
-    return formats.truth(label).append(rest, style="dim")
+    rest = f" {formats.coverage(label.coverage)} {formats.age(now - label.committed_at)}"
+    band = formats.error_band(label.error_band)
+    return formats.truth(label).append(f"{rest}\n{band}" if band else rest, style="dim")
 
 
 def _name(top: TopValue) -> str:

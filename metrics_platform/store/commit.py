@@ -24,7 +24,7 @@ does not hold up the stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -32,7 +32,7 @@ import pyarrow as pa
 
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.store import ledger
+from metrics_platform.store import accuracy, corrections, ledger
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.coverage import Seen
 from metrics_platform.store.gaps import close_gaps
@@ -53,7 +53,8 @@ class Commit:
     per metric, the columns grain (string), window_start (timestamp[us, UTC]), the dimensions, events (int64)
     and the measure's state, but no values. `fence` is what a shift must still be entitled to.
     `minutes_present` says how many minutes of a window were counted, where that is not all of them. `seen`
-    says, by kind of event, what the windows' coverage needs.
+    says, by kind of event, what the windows' coverage needs. `reasons` says why a batch computes windows
+    again, where the log of corrections shall say more than that it did.
     """
 
     source: Source
@@ -65,6 +66,7 @@ class Commit:
     fence: Fence | None = None
     minutes_present: Mapping[Window, int] | None = None
     seen: Mapping[str, Seen] = field(default_factory=dict)
+    reasons: Mapping[Window, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,27 @@ def _replace(conn: Connection, catalog: Catalog, commit: Commit, prepared: list[
             if replaces(commit.source, commit.revision, known.get((name, window)))
         ]
         if written[name]:
-            replace(conn, one, written[name])
+            replace(conn, one, written[name], commit.now)
         new += [_label(commit, one, window) for window in written[name]]
     ledger.write(conn, new)
+    # The minutes are most of it: they are compared before the roll-up locks days and weeks.
+    _note_corrections(conn, commit, prepared, [Grain.MINUTE])
     merged = roll_up(conn, catalog, written, commit.run_id, commit.now)
+    _note_corrections(conn, commit, prepared, [Grain.HOUR, Grain.DAY, Grain.WEEK])
     if commit.source is Source.BATCH:
         close_gaps(conn, commit.windows, commit.now)
         close_exact(conn, commit.windows, commit.now)
     return _committed(commit, prepared, written, known, merged)
+
+
+def _note_corrections(
+    conn: Connection, commit: Commit, prepared: list[Prepared], grains: Sequence[Grain]
+) -> None:
+    """Log what a batch has replaced in this transaction, and learn from it."""
+    if commit.source is Source.BATCH:
+        for one in prepared:
+            corrections.record(conn, one.metric, grains, commit.reasons or {})
+            accuracy.learn(conn, one.metric, grains, commit.now)
 
 
 def _committed(

@@ -27,7 +27,9 @@ class Label:
 
     `events` is the number of events counted; `definition` is the version of the metric that computed it;
     `exact_at` is when the window first became exact, None while it is approximate. `minutes_lost`, `counted`
-    and `accepted` are explained in coverage.py; the ledger itself does not hold `accepted`.
+    and `accepted` are explained in coverage.py; the ledger itself does not hold `accepted`. `error_band` says
+    how far such a number usually is from the exact one (see accuracy.py); None where nobody asked, or nobody
+    knows.
     """
 
     metric: str
@@ -45,6 +47,7 @@ class Label:
     minutes_lost: float = 0.0
     counted: int | None = None
     accepted: int | None = None
+    error_band: float | None = None
 
     @property
     def exact(self) -> bool:
@@ -64,11 +67,17 @@ class Label:
         )
 
 
-_COLUMNS: LiteralString = """
+# What a line holds; platform.revisions has the same columns.
+STORED: LiteralString = (
+    "metric, grain, window_start, window_end, source, revision, minutes_present, minutes_total, events, "
+    "definition, run_id, committed_at, first_committed_at, exact_at, minutes_lost, counted"
+)
+
+COLUMNS: LiteralString = """
     ledger.metric, ledger.grain, ledger.window_start, ledger.window_end, ledger.source,
     ledger.revision, ledger.minutes_present, ledger.minutes_total, ledger.events, ledger.definition,
     ledger.run_id, ledger.committed_at, ledger.first_committed_at, ledger.exact_at,
-    ledger.minutes_lost, ledger.counted, known.accepted"""
+    ledger.minutes_lost, ledger.counted"""
 
 # What is known of how many events there were, beside a line of the ledger.
 _KNOWN: LiteralString = """
@@ -84,13 +93,13 @@ def labels(
     wanted = list(windows)
     rows = conn.execute(
         f"""
-        SELECT {_COLUMNS} FROM unnest(%s::text[]) AS wanted (metric)
+        SELECT {COLUMNS}, known.accepted FROM unnest(%s::text[]) AS wanted (metric)
         CROSS JOIN unnest(%s::text[], %s::timestamptz[]) AS windows (grain, window_start)
         JOIN platform.ledger USING (metric, grain, window_start) {_KNOWN}
         """,
         (list(metrics), [window.grain for window in wanted], [window.start for window in wanted]),
     ).fetchall()
-    return {(label.metric, label.window): label for label in map(_label, rows)}
+    return {(label.metric, label.window): label for label in map(read_label, rows)}
 
 
 def newest(
@@ -99,7 +108,7 @@ def newest(
     """The newest `n` windows of each metric that began by `now`, newest first."""
     rows = conn.execute(
         f"""
-        SELECT {_COLUMNS} FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
+        SELECT {COLUMNS}, known.accepted FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
         CROSS JOIN LATERAL (
             SELECT * FROM platform.ledger WHERE metric = name AND grain = %s AND window_start <= %s
             ORDER BY window_start DESC LIMIT %s
@@ -107,7 +116,7 @@ def newest(
         """,
         (list(metrics), grain, now, n),
     ).fetchall()
-    return [_label(row) for row in rows]
+    return [read_label(row) for row in rows]
 
 
 def newest_minute(conn: Connection, source: Source | None = None) -> datetime | None:
@@ -148,10 +157,8 @@ def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[da
     return {hour for (hour,) in rows}
 
 
-_WRITE = """
-    INSERT INTO platform.ledger AS old (metric, grain, window_start, window_end, source, revision,
-        minutes_present, minutes_total, events, definition, run_id, committed_at,
-        first_committed_at, exact_at, minutes_lost, counted)
+_WRITE = f"""
+    INSERT INTO platform.ledger AS old ({STORED})
     SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[],
         %s::bigint[], %s::int[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[],
         %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::bigint[])
@@ -182,6 +189,7 @@ def _row(label: Label) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _label(row: tuple[Any, ...]) -> Label:
+def read_label(row: tuple[Any, ...]) -> Label:
+    """A label from the values of COLUMNS."""
     metric, grain, start, end, source, *rest = row
     return Label(metric, Window(start, end, Grain(grain)), Source(source), *rest)

@@ -1,20 +1,23 @@
-"""Reading the metric store: the newest windows of a metric, and its largest dimension values."""
+"""Reading the metric store: the newest windows of a metric, now or as they were, and its largest values."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import errors, sql
 
 from metrics_platform.catalog.model import Catalog, Metric
-from metrics_platform.catalog.windows import Grain
-from metrics_platform.store import ledger
+from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.store import accuracy, history, ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label
+from metrics_platform.store.sql_text import names
 
 
 class QueryError(Exception):
@@ -50,12 +53,17 @@ class TopValue:
 
 def find_metric(catalog: Catalog, name: str) -> Metric:
     """The metric of that name. Raises QueryError that names the nearest one."""
-    names = [metric.name for metric in catalog.metrics]
-    if name in names:
+    known = [metric.name for metric in catalog.metrics]
+    if name in known:
         return catalog.metric(name)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
     raise QueryError(f"no metric is called '{name}'; {hint}")
+
+
+def find_metrics(catalog: Catalog, name: str | None) -> tuple[Metric, ...]:
+    """The metric of that name, or all without one. Raises QueryError that names the nearest one."""
+    return (find_metric(catalog, name),) if name else catalog.metrics
 
 
 def last_windows(
@@ -63,31 +71,108 @@ def last_windows(
 ) -> Result:
     """The newest `n` windows that began by `now`, with their rows and labels. Raises QueryError."""
     found = find_metric(catalog, metric)
-    own = [
-        *(dimension.name for dimension in found.dimensions),
-        *(value.name for value in found.measure.values),
-    ]
-    label = ("label", "coverage", "computed_at", "source", "run_id", "definition")
-    columns = ("grain", "window_start", "window_end", *own, "events", *label)
-    query = sql.SQL(
-        "SELECT {} FROM {} WHERE grain = %s AND window_start = ANY(%s) "
-        "ORDER BY window_start DESC, events DESC, {}"
-    ).format(
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
-        sql.Identifier("metrics", found.name),
-        sql.SQL(", ").join(map(sql.Identifier, own)),
-    )
+    with _snapshot(conn, metric):
+        labels = accuracy.with_bands(conn, [found], ledger.newest(conn, [found.name], grain, now, n), now)
+        rows = _rows(conn, found, grain, [label.window.start for label in labels])
+    return _result(found, grain, labels, rows)
+
+
+def windows_as_of(
+    conn: Connection, catalog: Catalog, metric: str, grain: Grain, n: int, at: datetime, now: datetime
+) -> Result:
+    """The newest `n` windows as a reader saw them at an instant. Raises QueryError for one that is forgotten.
+
+    Error bands are left out, and the coverage is that of the minutes: what was known then of errors and of
+    accepted events is not kept.
+    """
+    found = find_metric(catalog, metric)
+    if at > now:
+        raise QueryError(f"{_told(at, catalog)} lies in the future; nobody has seen its numbers")
+    with _snapshot(conn, metric):
+        first = history.answers_from(conn, catalog, grain, now)
+        if at < first:
+            raise QueryError(
+                f"what was read at {_told(at, catalog)} is not known any more; {grain}s can be shown as they "
+                f"were from {_told(first, catalog)} on (retention: revisions: keeps them longer)"
+            )
+        seen = history.seen_at(conn, found.name, grain, at, n)
+        rows = _rows(conn, found, grain, [one.label.window.start for one in seen if one.revision_id is None])
+        starts = {one.revision_id: one.label.window.start for one in seen if one.revision_id is not None}
+        for revision_id, *rest in history.rows_of(conn, found, list(starts)):
+            rows.append((starts[revision_id], *rest))
+    return _result(found, grain, [one.label for one in seen], rows)
+
+
+def _told(at: datetime, catalog: Catalog) -> str:
+    """The instant as it can be typed again, in the catalogue's time zone; part of a minute is a whole one."""
+    whole = catalog.calendar.window(Grain.MINUTE, at + MINUTE - timedelta(microseconds=1)).start
+    return whole.astimezone(catalog.calendar.zone).isoformat(timespec="minutes")
+
+
+@contextmanager
+def _snapshot(conn: Connection, metric: str) -> Iterator[None]:
+    """One view of the store: a window's label and rows belong together."""
     try:
-        with conn.transaction():  # one snapshot: a window's label and rows belong together
+        with conn.transaction():
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            windows = ledger.newest(conn, [found.name], grain, now, n)
-            rows = conn.execute(query, (grain, [one.window.start for one in windows])).fetchall()
+            yield
     except (errors.UndefinedTable, errors.UndefinedColumn) as error:
         raise QueryError(
             f"the metric store does not hold this definition of '{metric}' yet; "
             "start the platform on this catalogue"
         ) from error
-    return Result(found, grain, columns, tuple(rows), tuple(windows))
+
+
+def _rows(conn: Connection, metric: Metric, grain: Grain, starts: list[datetime]) -> list[tuple[Any, ...]]:
+    """The current rows of windows: the window's start, then `read_columns`."""
+    query = sql.SQL("SELECT window_start, {} FROM {} WHERE grain = %s AND window_start = ANY(%s)").format(
+        names(column.name for column in metric.read_columns), sql.Identifier("metrics", metric.name)
+    )
+    return conn.execute(query, (grain, starts)).fetchall()
+
+
+def _result(metric: Metric, grain: Grain, labels: Sequence[Label], rows: Iterable[tuple[Any, ...]]) -> Result:
+    """Rows (window_start, then `read_columns`) under their labels."""
+    by_window: dict[datetime, list[tuple[Any, ...]]] = defaultdict(list)
+    width = len(metric.dimensions)
+    for start, *rest in rows:
+        dimensions, events, values = rest[:width], rest[width], rest[width + 1 :]
+        by_window[start].append((*dimensions, *values, events))
+    columns = (
+        *("grain", "window_start", "window_end"),
+        *(dimension.name for dimension in metric.dimensions),
+        *(value.name for value in metric.measure.values),
+        *("events", "label", "coverage", "error_band", "computed_at", "source", "run_id", "definition"),
+    )
+    return Result(
+        metric=metric,
+        grain=grain,
+        columns=columns,
+        rows=tuple(
+            (grain, label.window.start, label.window.end, *row, *_truth(label))
+            for label in labels
+            for row in sorted(by_window[label.window.start], key=_largest_first)
+        ),
+        windows=tuple(labels),
+    )
+
+
+def _truth(label: Label) -> tuple[Any, ...]:
+    return (
+        label.word,
+        label.coverage,
+        label.error_band,
+        label.committed_at,
+        label.source,
+        label.run_id,
+        label.definition,
+    )
+
+
+def _largest_first(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """By events, then by the other columns as people read them, absent values last."""
+    *own, events = row
+    return -events, [(value is None, str(value)) for value in own]
 
 
 def top_values(conn: Connection, metric: Metric, windows: Sequence[Label], limit: int) -> list[TopValue]:

@@ -1,4 +1,8 @@
-"""Retention: windows older than the catalogue keeps them are deleted, rows and ledger together."""
+"""Retention: what is older than the catalogue keeps it is deleted.
+
+Windows go with their rows and their line of the ledger, and with what was learned from them; the numbers
+that were replaced go when they are no longer kept.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from datetime import datetime, timedelta
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.store import history
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.staging import delete
@@ -17,7 +22,8 @@ _BATCH = 500  # windows per transaction: a commit that waits for one of their lo
 
 
 def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]:
-    """Delete the windows that ended longer ago than their grain's retention, in transactions of bounded size.
+    """Delete the windows that ended longer ago than their grain's retention, and what else is too old, in
+    transactions of bounded size.
 
     Returns the number of windows (of all metrics, retired ones too) deleted per grain.
     """
@@ -28,8 +34,17 @@ def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]
         for name in names:
             while batch := _prune_batch(conn, catalog, name, grain, before):
                 deleted[grain] += batch
+        _prune_lessons(conn, grain, before)
+    for name in names:
+        while history.prune(conn, name, now - catalog.revisions_kept, _BATCH):
+            pass
     _prune_counts(conn, catalog, now)
     return deleted
+
+
+def _prune_lessons(conn: Connection, grain: Grain, before: datetime) -> None:
+    conn.execute("DELETE FROM platform.corrections WHERE grain = %s AND window_end <= %s", (grain, before))
+    conn.execute("DELETE FROM platform.accuracy WHERE grain = %s AND window_start < %s", (grain, before))
 
 
 def _prune_counts(conn: Connection, catalog: Catalog, now: datetime) -> None:

@@ -29,9 +29,10 @@ from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window, child_grain
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.history import archive
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import lock_windows
-from metrics_platform.store.staging import delete, pg_type, value_expressions
+from metrics_platform.store.staging import pg_type, value_expressions
 
 # Each coarser grain with the one it is merged from, finest first.
 _STEPS = ((Grain.HOUR, Grain.MINUTE), (Grain.DAY, Grain.HOUR), (Grain.WEEK, Grain.DAY))
@@ -124,7 +125,7 @@ def _merge_all(
         by_metric[name].append(window)
     for name, windows in by_metric.items():
         metric = catalog.metric(name)
-        delete(conn, name, windows)
+        archive(conn, metric, windows, now)
         for window in windows:
             _merge(conn, metric, window, parts[name, window].starts)
     labels = [

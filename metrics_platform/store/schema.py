@@ -1,10 +1,10 @@
 """The store's relations: created and migrated by the platform itself.
 
-Schema `platform` holds the ledger and other books, `store` one base table per metric, `metrics` one
-view per metric with its label, for people and BI tools.
+Schema `platform` holds the ledger and other books, `store` one base table per metric, `history` one table per
+metric for the rows that were replaced, `metrics` one view per metric with its label, for people and BI tools.
 
 When a metric's definition changes its columns nothing is lost: a new column is added, a column that is
-gone stays in the base table and leaves the view, and a column whose type changed is kept beside the new
+gone stays in the tables and leaves the view, and a column whose type changed is kept beside the new
 one as "<column> <old type>", where it is found again when its type comes back. Old windows keep their old
 numbers until they are computed again: the view shows a value wherever it is kept.
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString, cast
 
@@ -25,11 +26,24 @@ from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.store import migrations
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_definitions
+from metrics_platform.store.sql_text import listed, names, value_of
 
 # Columns that the views add around a metric's own; a dimension cannot have these names.
-LABEL_COLUMNS = ("label", "coverage", "age", "computed_at", "source", "run_id", "definition")
+LABEL_COLUMNS = ("label", "coverage", "error_band", "age", "computed_at", "source", "run_id", "definition")
 
 _CANONICAL_TYPES = {"timestamptz": "timestamp with time zone"}
+_WINDOW = (Column("grain", "text"), Column("window_start", "timestamptz"))
+_REVISION = (Column("revision_id", "bigint"),)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of a metric: the key that its rows are found by, and the columns that follow the definition."""
+
+    schema: str
+    name: str
+    key: tuple[Column, ...]
+    columns: tuple[Column, ...]
 
 
 def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
@@ -43,9 +57,9 @@ def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
     with conn.transaction():
         lock_definitions(conn, shared=False)
         migrations.apply(conn, now)
-        columns = _existing_columns(conn)
+        stored, history = _existing_columns(conn, "store"), _existing_columns(conn, "history")
         for metric in catalog.metrics:
-            _migrate_metric(conn, metric, columns[metric.name], now)
+            _migrate_metric(conn, metric, stored[metric.name], history[metric.name], now)
         conn.execute(
             "UPDATE platform.metrics SET retired_at = %s WHERE retired_at IS NULL AND NOT name = ANY(%s)",
             (now, [metric.name for metric in catalog.metrics]),
@@ -67,19 +81,25 @@ def _is_current(conn: Connection, catalog: Catalog) -> bool:
     rows = conn.execute(
         "SELECT name, version, view_hash FROM platform.metrics WHERE retired_at IS NULL"
     ).fetchall()
-    columns = _existing_columns(conn)
+    columns = _existing_columns(conn, "store")
     wanted = {(m.name, m.version, _fingerprint(conn, m, columns[m.name])) for m in catalog.metrics}
     return set(rows) == wanted
 
 
-def _migrate_metric(conn: Connection, metric: Metric, existing: dict[str, str], now: datetime) -> None:
-    """Bring one relation to its definition; `existing` are the columns of its base table, kept up to date."""
+def _migrate_metric(
+    conn: Connection, metric: Metric, existing: dict[str, str], history: dict[str, str], now: datetime
+) -> None:
+    """Bring one relation to its definition; `existing` are the columns of its base table, `history` those of
+    its replaced rows, both kept up to date."""
     row = conn.execute(
         "SELECT version, view_hash FROM platform.metrics WHERE name = %s", (metric.name,)
     ).fetchone()
     if row != (metric.version, _fingerprint(conn, metric, existing)):
         conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier("metrics", metric.name)))
-        _migrate_table(conn, metric, existing)
+        _migrate_table(conn, _Table("store", metric.name, _WINDOW, metric.columns), existing)
+        kept = [Column(name, existing[name]) for name in _kept(metric, existing)]
+        replaced = _Table("history", metric.name, _REVISION, (*metric.read_columns, *kept))
+        _migrate_table(conn, replaced, history)
         conn.execute(_view(metric, existing))
         conn.execute(_comment(metric))
     conn.execute(
@@ -101,24 +121,25 @@ def _migrate_metric(conn: Connection, metric: Metric, existing: dict[str, str], 
     )
 
 
-def _migrate_table(conn: Connection, metric: Metric, existing: dict[str, str]) -> None:
-    table = sql.Identifier("store", metric.name)
+def _migrate_table(conn: Connection, wanted: _Table, existing: dict[str, str]) -> None:
+    """Bring a table to what is wanted; `existing` are its columns, kept up to date."""
+    table = sql.Identifier(wanted.schema, wanted.name)
     if not existing:
-        conn.execute(
-            sql.SQL("CREATE TABLE {} (grain text NOT NULL, window_start timestamptz NOT NULL)").format(table)
-        )
-        conn.execute(sql.SQL("CREATE INDEX ON {} (grain, window_start)").format(table))
-    for column in metric.columns:
-        found, wanted = existing.get(column.name), _canonical(column)
-        if found == wanted:
+        keys = listed(sql.SQL("{} {} NOT NULL").format(*_declared(column)) for column in wanted.key)
+        conn.execute(sql.SQL("CREATE TABLE {} ({})").format(table, keys))
+        key = names(column.name for column in wanted.key)
+        conn.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, key))
+    for column in wanted.columns:
+        found, kind = existing.get(column.name), _canonical(column)
+        if found == kind:
             continue
         if found is not None:
             _rename(conn, table, column.name, _aside(column.name, found), existing)
-        if _aside(column.name, wanted) in existing:
-            _rename(conn, table, _aside(column.name, wanted), column.name, existing)
+        if _aside(column.name, kind) in existing:
+            _rename(conn, table, _aside(column.name, kind), column.name, existing)
         else:
             _add_column(conn, table, column)
-            existing[column.name] = wanted
+            existing[column.name] = kind
 
 
 def _aside(name: str, kind: str) -> str:
@@ -126,29 +147,50 @@ def _aside(name: str, kind: str) -> str:
     return f"{name} {kind.split(maxsplit=1)[0]}"
 
 
+def _kept(metric: Metric, columns: Iterable[str]) -> list[str]:
+    """Those of the columns that keep a value of the metric while its name has another type."""
+    starts = tuple(f"{value.name} " for value in metric.measure.values)
+    return sorted(column for column in columns if column.startswith(starts))
+
+
+def kept_values(conn: Connection, schema: str, metric: Metric) -> list[str]:
+    """The columns of the metric's table in schema `store` or `history` that keep values of other types."""
+    rows = conn.execute(
+        "SELECT attname FROM pg_attribute "
+        "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped AND strpos(attname, ' ') > 0",
+        (f'{schema}."{metric.name}"',),
+    ).fetchall()
+    return _kept(metric, (name for (name,) in rows))
+
+
 def _rename(conn: Connection, table: sql.Identifier, old: str, new: str, existing: dict[str, str]) -> None:
-    names = map(sql.Identifier, (old, new))
-    conn.execute(sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(table, *names))
+    conn.execute(
+        sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(table, *map(sql.Identifier, (old, new)))
+    )
     existing[new] = existing.pop(old)
 
 
 def _add_column(conn: Connection, table: sql.Identifier, column: Column) -> None:
-    name = sql.Identifier(column.name)
-    kind = sql.SQL(cast("LiteralString", column.pg_type))
+    name, kind = _declared(column)
     conn.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(table, name, kind))
     if column.pg_type == "bytea":
         # Sketches are dense already: trying to compress them costs time at every commit and saves little.
         conn.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE EXTERNAL").format(table, name))
 
 
-def _existing_columns(conn: Connection) -> defaultdict[str, dict[str, str]]:
-    """The columns of each base table with their types; none for a table that is not there."""
+def _declared(column: Column) -> tuple[sql.Identifier, sql.SQL]:
+    return sql.Identifier(column.name), sql.SQL(cast("LiteralString", column.pg_type))
+
+
+def _existing_columns(conn: Connection, schema: str) -> defaultdict[str, dict[str, str]]:
+    """The columns of each table in a schema with their types; none for a table that is not there."""
     rows = conn.execute(
         """
         SELECT relname, attname, format_type(atttypid, NULL) FROM pg_attribute
-        JOIN pg_class ON pg_class.oid = attrelid AND relnamespace = to_regnamespace('store') AND relkind = 'r'
+        JOIN pg_class ON pg_class.oid = attrelid AND relnamespace = to_regnamespace(%s) AND relkind = 'r'
         WHERE attnum > 0 AND NOT attisdropped
-        """
+        """,
+        (schema,),
     ).fetchall()
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for table, name, kind in rows:
@@ -158,6 +200,18 @@ def _existing_columns(conn: Connection) -> defaultdict[str, dict[str, str]]:
 
 def _canonical(column: Column) -> str:
     return _CANONICAL_TYPES.get(column.pg_type, column.pg_type)
+
+
+# The same as accuracy.band_of, for a reader of the view.
+_ERROR_BAND = sql.SQL(
+    """
+    (SELECT learned.error FROM platform.error_bands AS learned
+     WHERE ledger.source <> 'batch' AND learned.metric = ledger.metric AND learned.grain = ledger.grain
+       AND learned.definition = ledger.definition
+       AND learned.age <= greatest(now() - ledger.window_end, interval '0')
+     ORDER BY learned.age DESC LIMIT 1)
+    """
+)
 
 
 def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
@@ -173,6 +227,7 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
                CASE ledger.source WHEN 'batch' THEN 'exact' ELSE 'approximate' END AS label,
                platform.coverage(ledger.minutes_present, ledger.minutes_total, ledger.minutes_lost,
                                  ledger.counted, known.accepted) AS coverage,
+               {error_band} AS error_band,
                now() - ledger.committed_at AS age, ledger.committed_at AS computed_at,
                ledger.source, ledger.run_id, ledger.definition
         FROM {table} AS numbers
@@ -184,19 +239,15 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
     ).format(
         view=sql.Identifier("metrics", metric.name),
         table=sql.Identifier("store", metric.name),
-        own=sql.SQL(", ").join(own),
+        own=listed(own),
         metric=sql.Literal(metric.name),
         kind=sql.Literal(metric.kind),
+        error_band=_ERROR_BAND,
     )
 
 
-def _value(name: str, existing: Mapping[str, str]) -> sql.Composable:
-    """A value, wherever it is kept: in windows of an older definition it may be of another numeric type."""
-    kept = sorted(column for column in existing if column.startswith(f"{name} "))
-    columns = [sql.Identifier("numbers", column) for column in (name, *kept)]
-    if not kept:
-        return columns[0]
-    return sql.SQL("coalesce({}) AS {}").format(sql.SQL(", ").join(columns), sql.Identifier(name))
+def _value(name: str, existing: Mapping[str, str]) -> sql.Composed:
+    return sql.SQL("{} AS {}").format(value_of("numbers", name, existing), sql.Identifier(name))
 
 
 def _comment(metric: Metric) -> sql.Composed:

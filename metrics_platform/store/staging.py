@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from datetime import datetime
 from typing import LiteralString, cast
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Window
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.history import archive
 
 _KEY = (Column("grain", "text"), Column("window_start", "timestamptz"))
 _UTC = pa.timestamp("us", "UTC")
@@ -82,10 +84,10 @@ def stage(conn: Connection, prepared: Prepared) -> None:
         copy.write(prepared.csv)
 
 
-def replace(conn: Connection, prepared: Prepared, windows: list[Window]) -> None:
-    """Delete the windows' rows and insert the staged ones."""
+def replace(conn: Connection, prepared: Prepared, windows: list[Window], now: datetime) -> None:
+    """Put the windows' rows away (see history.py) and insert the staged ones."""
     metric = prepared.metric
-    delete(conn, metric.name, windows)
+    archive(conn, metric, windows, now)
     names = [*(column.name for column in _KEY), *(column.name for column in metric.columns)]
     sources = [sql.Identifier(column.name) for column in staged_columns(metric)]
     sources += value_expressions(metric)

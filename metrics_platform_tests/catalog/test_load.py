@@ -10,7 +10,7 @@ import pytest
 from metrics_platform.catalog.durations import format_duration, parse_duration
 from metrics_platform.catalog.load import CatalogError, load_catalog
 from metrics_platform.catalog.measures import Avg, Count, Distinct, Measure, Percentiles, Sum
-from metrics_platform.catalog.model import Catalog, Dimension, Field, Metric
+from metrics_platform.catalog.model import Accuracy, Catalog, Dimension, Field, Metric
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.settings import PACKAGE
 
@@ -109,6 +109,21 @@ def test_a_catalogue_says_how_time_is_cut_and_kept(load: Load) -> None:
         Grain.DAY: timedelta(days=3 * 365),
         Grain.WEEK: timedelta(days=10 * 365),
     }
+
+
+def test_a_catalogue_says_how_long_replaced_numbers_are_kept(load: Load) -> None:
+    assert load(GOOD).revisions_kept == timedelta(days=2)
+    assert load(GOOD.replace("week: 10y", "week: 10y, revisions: 7d")).revisions_kept == timedelta(days=7)
+
+
+def test_a_metric_has_its_own_accuracy_or_the_catalogues_or_the_usual(load: Load) -> None:
+    assert {metric.accuracy for metric in load(GOOD).metrics} == {Accuracy(0.01, 0.05)}
+    of_all = GOOD.replace("metrics:\n", "accuracy: {warn: 0.5%, fail: 10 %}\nmetrics:\n")
+    assert {metric.accuracy for metric in load(of_all).metrics} == {Accuracy(0.005, 0.1)}
+    one = load(f"{of_all}    accuracy: {{warn: 2%, fail: 2%}}\n")
+    assert one.metric("revenue").accuracy == Accuracy(0.02, 0.02)
+    assert one.metric("clicks_per_page").accuracy == Accuracy(0.005, 0.1)
+    assert one.metric("revenue").version == load(GOOD).metric("revenue").version
 
 
 def test_freshness_and_future_bound_may_be_left_out(load: Load) -> None:
@@ -258,6 +273,19 @@ WHOLE = [
         "5: hour: hour windows are rolled up into longer ones and must outlive them; write 25h",
     ),
     ("minute: 7d", "minutes: 7d", "5: retention: unknown key 'minutes'; did you mean 'minute'?"),
+    ("week: 10y", "week: 10y, revisions: 2 days", "5: revisions: '2 days' is no length of time; write"),
+    ("freshness: 3m", "accuracy: 1%", "3: accuracy: this must be `key: value` pairs; write fail: 5%"),
+    ("freshness: 3m", "accuracy: {warn: 1%}", "3: accuracy: 'fail' is missing; write fail: 5%"),
+    (
+        "freshness: 3m",
+        "accuracy: {warn: 0.01, fail: 5%}",
+        "3: warn: '0.01' is no share; write a number and a percent sign: 0.5%, 1% or 10%",
+    ),
+    (
+        "freshness: 3m",
+        "accuracy: {warn: 5%, fail: 1%}",
+        "3: accuracy: a number would fail before it warns; write the smaller share as warn",
+    ),
 ]
 
 

@@ -111,9 +111,15 @@ def test_everything_that_can_run_by_itself_does(definitions: Definitions) -> Non
     assert {one.default_status for one in sensors} == {DefaultSensorStatus.RUNNING}
 
 
-def test_every_minute_asset_has_its_check(definitions: Definitions) -> None:
+def test_minutes_are_checked_for_freshness_and_exact_numbers_for_reconciliation(
+    definitions: Definitions,
+) -> None:
+    exact = {
+        AssetKey([f"{name}_{grain}"]) for name in METRICS for grain in Grain if grain is not Grain.MINUTE
+    }
     assert set(definitions.resolve_asset_graph().asset_check_keys) == {
-        AssetCheckKey(key, "fresh") for key in MINUTE_KEYS
+        *(AssetCheckKey(key, "fresh") for key in MINUTE_KEYS),
+        *(AssetCheckKey(key, "reconciliation") for key in exact),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -56,6 +57,7 @@ def test_a_table_tells_time_number_and_truth(result: Result) -> None:
 def test_json_is_for_programs(result: Result) -> None:
     rows = {row["page"]: row for row in json.loads(formats.as_json(result, LATER))}
     assert rows[None]["value"] == 1234.5
+    assert rows[None]["error_band"] is None
     assert rows["a,b"]["value"] is None
     assert rows["a,b"]["window_start"] == "2026-03-02T10:15:00+00:00"
     assert rows["a,b"]["label"] == "approximate"
@@ -67,6 +69,28 @@ def test_csv_has_a_header_and_one_line_per_row(result: Result) -> None:
     assert {row["page"] for row in rows} == {"", "a,b"}
     assert {row["value"] for row in rows} == {"1234.50", ""}
     assert rows[0]["window_end"] == "2026-03-02T10:16:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (None, ""),
+        (0.0, "± 0 %"),
+        (0.00004, "± <0.01 %"),
+        (0.00041, "± 0.041 %"),
+        (0.004, "± 0.4 %"),
+        (0.0996, "± 10 %"),
+        (0.126, "± 13 %"),
+        (12.0, "± 1,200 %"),
+    ],
+)
+def test_error_bands(error: float | None, words: str) -> None:
+    assert formats.error_band(error) == words
+
+
+def test_a_band_stands_beside_its_number(result: Result) -> None:
+    told = replace(result, windows=tuple(replace(label, error_band=0.004) for label in result.windows))
+    assert len([line for line in printed(told) if "± 0.4 %" in line]) == 2
 
 
 @pytest.mark.parametrize(
@@ -91,4 +115,4 @@ def test_ages(length: int, words: str) -> None:
 def test_a_window_is_complete_only_when_no_minute_is_missing(present: int, words: str, shop: Catalog) -> None:
     day = window(shop, "day", "2026-03-02T00:00")
     label = Label("visits", day, Source.ROLLUP, 1, present, 1440, 0, "", "", NOW, NOW, None)
-    assert formats.percent(label.coverage) == words
+    assert formats.coverage(label.coverage) == words

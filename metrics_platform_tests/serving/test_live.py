@@ -8,6 +8,7 @@ from datetime import timedelta
 from rich.console import Console
 
 from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import Grain
 from metrics_platform.serving.live import live_table
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
@@ -40,6 +41,20 @@ def test_an_exact_window_is_called_exact(conn: Connection, shop: Catalog) -> Non
     hour = window(shop, "hour", "2026-03-02T10:00")
     put(conn, shop, Source.BATCH, [hour], [Visit(hour.start)])
     assert "exact 100% 9 s" in lines(conn, shop)[1]
+
+
+def test_a_band_that_is_known_is_told_and_all_metrics_still_fit(conn: Connection, shop: Catalog) -> None:
+    minutes = list(shop.calendar.windows(Grain.MINUTE, NOW - timedelta(minutes=11), NOW))
+    for place, minute in enumerate(minutes[:10]):
+        for source, count in ((Source.STREAM, 996 + place % 2), (Source.BATCH, 1000)):
+            put(conn, shop, source, [minute], [Visit(minute.start)] * count, now=minute.end)
+    put(conn, shop, Source.STREAM, minutes[10:], [Visit(minutes[10].start)], now=NOW)
+    found = lines(conn, shop)
+    assert found[1].split()[:4] == ["visits", "approximate", "100%", "9"]
+    assert found[2].split() == ["±", "0.4", "%"]
+    assert found[3].split()[0] == "home"
+    assert len(found) <= 25
+    assert max(map(len, found)) <= 100
 
 
 def test_without_any_number_it_says_what_will_come(conn: Connection, shop: Catalog) -> None:

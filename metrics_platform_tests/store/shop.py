@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -107,11 +107,13 @@ def put(
     *,
     now: datetime = NOW,
     fence: Fence | None = None,
+    reasons: Mapping[Window, str] | None = None,
 ) -> Committed:
     """Commit what the visits say about the windows, for every metric; a new revision unless one is given."""
     revision = revision or next_revision(conn)
     found = totals(shop, windows, visits)
-    return commit(conn, shop, Commit(source, revision, f"run-{revision}", now, tuple(windows), found, fence))
+    whole = Commit(source, revision, f"run-{revision}", now, tuple(windows), found, fence, reasons=reasons)
+    return commit(conn, shop, whole)
 
 
 def values(conn: Connection, metric: str, one: Window) -> dict[str | None, object]:

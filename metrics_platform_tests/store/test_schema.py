@@ -42,8 +42,8 @@ def sell(conn: Connection, shop: Catalog) -> None:
 
 def test_a_view_reads_from_left_to_right(conn: Connection) -> None:
     assert list(columns(conn, "metrics")) == [
-        "grain", "window_start", "window_end", "page", "value", "events", "label", "coverage", "age",
-        "computed_at", "source", "run_id", "definition",
+        "grain", "window_start", "window_end", "page", "value", "events", "label", "coverage",
+        "error_band", "age", "computed_at", "source", "run_id", "definition",
     ]  # fmt: skip
 
 

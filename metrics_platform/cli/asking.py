@@ -1,0 +1,54 @@
+"""What the commands that read the metric store share: where it is, and one line for what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+
+from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.cli.installation import installation
+from metrics_platform.store.connection import Connection, StoreUnavailable, connect, place
+from metrics_platform.store.query import QueryError
+
+
+class Format(StrEnum):
+    """How the answer is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+Output = Annotated[Format, typer.Option("--format", help="How to print the answer.")]
+METRIC_HELP = "The metric's name; `metrics-platform check` lists them."
+
+
+@contextmanager
+def catalog_and_store(data_dir: Path | None, command: str) -> Iterator[tuple[Catalog, Connection]]:
+    """The catalogue and an open store. A question that cannot be answered ends the command with one line."""
+    settings = installation(data_dir, "POSTGRES")
+    catalog = load_catalog(settings.catalog)
+    try:
+        with connect(settings.postgres, f"metrics-platform {command}") as conn:
+            yield catalog, conn
+    except (QueryError, StoreUnavailable) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except psycopg.errors.UndefinedTable:
+        typer.echo(
+            f"PostgreSQL at {place(settings.postgres)} holds no metric store yet; start the platform",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+    except psycopg.OperationalError:
+        typer.echo(
+            f"PostgreSQL at {place(settings.postgres)} stopped answering; ask again when it is back", err=True
+        )
+        raise typer.Exit(1) from None
