@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help setup lock test check format demo bench clean requirements
+.PHONY: help setup lock test check format demo bench soak clean requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,9 @@ demo: setup ## Set up, then run the whole platform until Ctrl-C
 
 bench: setup ## Set up, then measure, and write build/bench.json
 	@$(BIN)/python -m metrics_platform_tests.bench $(ARGS)
+
+soak: setup ## Set up, then judge random weeks: SEEDS=n of them, from the seed FIRST=s on
+	@$(BIN)/python -m metrics_platform_tests.judge --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST),1) $(ARGS)
 
 lock: ## Resolve pyproject.toml again into requirements.lock (needs uv)
 	@uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

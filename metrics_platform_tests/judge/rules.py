@@ -1,0 +1,137 @@
+"""Metrics of a made-up catalogue, said twice: for the platform in Spark SQL, for the judge in DuckDB's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+MEASURES = ("count", "sum", "min", "max", "avg", "distinct", "percentiles")
+RANKS = ((0.5,), (0.5, 0.95, 0.99), (0.01, 0.25, 0.999))
+
+
+@dataclass(frozen=True)
+class Term:
+    """An expression in both dialects, its type, and the fields that it needs."""
+
+    spark: str
+    duck: str
+    type: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A metric: like the catalogue's, in both dialects."""
+
+    name: str
+    kind: str
+    measure: str
+    input: Term | None = None
+    at: tuple[float, ...] = ()
+    filter: Term | None = None
+    dimensions: tuple[tuple[str, Term], ...] = ()
+
+    def entry(self) -> dict[str, Any]:
+        """The metric as the catalogue's file has it."""
+        measure: Any = self.measure
+        if self.input:
+            measure = {self.measure: self.input.spark, "type": self.input.type}
+            measure |= {"at": list(self.at)} if self.at else {}
+        named = {name: {"expression": term.spark, "type": term.type} for name, term in self.dimensions}
+        return {
+            "events": self.kind,
+            "measure": measure,
+            **({"filter": self.filter.spark} if self.filter else {}),
+            **({"dimensions": named} if named else {}),
+        }
+
+
+def _same(text: str, type_: str, *fields: str) -> Term:
+    return Term(text, text, type_, fields or (text,))
+
+
+# TIME stands for the kind's own field.
+_FILTERS = (
+    _same("flag", "boolean"),
+    _same("not flag", "boolean", "flag"),
+    _same("coalesce(flag, true)", "boolean", "flag"),
+    _same("code > 0", "boolean", "code"),
+    _same("code % 2 = 0 or code is null", "boolean", "code"),
+    _same("country = 'DE'", "boolean", "country"),
+    _same("not (country = 'DE')", "boolean", "country"),
+    _same("page like '/shop/%'", "boolean", "page"),
+    _same("page in ('', '/', 'null')", "boolean", "page"),
+    _same("amount >= 10.5", "boolean", "amount"),
+    _same("took < 250", "boolean", "took"),
+    _same("total between 0 and 50000", "boolean", "total"),
+    _same("date_part('hour', TIME) >= 12", "boolean", "TIME"),
+)
+_DIMENSIONS = (
+    _same("page", "string"),
+    _same("country", "string"),
+    _same("code", "int"),
+    _same("total % 5", "bigint", "total"),
+    _same("price", "decimal(10,2)"),
+    _same("ratio", "double"),
+    _same("flag", "boolean"),
+    _same("born", "date"),
+    _same("seen", "timestamp"),
+    _same("coalesce(country, '?')", "string", "country"),
+    _same("split_part(page, '/', 2)", "string", "page"),
+    _same("concat_ws('|', country, page)", "string", "country", "page"),
+    _same("length(page)", "int", "page"),
+    _same("code > 1", "boolean", "code"),
+    _same("date_part('hour', TIME)", "int", "TIME"),
+    _same("cast(TIME as date)", "date", "TIME"),
+)
+_NUMBERS = (
+    _same("code", "int"),
+    _same("total", "bigint"),
+    _same("amount", "decimal(12,2)"),
+    _same("price", "decimal(10,2)"),
+    _same("took", "double"),
+    _same("length(page)", "int", "page"),
+    _same("amount * 2", "decimal(14,2)", "amount"),
+    _same("took * 2", "double", "took"),
+    _same("case when flag then amount end", "decimal(12,2)", "flag", "amount"),
+)
+_VALUES = (
+    _same("visitor", "string"),
+    _same("page", "string"),
+    _same("total", "bigint"),
+    _same("concat_ws('|', country, visitor)", "string", "country", "visitor"),
+)
+
+
+def everything(kind: str) -> Rule:
+    """The metric that counts every event of a kind."""
+    return Rule(f"every_{kind}", kind, "count")
+
+
+def draw_rule(random: Random, name: str, kind: str, measure: str, fields: Collection[str], time: str) -> Rule:
+    """A random metric with the measure (or `count`, where the fields give it no input)."""
+    pool = {"count": (), "distinct": _VALUES}.get(measure, _NUMBERS)
+    inputs = _usable(pool, fields, time)
+    if not inputs:
+        measure = "count"
+    filters, dimensions = _usable(_FILTERS, fields, time), _usable(_DIMENSIONS, fields, time)
+    chosen = random.sample(dimensions, min(random.choice((0, 1, 1, 2, 3)), len(dimensions)))
+    return Rule(
+        name,
+        kind,
+        measure,
+        random.choice(inputs) if inputs else None,
+        random.choice(RANKS) if measure == "percentiles" else (),
+        random.choice(filters) if filters and random.random() < 0.5 else None,
+        tuple((f"d{number}", term) for number, term in enumerate(chosen)),
+    )
+
+
+def _usable(terms: Sequence[Term], fields: Collection[str], time: str) -> list[Term]:
+    return [
+        replace(term, spark=term.spark.replace("TIME", time), duck=term.duck.replace("TIME", time))
+        for term in terms
+        if all(field == "TIME" or field in fields for field in term.fields)
+    ]
