@@ -19,7 +19,7 @@ from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.replay import Replayed, replay
 from metrics_platform.settings import PREFIX
-from metrics_platform.store import dirty, ingestion
+from metrics_platform.store import dirty, event_counts, ingestion
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.events.records import millis, send
 from metrics_platform_tests.orchestration import killed_ingestion
@@ -99,6 +99,7 @@ def test_the_command_replays_and_the_next_batch_counts(
         (FIRST, "replayed rejects"),
         (FIRST + HOUR, "replayed rejects"),
     }
+    assert event_counts.accepted(conn, kind.name, hours) == dict(zip(hours, (3, 1), strict=True))
     batch.recompute(hours, platform.catalog.metrics)
     assert clicks(conn) == {FIRST: 3, FIRST + HOUR: 1}
     assert dirty.dirty_hours(conn) == []
