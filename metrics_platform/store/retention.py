@@ -64,7 +64,7 @@ def prune_books(conn: Connection, now: datetime) -> None:
         """
         DELETE FROM platform.ingestion AS old WHERE done_at < %s
             AND version < (SELECT max(version) FROM platform.ingestion WHERE kind = old.kind)
-            AND version < (
+            AND version IS DISTINCT FROM (
                 SELECT max(version) FROM platform.ingestion WHERE kind = old.kind AND through IS NOT NULL)
         """,
         (before,),
