@@ -162,7 +162,7 @@ def test_the_sensor_reports_the_freshness_of_every_metric(stack: Stack) -> None:
         ]
         return len(latest) == METRICS and all(each and each["status"] == "SUCCEEDED" for each in latest)
 
-    wait_for(fresh, 120)
+    wait_for(fresh, 300)
 
 
 def test_minutes_by_hand_as_a_range_in_one_run(variables: dict[str, str], store: Connection) -> None:

@@ -31,9 +31,6 @@ from metrics_platform.events.rejected import Selection
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# Above this many files an hour is compacted: opening files would cost more than reading them.
-FILES_PER_HOUR = 8
-
 # What identifies a row: a topic that was deleted and made anew counts its offsets from 0 again.
 _ROW = ("_cluster", "_topic", "_partition", "_offset", "_ingested_at")
 _RECORD = ("_value", "_kafka_time", *_ROW)

@@ -4,7 +4,7 @@ What counts is how long ago the newest committed minute ended: a minute that is 
 is missed by nobody.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +15,7 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
+    DagsterInstance,
     multi_asset_check,
 )
 
@@ -60,8 +61,18 @@ def judge_all(platform: Platform, now: datetime) -> dict[str, Freshness]:
     return {m.name: judge(now, newest.get(m.name), catalog.freshness) for m in catalog.metrics}
 
 
+def report(instance: DagsterInstance, evaluations: Iterable[AssetCheckEvaluation]) -> None:
+    """Record verdicts as events without a run.
+
+    Of a run Dagster keeps one verdict per check, at the place of the run's first one: a verdict that the
+    sensor reported in between would hide all further ones of a shift.
+    """
+    for each in evaluations:
+        instance.report_runless_asset_event(each)
+
+
 def evaluation(metric: Metric, verdict: Freshness) -> AssetCheckEvaluation:
-    """The verdict as an event that a sensor can report."""
+    """The verdict as an event that the shift or a sensor can report."""
     return AssetCheckEvaluation(
         asset_key=metric_key(metric, Grain.MINUTE),
         check_name=CHECK,

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from dagster import (
+    DagsterEventType,
     DagsterInstance,
     DefaultScheduleStatus,
     JobDefinition,
@@ -12,6 +13,10 @@ from dagster import (
     job,
     op,
 )
+from dagster._core.instance.utils import RUNLESS_RUN_ID
+from dagster._core.storage.event_log import SqlEventLogStorage, SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from sqlalchemy import and_
 
 from metrics_platform.orchestration.assets import LAYER_TAG
 from metrics_platform.orchestration.partitions import MINUTE_DAYS
@@ -41,8 +46,10 @@ def maintenance_job(platform: Platform) -> JobDefinition:
                 if platform.raw_store.exists(spark, kind):
                     with ingestion_turn(conn, kind.name):
                         platform.raw_store.optimize(spark, kind, now - _COMPACT)
-        deleted = delete_old_shifts(context.instance, now - timedelta(days=MINUTE_DAYS + 1))
-        context.log.info(f"pruned windows: {pruned}; deleted runs: {deleted}")
+        old = now - timedelta(days=MINUTE_DAYS + 1)
+        deleted = delete_old_shifts(context.instance, old)
+        verdicts = delete_old_verdicts(context.instance, old)
+        context.log.info(f"pruned windows: {pruned}; deleted runs: {deleted}, verdicts: {verdicts}")
 
     @job(name=JOB, tags={LAYER_TAG: "batch"}, description="Retention, compaction and old runs, once a day.")
     def maintenance() -> None:
@@ -69,3 +76,28 @@ def delete_old_shifts(instance: DagsterInstance, before: datetime) -> int:
         instance.delete_run(run_id)
         instance.compute_log_manager.delete_logs(prefix=[run_id])
     return len(old)
+
+
+def delete_old_verdicts(instance: DagsterInstance, before: datetime) -> int:
+    """Delete verdicts that were reported without a run, which Dagster keeps for good; returns how many."""
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        raise TypeError(f"verdicts can be deleted from an SQL event log only, not from {storage!r}")
+    executions, events = AssetCheckExecutionsTable.c, SqlEventLogStorageTable.c
+    naive = before.astimezone(UTC).replace(tzinfo=None)  # as Dagster writes it
+    with storage.index_connection() as conn:
+        conn.execute(
+            SqlEventLogStorageTable.delete().where(
+                and_(
+                    events.run_id == RUNLESS_RUN_ID,
+                    events.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION.value,
+                    events.timestamp < naive,
+                )
+            )
+        )
+        deleted = conn.execute(
+            AssetCheckExecutionsTable.delete().where(
+                and_(executions.run_id == RUNLESS_RUN_ID, executions.evaluation_event_timestamp < naive)
+            )
+        )
+    return deleted.rowcount

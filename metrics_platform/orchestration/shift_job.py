@@ -33,9 +33,7 @@ def shift_job(platform: Platform) -> JobDefinition:
         def report(iteration: Iteration) -> None:
             for event in materializations(platform, iteration):
                 context.log_event(event)
-            for verdict in evaluations(platform, iteration):
-                # It takes check evaluations too; only its signature forgets them.
-                context.log_event(verdict)  # pyright: ignore[reportArgumentType]
+            freshness.report(context.instance, evaluations(platform, iteration))
 
         shift = Shift(
             platform=platform,

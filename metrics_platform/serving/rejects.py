@@ -22,29 +22,28 @@ _SHOWN = 120
 
 
 def counts_table(counts: Iterable[RejectedCount], zone: ZoneInfo) -> Table:
-    """How many, by kind, topic and reason."""
-    table = Table(title=f"Rejected events, Kafka times in {zone.key}", title_justify="left")
-    for heading in ("kind", "topic", "reason"):
-        table.add_column(heading, overflow="fold")
+    """How many, by kind and topic, and reason."""
+    table = _table(zone)
+    table.add_column("kind, topic", no_wrap=True)
+    table.add_column("reason", overflow="fold")
     table.add_column("events", justify="right")
-    table.add_column("first")
-    table.add_column("last")
+    table.add_column("first", no_wrap=True)
+    table.add_column("last", no_wrap=True)
     for one in counts:
         times = (_time(instant, zone) for instant in (one.first, one.last))
-        table.add_row(one.kind, one.topic, one.reason, f"{one.events:,}", *times)
+        table.add_row(f"{one.kind}\n{one.topic}", one.reason, f"{one.events:,}", *times)
     return table
 
 
 def records_table(records: Iterable[RejectedRecord], zone: ZoneInfo) -> Table:
     """The records, their bytes cut to what a screen has room for."""
-    table = Table(title=f"Rejected events, Kafka times in {zone.key}", title_justify="left")
-    table.add_column("cluster/topic/partition/offset", overflow="fold")
-    table.add_column("time")
-    table.add_column("reason", overflow="fold")
+    table = _table(zone)
+    table.add_column("time, place, reason", overflow="fold")
     table.add_column("value", overflow="fold")
     for one in records:
         place = f"{one.cluster}/{one.topic}/{one.partition}/{one.offset}"
-        table.add_row(place, _time(one.kafka_time, zone), one.reason, Text(_cut(_text(one.value))))
+        head = Text("\n").join(map(Text, (_time(one.kafka_time, zone), place, one.reason)))
+        table.add_row(head, Text(_cut(_text(one.value))))
     return table
 
 
@@ -76,6 +75,11 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     return buffer.getvalue()
 
 
+def _table(zone: ZoneInfo) -> Table:
+    title = f"Rejected events, Kafka times in {zone.key}"
+    return Table(title=title, title_justify="left", show_lines=True)
+
+
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: v.isoformat() if isinstance(v, datetime) else v for name, v in row.items()}
 
@@ -100,4 +104,4 @@ def _cut(text: str | None) -> str:
 
 
 def _time(instant: datetime, zone: ZoneInfo) -> str:
-    return instant.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+    return instant.astimezone(zone).strftime("%d %b %H:%M:%S")

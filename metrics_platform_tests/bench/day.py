@@ -25,7 +25,7 @@ from metrics_platform_tests.bench.servers import Say, environment, postgres_serv
 from metrics_platform_tests.bench.workers import Worker, worker
 
 EVENTS = 20_000_000
-REPETITIONS = 2  # minutes each, so the machine's moods have passed
+REPETITIONS = 3  # the median of half a minute each, so that the machine's moods even out
 DATABASE = "day"
 
 # How far two results may lie apart, as a share: sketches that merged in another order differ by their error.

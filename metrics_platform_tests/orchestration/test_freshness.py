@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-from dagster import AssetKey
+from dagster import AssetCheckKey, AssetKey, DagsterInstance
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import MINUTE
-from metrics_platform.orchestration.freshness import CHECK, Freshness, evaluation, judge
+from metrics_platform.orchestration.freshness import CHECK, Freshness, evaluation, judge, report
+from metrics_platform.orchestration.maintenance import delete_old_verdicts
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ALLOWED = timedelta(minutes=3)
@@ -49,3 +50,31 @@ def test_the_verdict_is_reported_on_the_metrics_minute_asset(webshop: Catalog) -
     assert (late.check_name, late.passed) == (CHECK, False)
     assert late.metadata["age_seconds"].value == 3540.0
     assert "age_seconds" not in evaluation(metric, judge(NOON, None, ALLOWED)).metadata
+
+
+def verdict_shown(instance: DagsterInstance, metric: str) -> str | None:
+    """The status of the verdict that Dagster takes for the check's newest."""
+    key = AssetCheckKey(AssetKey([f"{metric}_minute"]), CHECK)
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
+    return found.status.value if found else None
+
+
+def test_the_newest_verdict_is_shown_whoever_reported_it_before(webshop: Catalog) -> None:
+    metric = webshop.metric("clicks_per_page")
+    fresh = evaluation(metric, judge(NOON + MINUTE, NOON, ALLOWED))
+    late = evaluation(metric, judge(NOON + timedelta(hours=1), NOON, ALLOWED))
+    with DagsterInstance.ephemeral() as instance:
+        for each, status in ((fresh, "SUCCEEDED"), (late, "FAILED"), (fresh, "SUCCEEDED")):
+            report(instance, [each])
+            assert verdict_shown(instance, metric.name) == status
+
+
+def test_old_verdicts_are_deleted(webshop: Catalog) -> None:
+    metric = webshop.metric("clicks_per_page")
+    with DagsterInstance.ephemeral() as instance:
+        report(instance, [evaluation(metric, judge(NOON, NOON, ALLOWED))] * 2)
+        now = datetime.now(UTC)
+        assert delete_old_verdicts(instance, now - timedelta(minutes=1)) == 0
+        assert verdict_shown(instance, metric.name) == "SUCCEEDED"
+        assert delete_old_verdicts(instance, now + timedelta(minutes=1)) == 2
+        assert verdict_shown(instance, metric.name) is None
