@@ -102,7 +102,7 @@ class Ingestion:
     def do(self, step: ingestion.IngestionStep, through: Mapping[str, datetime], now: datetime) -> Appended:
         """Do a planned step and finish it; `through` is how far each cluster is ingested with it."""
         appended = self._write(step)
-        self._finish(step, appended, through, now)
+        self.finish(step, appended, through, now)
         return appended
 
     def repeat(self, step: ingestion.IngestionStep, now: datetime) -> Appended:
@@ -112,7 +112,7 @@ class Ingestion:
             return self.do(step, {}, now)
         appended = self._append(step, [])
         if appended.accepted or appended.rejected:
-            self._finish(step, appended, {}, now)
+            self.finish(step, appended, {}, now)
         else:
             ingestion.set_aside(self.conn, self.kind.name, step.version, now)
         return appended
@@ -156,14 +156,14 @@ class Ingestion:
             decoded, self.kind, step.version, step.planned_at, catalog.calendar
         )
 
-    def _finish(
+    def finish(
         self,
         step: ingestion.IngestionStep,
         appended: Appended,
         through: Mapping[str, datetime],
         now: datetime,
     ) -> None:
-        """Mark the hours that changed, count what changed them, and record the step as done."""
+        """Mark the hours that changed by a written step, count what changed them, and record it as done."""
         name, calendar = self.kind.name, self.platform.catalog.calendar
         late = self._late(step.version, appended)
         fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from metrics_platform.local.errors import StackError
-from metrics_platform_tests.bench import day, iteration, live, report
+from metrics_platform_tests.bench import day, iteration, late, live, report
 from metrics_platform_tests.bench.memory import GIGABYTE, Peaks
 from metrics_platform_tests.bench.rows import BARS, BenchError, Row, Run
 from metrics_platform_tests.bench.servers import Say, folder
@@ -26,8 +26,10 @@ GROUPS: dict[str, tuple[Group, tuple[str, ...]]] = {
     "live": (live.measure, ("minute_to_number", "change_of_shift")),
     "iteration": (iteration.measure, ("iteration_throughput", "six_metrics")),
     "day": (day.measure, ("batch_day",)),
+    "late": (late.measure, ("late_week",)),
 }
 MEMORY = "shift_memory"
+WITH_SHIFTS = ("live", "iteration")
 
 
 def main() -> int:
@@ -53,7 +55,7 @@ def main() -> int:
 def _measure(run: Run, say: Say) -> Iterator[Row]:
     peaks = Peaks()
     for name, (measure, names) in GROUPS.items():
-        if not run.wants(*names) and not (name != "day" and run.wants(MEMORY)):
+        if not run.wants(*names) and not (name in WITH_SHIFTS and run.wants(MEMORY)):
             continue
         say(f"{name}:")
         missing = [one for one in names if run.wants(one)]

@@ -58,7 +58,7 @@ def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
             worker("day_bare", "bare", path, variables) as bare,
         ):
             answers = _take_turns(ours, bare, day, say)
-        _compare(_stored(databases[DATABASE], catalog, day), answers["bare"][-1]["results"])
+        compare(stored(databases[DATABASE], catalog, day), answers["bare"][-1]["results"])
         yield _row(run, events, built, answers)
 
 
@@ -91,7 +91,7 @@ def _row(run: Run, events: int, built: float, answers: Mapping[str, list[Any]]) 
     return run.row("batch_day", ours / bare, detail)
 
 
-def _stored(database: str, catalog: Catalog, day: Window) -> dict[str, list[list[Any]]]:
+def stored(database: str, catalog: Catalog, day: Window) -> dict[str, list[list[Any]]]:
     """The day's numbers as a reader of the metric store finds them: dimensions, then values."""
     found: dict[str, list[list[Any]]] = {}
     with connect(database, "bench") as conn:
@@ -110,7 +110,7 @@ def _stored(database: str, catalog: Catalog, day: Window) -> dict[str, list[list
     return found
 
 
-def _compare(ours: Mapping[str, list[list[Any]]], bare: Mapping[str, list[list[Any]]]) -> None:
+def compare(ours: Mapping[str, list[list[Any]]], bare: Mapping[str, list[list[Any]]]) -> None:
     """Raises BenchError unless both programs found the same numbers, sketches within their error."""
     for name, tolerances in TOLERANCES.items():
         mine, theirs = (_by_dimensions(rows, len(tolerances)) for rows in (ours[name], bare[name]))

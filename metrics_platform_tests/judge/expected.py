@@ -1,7 +1,7 @@
 """What every window must hold, by SQL over the generator's ledger.
 
 Nothing here knows how the platform computes. Time is cut by asking ICU what a clock on the wall shows at each
-minute: a day is the minutes that show its date, an hour those that show its hour at one offset from UTC.
+minute: a day is the minutes that show its date, an hour lasts from one that shows a full hour to the next.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _CALENDAR = """
     WITH minutes AS (
         SELECT to_timestamp(second) AS minute FROM range({first}, {last}, 60) AS seconds (second)
     ), shown AS (
-        SELECT minute, CAST(minute AS DATE) AS date, strftime(minute, '%H') AS hour,
-               date_part('timezone', minute) AS zone FROM minutes
+        SELECT minute, CAST(minute AS DATE) AS date,
+               CASE WHEN strftime(minute, '%M') = '00' THEN minute END AS full_hour FROM minutes
     )
     SELECT minute,
-           min(minute) OVER (PARTITION BY date, hour, zone) AS hour,
+           last_value(full_hour IGNORE NULLS) OVER (ORDER BY minute) AS hour,
            min(minute) OVER (PARTITION BY date) AS day,
            min(minute) OVER (PARTITION BY date_trunc('week', date)) AS week
     FROM shown
