@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from metrics_platform.orchestration.platform import load_platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
 from metrics_platform.settings import Settings
-from metrics_platform_tests.bench.serve import own_answers, serve
+from metrics_platform_tests.bench.serve import cpu_seconds, own_answers, serve
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,42 @@ QUERIES = {
 
 
 def main() -> None:
-    """Serve `query`, which computes all six over [start, end) and answers with seconds and results."""
+    """Serve `query`, which computes all six over [start, end), whole or hour by hour.
+
+    It answers with elapsed and CPU seconds and the results.
+    """
     answers = own_answers()
     platform = load_platform(Settings.from_environment())
     spark = spark_resources(platform)[BATCH_SPARK].spark_session
 
-    def query(start: str, end: str) -> dict[str, object]:
+    def query(start: str, end: str, hourly: bool = False) -> dict[str, object]:
         seconds: dict[str, float] = {}
         results: dict[str, list[list[object]]] = {}
+        cpu = cpu_seconds()
         for name, one in QUERIES.items():
             began = time.perf_counter()
-            rows = _frame(spark, platform.settings.raw_store, one, start, end).collect()
+            rows = _frame(spark, platform.settings.raw_store, one, start, end, hourly).collect()
             seconds[name] = time.perf_counter() - began
             results[name] = [_flat(row) for row in rows]
-        return {"seconds": sum(seconds.values()), "each": seconds, "results": results}
+        return {
+            "seconds": sum(seconds.values()),
+            "cpu": cpu_seconds() - cpu,
+            "each": seconds,
+            "results": results,
+        }
 
     serve(answers, spark, {"query": query})
 
 
-def _frame(spark: SparkSession, root: str, query: Query, start: str, end: str) -> DataFrame:
+def _frame(spark: SparkSession, root: str, query: Query, start: str, end: str, hourly: bool) -> DataFrame:
     first, after = (int(datetime.fromisoformat(instant).timestamp()) for instant in (start, end))
     events = spark.read.format("delta").load(f"{root}/{query.table}")
     events = events.where((F.col("event_hour") >= first) & (F.col("event_hour") < after))
     if query.filter:
         events = events.where(query.filter)
     events = events.dropDuplicates(["event_hour", "_event_id"])
-    return events.groupBy(*query.dimensions).agg(*(F.expr(aggregate) for aggregate in query.aggregates))
+    dimensions = ["event_hour", *query.dimensions] if hourly else query.dimensions
+    return events.groupBy(*dimensions).agg(*(F.expr(aggregate) for aggregate in query.aggregates))
 
 
 def _flat(row: Sequence[object]) -> list[object]:

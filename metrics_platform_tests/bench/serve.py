@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
+import psutil
 from pyspark.sql import SparkSession
 
 Command = Callable[..., object]
@@ -34,3 +35,10 @@ def serve(answers: TextIO, spark: SparkSession, commands: Mapping[str, Command])
         answers.write(json.dumps(reply, default=str) + "\n")
         answers.flush()
     spark.stop()
+
+
+def cpu_seconds(*servers: int) -> float:
+    """CPU seconds so far: of this process, of all that it started, and of the processes that serve it."""
+    own = psutil.Process()
+    family = [own, *own.children(recursive=True), *map(psutil.Process, servers)]
+    return sum(sum(process.cpu_times()[:4]) for process in family)
