@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.compute.session import spark_settings
-from metrics_platform.settings import PACKAGE
+from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform_tests.bench.servers import folder, jars, kafka_server, postgres_server
 from metrics_platform_tests.judge.installation import Servers
 from metrics_platform_tests.judge.seed import Outcome, live_and_judge
@@ -80,7 +80,9 @@ def _session() -> Iterator[SparkSession]:
     from pyspark.sql import SparkSession
 
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
-    settings = spark_settings(catalog, jars(), "local[2]", "2g", shuffle_partitions=2)
+    settings = spark_settings(
+        catalog, jars(), SparkSettings("batch", driver_memory="2g"), shuffle_partitions=2
+    )
     # Each week has metrics, and so generated code, of its own: to compile it well costs more than it saves.
     settings["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
     builder = SparkSession.builder
