@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 CORES, MEMORY = "4", "4g"
+# Six young JVMs share the machine: to compile well what runs for a minute costs more than it saves.
+PROPERTIES = """\
+spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1
+spark.executor.extraJavaOptions -XX:TieredStopAtLevel=1
+spark.sql.shuffle.partitions 2
+"""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,12 @@ class Worker:
 
     def applications(self) -> set[str]:
         """The ids of the applications that have an executor here."""
-        lines = [child.cmdline() for child in self.process.children(recursive=True)]
-        return {line[line.index("--app-id") + 1] for line in lines if "--app-id" in line}
+        found = set()
+        for child in self.process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # an executor that just ended
+                line = child.cmdline()
+                found |= {line[line.index("--app-id") + 1]} if "--app-id" in line else set()
+        return found
 
     def shuffles(self) -> set[Path]:
         """What executors wrote here for others to read."""
@@ -58,7 +68,8 @@ class Worker:
     def die(self) -> None:
         """As when the machine is switched off."""
         for process in [self.process, *self.process.children(recursive=True)]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 @dataclass(frozen=True)
@@ -123,16 +134,26 @@ def _daemon(folder: Path, name: str, arguments: Sequence[str], port: int) -> Com
     )
 
 
-def on_cluster(platform: Platform, cluster: Cluster) -> Platform:
-    """The installation with both layers on the cluster, together as large as one worker."""
+def on_cluster(platform: Platform, cluster: Cluster, properties: Path) -> Platform:
+    """The installation with both layers on the cluster, together as large as one worker; writes the
+    properties."""
+    properties.write_text(PROPERTIES)
 
-    def sized(spark: SparkSettings, cores: int) -> SparkSettings:
-        place = replace(spark, master=cluster.master, driver_host=HOST)
-        return replace(place, executors=2, cores=cores, executor_memory="600m", driver_memory="600m")
+    def placed(spark: SparkSettings) -> SparkSettings:
+        return SparkSettings(
+            layer=spark.layer,
+            master=cluster.master,
+            executors=2,
+            cores=1,
+            executor_memory="600m",
+            driver_memory="600m",
+            properties=properties,
+            driver_host=HOST,
+        )
 
     settings = platform.settings
-    layers = {"stream": sized(settings.stream, 1), "batch": sized(settings.batch, 1)}
-    return replace(platform, settings=replace(settings, **layers))
+    placed_settings = replace(settings, stream=placed(settings.stream), batch=placed(settings.batch))
+    return replace(platform, settings=placed_settings)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -21,21 +22,21 @@ from metrics_platform_tests.orchestration.standalone import Cluster
 from metrics_platform_tests.orchestration.traffic import send
 
 TRAFFIC_END = START + timedelta(minutes=45)
-CLOSES = [datetime(2026, 3, 29, 22, minute, tzinfo=UTC) for minute in range(5, 13)]
+CLOSES = [datetime(2026, 3, 29, 22, minute, tzinfo=UTC) for minute in range(5, 12)]
 LONG_AFTER = TRAFFIC_END + timedelta(hours=2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with folder() as path, standalone.standalone(path, workers=2) as cluster:
         yield cluster
 
 
 def test_a_dead_worker_changes_nothing_but_time(
-    platform: Platform, conn: Connection, cluster: Cluster
+    platform: Platform, conn: Connection, cluster: Cluster, data_dir: Path
 ) -> None:
-    sent = send(platform, START, TRAFFIC_END, rate=6, seed=20260329)
-    away = standalone.on_cluster(platform, cluster)
+    sent = send(platform, START, TRAFFIC_END, rate=3, seed=20260329)
+    away = standalone.on_cluster(platform, cluster, data_dir / "spark.conf")
     hours = list(platform.catalog.calendar.windows(Grain.HOUR, START - timedelta(hours=3), TRAFFIC_END))
     with standalone.layer() as stream, standalone.layer() as batch:
         starts = [
@@ -47,12 +48,12 @@ def test_a_dead_worker_changes_nothing_but_time(
         assert "metrics_platform.zip" in batch.submit(standalone.imported_from).result()
 
         shift = stream.submit(standalone.work_shift, away, "shift", CLOSES)
-        standalone.wait_for(lambda: _minutes(conn) > 0, 60, "the shift's first minute")
+        standalone.wait_for(lambda: _minutes(conn) > 0, 120, "the shift's first minute")
         [victim, *_] = [worker for worker in cluster.workers if applications[1] in worker.applications()]
         assert applications[0] in victim.applications()
         before = victim.shuffles()
         exact = batch.submit(standalone.recompute, away, hours, LONG_AFTER)
-        standalone.wait_for(lambda: bool(victim.shuffles() - before), 60, "the batch's work on the worker")
+        standalone.wait_for(lambda: bool(victim.shuffles() - before), 120, "the batch's work on the worker")
         assert not shift.done()
         victim.die()
         iterations = shift.result()
@@ -65,8 +66,10 @@ def test_a_dead_worker_changes_nothing_but_time(
             assert oracle.differences(conn, events, metric, grain) == []
 
 
-def test_a_cluster_without_room_is_one_line_in_bounded_time(platform: Platform, cluster: Cluster) -> None:
-    away = standalone.on_cluster(platform, cluster)
+def test_a_cluster_without_room_is_one_line_in_bounded_time(
+    platform: Platform, cluster: Cluster, data_dir: Path
+) -> None:
+    away = standalone.on_cluster(platform, cluster, data_dir / "spark.conf")
     huge = replace(away.settings.stream, cores=64)
     away = replace(away, settings=replace(away.settings, stream=huge))
     with standalone.layer() as stream:
