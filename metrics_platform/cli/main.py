@@ -18,6 +18,7 @@ from metrics_platform.cli.query import query
 from metrics_platform.cli.restate import restate
 from metrics_platform.compute.cluster import ClusterUnavailable
 from metrics_platform.compute.session import JarsMissing
+from metrics_platform.events.clusters import ClustersError
 from metrics_platform.local.errors import StackError
 from metrics_platform.settings import SettingsError
 from metrics_platform.store.connection import StoreUnavailable
@@ -70,6 +71,7 @@ REFUSALS = (
     StoreUnavailable,
     JarsMissing,
     ClusterUnavailable,
+    ClustersError,
 )
 
 for command, lines in EXAMPLES.items():
