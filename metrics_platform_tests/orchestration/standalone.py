@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from metrics_platform.catalog.windows import Window
-from metrics_platform.compute.cluster import open_session
+from metrics_platform.compute.cluster import START_SECONDS, open_session
 from metrics_platform.local.ports import HOST, free_ports, listens
 from metrics_platform.local.process import Component, Identity
 from metrics_platform.local.supervisor import Supervisor
@@ -29,7 +29,7 @@ from metrics_platform.orchestration.batch import Batch
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, spark_resources
 from metrics_platform.orchestration.shift import Iteration, Shift
-from metrics_platform.settings import STREAM, SparkSettings
+from metrics_platform.settings import SparkSettings
 from metrics_platform_tests.orchestration.clock import ManualClock
 
 if TYPE_CHECKING:
@@ -163,15 +163,15 @@ def layer() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-def start(platform: Platform, spark: SparkSettings, patience: float | None = None) -> str:
-    """Open the layer's session; its application's id. `patience` is for executors alone."""
-    resource = spark_resources(platform)[STREAM_SPARK if spark.layer == STREAM.layer else BATCH_SPARK]
-    if patience is None:
-        session = open_session(spark, lambda: resource.spark_session)
-    else:
-        started = resource.spark_session
-        session = open_session(spark, lambda: started, patience)
-    return session.sparkContext.applicationId
+def start(platform: Platform, spark: SparkSettings, patience: float = START_SECONDS) -> str:
+    """Open the layer's session; its application's id."""
+    return open_session(spark, lambda: _open(platform, spark), patience).sparkContext.applicationId
+
+
+def wait_for_executor(platform: Platform, spark: SparkSettings, patience: float) -> None:
+    """As `start`, but have patience only with executors, however long the session takes."""
+    session = _open(platform, spark)
+    open_session(spark, lambda: session, patience)
 
 
 def imported_from() -> str:
@@ -207,6 +207,10 @@ def recompute(platform: Platform, windows: Sequence[Window], now: datetime) -> N
     with platform.connect() as conn:
         batch = Batch(platform, _session(), conn, "batch", ManualClock(now), print)
         batch.recompute(windows, platform.catalog.metrics)
+
+
+def _open(platform: Platform, spark: SparkSettings) -> SparkSession:
+    return spark_resources(platform)[STREAM_SPARK if spark.layer == "stream" else BATCH_SPARK].spark_session
 
 
 def _session() -> SparkSession:

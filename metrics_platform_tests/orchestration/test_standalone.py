@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,12 +12,14 @@ import pytest
 
 from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.compute.cluster import ClusterUnavailable
+from metrics_platform.local.ports import HOST
 from metrics_platform.local.shop import Record
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.shift import Iteration
+from metrics_platform.settings import STREAM
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.conftest import folder
-from metrics_platform_tests.orchestration import oracle, standalone
+from metrics_platform_tests.orchestration import nowhere, oracle, standalone
 from metrics_platform_tests.orchestration.clock import START
 from metrics_platform_tests.orchestration.standalone import Cluster
 from metrics_platform_tests.orchestration.traffic import send
@@ -73,13 +76,27 @@ def test_a_cluster_without_room_is_one_line_in_bounded_time(
     huge = replace(away.settings.stream, cores=64)
     away = replace(away, settings=replace(away.settings, stream=huge))
     with standalone.layer() as stream:
-        started = stream.submit(standalone.start, away, huge, patience=1)
+        started = stream.submit(standalone.wait_for_executor, away, huge, patience=1)
         with pytest.raises(ClusterUnavailable) as caught:
             started.result(timeout=60)
     assert str(caught.value) == (
         f"no executor with 64 cores and 600m came from {cluster.master} within 1 s: it has no room for one; "
         "free some, or lower METRICS_PLATFORM_SPARK_CORES_STREAM or "
         "METRICS_PLATFORM_SPARK_EXECUTOR_MEMORY_STREAM"
+    )
+
+
+def test_a_silent_master_is_one_line_in_bounded_time(jars: Path) -> None:
+    with socket.create_server((HOST, 0)) as silent, standalone.layer() as stream:
+        master = f"spark://{HOST}:{silent.getsockname()[1]}"
+        spark = replace(STREAM, master=master, driver_host=HOST)
+        installation = nowhere.platform(jars)
+        installation = replace(installation, settings=replace(installation.settings, stream=spark))
+        with pytest.raises(ClusterUnavailable) as caught:
+            stream.submit(standalone.start, installation, spark, patience=15).result(timeout=60)
+    assert str(caught.value) == (
+        f"Spark did not start on {master}: not within 15 s, perhaps its queue has no room; "
+        "the cluster's logs say more"
     )
 
 
