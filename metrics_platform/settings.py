@@ -17,6 +17,34 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True)
+class SparkSettings:
+    """What one layer, `stream` or `batch`, uses of which cluster.
+
+    The stream gets its `executors` for a whole shift; the batch at most so many, as it needs them. A `queue`
+    is YARN's, on Kubernetes the namespace. `properties` is a file of further Spark properties, which win.
+    `driver_host` is the name by which executors reach the driver. A local master has just the driver.
+    """
+
+    layer: str
+    master: str = "local[2]"
+    executors: int = 1
+    cores: int = 2
+    executor_memory: str = "1g"
+    driver_memory: str = "1g"
+    queue: str | None = None
+    properties: Path | None = None
+    driver_host: str | None = None
+
+    def variable(self, name: str) -> str:
+        """The environment variable of one of these settings."""
+        return f"{PREFIX}SPARK_{name}_{self.layer.upper()}"
+
+
+STREAM = SparkSettings("stream", driver_memory="1200m")
+BATCH = SparkSettings("batch", executors=2, executor_memory="2g", driver_memory="2g")
+
+
+@dataclass(frozen=True)
 class Settings:
     """One installation.
 
@@ -31,10 +59,8 @@ class Settings:
     jars: Path
     shift_length: timedelta
     grace: timedelta
-    stream_master: str
-    batch_master: str
-    stream_memory: str
-    batch_memory: str
+    stream: SparkSettings
+    batch: SparkSettings
     alarm_webhook: str | None
 
     @staticmethod
@@ -49,10 +75,8 @@ class Settings:
             jars=Path(source.text("JARS", str(PACKAGE.parent / ".jars"))),
             shift_length=timedelta(minutes=source.number("SHIFT_MINUTES", "60")),
             grace=timedelta(seconds=source.number("GRACE_SECONDS", "1")),
-            stream_master=source.text("SPARK_MASTER_STREAM", "local[2]"),
-            batch_master=source.text("SPARK_MASTER_BATCH", "local[2]"),
-            stream_memory=source.text("SPARK_MEMORY_STREAM", "1200m"),
-            batch_memory=source.text("SPARK_MEMORY_BATCH", "2g"),
+            stream=source.spark(STREAM),
+            batch=source.spark(BATCH),
             alarm_webhook=source.text("ALARM_WEBHOOK", "") or None,
         )
 
@@ -78,3 +102,24 @@ class _Source:
         if value <= 0:
             raise SettingsError(f"{PREFIX}{name} is {text}; write a number above 0")
         return value
+
+    def count(self, name: str, default: int) -> int:
+        value = self.number(name, str(default))
+        if value != int(value):
+            raise SettingsError(f"{PREFIX}{name} is {value:g}; write a whole number")
+        return int(value)
+
+    def spark(self, default: SparkSettings) -> SparkSettings:
+        layer = default.layer.upper()
+        properties = self.text(f"SPARK_PROPERTIES_{layer}", "")
+        return SparkSettings(
+            layer=default.layer,
+            master=self.text(f"SPARK_MASTER_{layer}", default.master),
+            executors=self.count(f"SPARK_EXECUTORS_{layer}", default.executors),
+            cores=self.count(f"SPARK_CORES_{layer}", default.cores),
+            executor_memory=self.text(f"SPARK_EXECUTOR_MEMORY_{layer}", default.executor_memory),
+            driver_memory=self.text(f"SPARK_DRIVER_MEMORY_{layer}", default.driver_memory),
+            queue=self.text(f"SPARK_QUEUE_{layer}", "") or None,
+            properties=Path(properties) if properties else None,
+            driver_host=self.text("SPARK_DRIVER_HOST", "") or None,
+        )

@@ -26,7 +26,7 @@ from metrics_platform.local.ports import free_ports
 from metrics_platform.local.process import Component
 from metrics_platform.local.stack import JARS
 from metrics_platform.local.supervisor import Supervisor
-from metrics_platform.settings import PACKAGE
+from metrics_platform.settings import PACKAGE, SparkSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -92,7 +92,7 @@ def topic(kafka: str) -> str:
 def spark(jars: Path) -> Iterator[SparkSession]:
     """One Spark session with the settings of both layers and the example catalogue's time zone."""
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
-    with session(spark_settings(catalog, jars, "local[2]", "1g", shuffle_partitions=2)) as spark:
+    with session(spark_settings(catalog, jars, SparkSettings("batch"), shuffle_partitions=2)) as spark:
         yield spark
 
 

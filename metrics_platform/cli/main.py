@@ -16,7 +16,9 @@ from metrics_platform.cli.examples import examples
 from metrics_platform.cli.preview import preview
 from metrics_platform.cli.query import query
 from metrics_platform.cli.restate import restate
+from metrics_platform.compute.cluster import ClusterUnavailable
 from metrics_platform.compute.session import JarsMissing
+from metrics_platform.events.clusters import ClustersError
 from metrics_platform.local.errors import StackError
 from metrics_platform.settings import SettingsError
 from metrics_platform.store.connection import StoreUnavailable
@@ -60,7 +62,17 @@ EXAMPLES = {
 }
 
 # What a person can put right; each says how, in one line.
-REFUSALS = (SettingsError, CatalogError, SpanError, QueryError, StackError, StoreUnavailable, JarsMissing)
+REFUSALS = (
+    SettingsError,
+    CatalogError,
+    SpanError,
+    QueryError,
+    StackError,
+    StoreUnavailable,
+    JarsMissing,
+    ClusterUnavailable,
+    ClustersError,
+)
 
 for command, lines in EXAMPLES.items():
     app.command(epilog=examples(*lines))(command)

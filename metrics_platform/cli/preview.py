@@ -21,7 +21,7 @@ from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.preview_view import Format, as_json, as_tables
 from metrics_platform.compute.session import session, spark_settings
 from metrics_platform.events.raw_store import RawStore
-from metrics_platform.settings import Settings
+from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.store.connection import connect
 from metrics_platform.store.ingestion import ingested_through
 
@@ -113,6 +113,6 @@ def _run(
     span = (new.first_instant if every else tried[0].start, tried[-1].end)
     print("starting a local Spark session", file=sys.stderr)
     os.nice(_NICENESS)
-    memory = settings.batch_memory
-    with session(spark_settings(old, settings.jars, _MASTER, memory, _PARTITIONS)) as spark:
+    local = SparkSettings("batch", _MASTER, driver_memory=settings.batch.driver_memory)
+    with session(spark_settings(old, settings.jars, local, _PARTITIONS)) as spark:
         return run(spark, RawStore(settings.raw_store), old, new, changed, tried, span, now)

@@ -18,6 +18,7 @@ from metrics_platform.catalog.model import Catalog, EventKind
 from metrics_platform.cli.examples import examples
 from metrics_platform.cli.installation import DataDir, installation
 from metrics_platform.cli.query import Format
+from metrics_platform.compute.cluster import ClusterUnavailable
 from metrics_platform.compute.session import JarsMissing
 from metrics_platform.events.clusters import ClustersError
 from metrics_platform.events.offsets import KafkaError
@@ -149,7 +150,7 @@ def _replay(settings: Settings, conn: Connection, kinds: Sequence[EventKind], se
             for kind in kinds:
                 done = replay(platform, spark, conn, kind, selection, lambda: datetime.now(UTC))
                 typer.echo(_summary(kind, done, platform.catalog.calendar.zone))
-    except (ClustersError, JarsMissing, KafkaError) as error:
+    except (ClustersError, ClusterUnavailable, JarsMissing, KafkaError) as error:
         raise _failure(str(error)) from None
 
 

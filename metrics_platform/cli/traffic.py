@@ -1,4 +1,4 @@
-"""`metrics-platform traffic`: made-up shoppers for a running stack."""
+"""`metrics-platform traffic`: made-up shoppers for an installation."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from metrics_platform.catalog.load import load_catalog
+from metrics_platform.cli.installation import DataDir, installation
 from metrics_platform.cli.signals import stop_on_signals
-from metrics_platform.local import kafka, state
+from metrics_platform.events.clusters import load_clusters
 from metrics_platform.local.errors import StackError
 from metrics_platform.local.shop import Mix, topics_of
 from metrics_platform.local.traffic import run
@@ -36,13 +37,16 @@ def traffic(
         float, typer.Option(min=0, max=1, help="Share of events that are sent twice.")
     ] = 0.005,
     malformed: Annotated[float, typer.Option(min=0, max=1, help="Share of records that are broken.")] = 0.001,
-    data_dir: Annotated[Path, typer.Option(help="Where the stack keeps its data.")] = state.DATA_DIR,
+    data_dir: DataDir = None,
 ) -> None:
-    """Send a made-up web shop's events to the stack's Kafka."""
-    there = state.require(data_dir.resolve())
-    topics = topics_of(load_catalog(there.catalog))
+    """Send a made-up web shop's events to the first Kafka cluster of an installation."""
+    settings = installation(data_dir, "CLUSTERS")
+    topics = topics_of(load_catalog(settings.catalog))
+    cluster = load_clusters(settings.clusters)[0]
     if not topics:
-        raise StackError(f"{there.catalog} has none of the web shop's events (interactions, orders) to send")
+        raise StackError(
+            f"{settings.catalog} has none of the web shop's events (interactions, orders) to send"
+        )
     mix = Mix(
         seed=secrets.randbits(32) if seed is None else seed,
         rate=rate,
@@ -52,5 +56,5 @@ def traffic(
         topics=topics,
     )
     with stop_on_signals() as stopping:
-        sent = run(kafka.bootstrap(there.ports.kafka), mix, duration, ledger, stopping=stopping)
+        sent = run(cluster.bootstrap_servers, mix, duration, ledger, stopping=stopping)
     print(f"traffic: {sent} records sent" + (f", ledger in {ledger}" if ledger else ""))

@@ -1,7 +1,7 @@
 """The Spark settings that both layers share.
 
-Everything that changes a number (time zone, ANSI mode) is set here once. A session's memory and master
-differ by layer and come from the settings.
+Everything that changes a number (time zone, ANSI mode) is set here once. Where a session works and how large
+it is differ by layer and come from the settings, see masters.
 """
 
 from __future__ import annotations
@@ -15,12 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import Catalog
+from metrics_platform.compute import masters
+from metrics_platform.settings import SparkSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Spark's Python workers run what the driver runs; the nodes of a cluster may name theirs.
+# Spark's Python workers run what the driver runs, at the same path; the nodes of a cluster may name theirs.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+
+# What a session cannot do without; the folder may hold more, such as the client of an object store.
+ARTEFACTS = (
+    "commons-pool2",
+    "delta-kernel-api",
+    "delta-kernel-defaults",
+    "delta-kernel-unitycatalog",
+    "delta-spark",
+    "delta-storage",
+    "kafka-clients",
+    "spark-sql-kafka-0-10",
+    "spark-token-provider-kafka-0-10",
+    "unitycatalog-client",
+    "unitycatalog-hadoop",
+)
 
 
 class JarsMissing(Exception):
@@ -28,23 +46,16 @@ class JarsMissing(Exception):
 
 
 def spark_settings(
-    catalog: Catalog, jars: Path, master: str, driver_memory: str, shuffle_partitions: int
+    catalog: Catalog, jars: Path, spark: SparkSettings, shuffle_partitions: int
 ) -> dict[str, str]:
     """Spark configuration for a session of one layer.
 
     `shuffle_partitions` fits the data: as many as cores for a micro-batch, more for a day of raw events.
-    Raises JarsMissing if the folder has no JVM artefacts.
+    Raises JarsMissing if the folder lacks a JVM artefact, SettingsError for settings that do not fit.
     """
-    found = sorted((jars / "spark").glob("*.jar"))
-    if not found:
-        raise JarsMissing(
-            f"no JVM artefacts in {jars / 'spark'}; run `make setup`, or set METRICS_PLATFORM_JARS"
-        )
-    local = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
     return {
-        "spark.master": master,
-        "spark.jars": ",".join(str(jar) for jar in found),
-        "spark.driver.memory": driver_memory,
+        # Executors fetch them from the driver.
+        "spark.jars": ",".join(str(jar) for jar in _jars(jars / "spark")),
         # Throughput counts, pauses do not; it also needs less memory beside the heap than G1.
         "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:MaxMetaspaceSize=320m",
         "spark.sql.shuffle.partitions": str(shuffle_partitions),
@@ -69,8 +80,16 @@ def spark_settings(
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
-        **(local if master.startswith("local") else {}),
+        **masters.properties(spark),
     }
+
+
+def _jars(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.jar"))
+    for artefact in ARTEFACTS:
+        if not any(jar.name.startswith((f"{artefact}-", f"{artefact}_")) for jar in found):
+            raise JarsMissing(f"no {artefact} in {folder}; run `make setup`, or set METRICS_PLATFORM_JARS")
+    return found
 
 
 @contextmanager

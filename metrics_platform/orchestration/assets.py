@@ -25,7 +25,7 @@ from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.partitions import partition_key, windows_of
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.reconciliation import evaluations
-from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session
+from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session, stream_session
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key, metric_specs, raw_key, raw_specs
 from metrics_platform.store import dirty, gaps, ledger
 from metrics_platform.store.definitions import older_windows
@@ -90,7 +90,7 @@ def minute_assets(platform: Platform, today: date) -> AssetsDefinition:
         metrics = _selected(platform, context, Grain.MINUTE)
         windows = windows_of(context.partition_time_window, platform.catalog, Grain.MINUTE)
         done = by_hand.compute_and_commit(
-            platform, context.resources.stream_spark.spark_session, windows, metrics, context.run.run_id, now
+            platform, stream_session(platform, context), windows, metrics, context.run.run_id, now
         )
         for metric in metrics:
             refused = sum(1 for name, _ in done.refused if name == metric.name)

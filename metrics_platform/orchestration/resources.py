@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from dagster_pyspark import LazyPySparkResource
 
+from metrics_platform.compute.cluster import open_session
+from metrics_platform.compute.masters import Kind, kind_of
 from metrics_platform.compute.session import spark_settings
 from metrics_platform.orchestration.platform import Platform
+from metrics_platform.settings import SparkSettings
 
 if TYPE_CHECKING:
     from dagster import AssetExecutionContext, OpExecutionContext
@@ -28,35 +31,48 @@ _NICENESS = 10
 
 
 def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
-    """The Spark resource of each layer, by key. Raises JarsMissing when the set-up was not run."""
+    """The Spark resource of each layer, by key.
+
+    Raises JarsMissing when the set-up was not run, SettingsError when a setting does not fit the master.
+    """
     settings = platform.settings
 
-    def session(master: str, memory: str, partitions: int, adaptive: bool) -> LazyPySparkResource:
-        shared = spark_settings(platform.catalog, settings.jars, master, memory, partitions)
+    def session(spark: SparkSettings, partitions: int, adaptive: bool) -> LazyPySparkResource:
+        shared = spark_settings(platform.catalog, settings.jars, spark, partitions)
         return LazyPySparkResource(
-            spark_config={**shared, "spark.sql.adaptive.enabled": str(adaptive).lower()}
+            spark_config={"spark.sql.adaptive.enabled": str(adaptive).lower(), **shared}
         )
 
     return {
         # Adaptive execution plans between stages; for a micro-batch of known shape that is only delay.
-        STREAM_SPARK: session(
-            settings.stream_master, settings.stream_memory, _STREAM_PARTITIONS, adaptive=False
-        ),
-        BATCH_SPARK: session(settings.batch_master, settings.batch_memory, _BATCH_PARTITIONS, adaptive=True),
+        STREAM_SPARK: session(settings.stream, _STREAM_PARTITIONS, adaptive=False),
+        BATCH_SPARK: session(settings.batch, _BATCH_PARTITIONS, adaptive=True),
     }
 
 
+def stream_session(platform: Platform, context: AssetExecutionContext | OpExecutionContext) -> SparkSession:
+    """The stream's session. Raises ClusterUnavailable when its cluster gives it nothing to work with."""
+    return open_session(platform.settings.stream, lambda: context.resources.stream_spark.spark_session)
+
+
 def batch_session(platform: Platform, context: AssetExecutionContext | OpExecutionContext) -> SparkSession:
-    """The batch layer's session. On the machine itself it gives way to the stream, which has a deadline."""
+    """The batch layer's session. On the machine itself it gives way to the stream, which has a deadline.
+
+    Raises ClusterUnavailable when its cluster gives it nothing to work with.
+    """
     _give_way(platform)
-    return context.resources.batch_spark.spark_session
+    return open_session(platform.settings.batch, lambda: context.resources.batch_spark.spark_session)
 
 
 @contextmanager
 def batch_spark(platform: Platform) -> Iterator[SparkSession]:
-    """A session of the batch layer outside of Dagster's runs, stopped in the end."""
+    """A session of the batch layer outside of Dagster's runs, stopped in the end.
+
+    Raises ClusterUnavailable when its cluster gives it nothing to work with.
+    """
     _give_way(platform)
-    session = spark_resources(platform)[BATCH_SPARK].spark_session
+    resource = spark_resources(platform)[BATCH_SPARK]
+    session = open_session(platform.settings.batch, lambda: resource.spark_session)
     try:
         yield session
     finally:
@@ -64,5 +80,5 @@ def batch_spark(platform: Platform) -> Iterator[SparkSession]:
 
 
 def _give_way(platform: Platform) -> None:
-    if platform.settings.batch_master.startswith("local"):
+    if kind_of(platform.settings.batch) is Kind.LOCAL:
         os.nice(max(0, _NICENESS - os.nice(0)))

@@ -18,7 +18,7 @@ from metrics_platform.orchestration import freshness
 from metrics_platform.orchestration.assets import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.orchestration.resources import STREAM_SPARK
+from metrics_platform.orchestration.resources import STREAM_SPARK, stream_session
 from metrics_platform.orchestration.shift import Iteration, Shift, ShiftFailed, SystemClock
 from metrics_platform.orchestration.specs import metric_key
 
@@ -37,7 +37,7 @@ def shift_job(platform: Platform) -> JobDefinition:
 
         shift = Shift(
             platform=platform,
-            spark=context.resources.stream_spark.spark_session,
+            spark=stream_session(platform, context),
             run_id=context.run_id,
             clock=SystemClock(),
             report=report,

@@ -96,7 +96,11 @@ def _worker(name: str, path: Path, bootstrap: str, databases: Mapping[str, str],
     variables = environment(path, bootstrap, databases[SIX if name == SIX else ONE])
     settings = Settings.from_environment(variables)
     if name == BARE:
-        topic, master, memory = sent.topics[INTERACTIONS], settings.stream_master, settings.stream_memory
+        topic, master, memory = (
+            sent.topics[INTERACTIONS],
+            settings.stream.master,
+            settings.stream.driver_memory,
+        )
         return worker(
             "stream_bare", name, path, variables, bootstrap, topic, master, memory, jars() / "spark"
         )

@@ -168,7 +168,7 @@ def _watched(stack: State, shift_minutes: int, peaks: Peaks, say: Say) -> Iterat
     with (
         connect(settings.postgres, "bench") as conn,
         reading(settings.postgres, metrics) as reader,
-        sampling(peaks, lambda: spark_drivers(root, settings.stream_memory)),
+        sampling(peaks, lambda: spark_drivers(root, settings.stream.driver_memory)),
     ):
         yield Live(stack, settings.shift_length, conn, reader, say)
 

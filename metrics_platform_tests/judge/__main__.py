@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.compute.session import spark_settings
-from metrics_platform.settings import PACKAGE
+from metrics_platform.orchestration import batch
+from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform_tests.bench.servers import folder, jars, kafka_server, postgres_server
 from metrics_platform_tests.judge.installation import Servers
 from metrics_platform_tests.judge.seed import Outcome, live_and_judge
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 BUILD = Path("build/judge")
+_WINDOWS_PER_PASS = 100_000  # a week of few events fits one pass
 SHOWN = 20  # lines of a seed on the screen; all are in its folder
 
 
@@ -32,6 +34,7 @@ def main() -> int:
     say = (lambda line: print(f"    {line}")) if arguments.verbose else (lambda _line: None)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     outcomes: list[Outcome] = []
+    batch.WINDOWS_PER_PASS = _WINDOWS_PER_PASS
     with folder(BUILD.resolve() / "servers") as path, _servers(path) as servers, _session() as spark:
         for seed in [arguments.seed] if arguments.seed is not None else seeds:
             place = BUILD.resolve() / f"seed-{seed}"
@@ -80,8 +83,10 @@ def _session() -> Iterator[SparkSession]:
     from pyspark.sql import SparkSession
 
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
-    settings = spark_settings(catalog, jars(), "local[2]", "2g", shuffle_partitions=1)
-    # Each week has metrics, and so generated code, of its own: to compile it well costs more than it saves.
+    settings = spark_settings(
+        catalog, jars(), SparkSettings("batch", driver_memory="2g"), shuffle_partitions=1
+    )
+    # Each week has metrics, and so generated code, of its own: to compile it costs more than it saves.
     settings["spark.sql.codegen.wholeStage"] = "false"
     settings["spark.sql.codegen.factoryMode"] = "NO_CODEGEN"
     builder = SparkSession.builder

@@ -24,7 +24,7 @@ from metrics_platform.orchestration import ingestion
 from metrics_platform.orchestration.batch import Batch, fresh_hours, hours_to_repair
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.shift import Shift, ShiftFailed
-from metrics_platform.settings import Settings
+from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.store import dirty, gaps
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.retention import prune
@@ -234,10 +234,8 @@ def _settings(folder: Path, database: str, jars: Path) -> Settings:
         jars=jars,
         shift_length=timedelta(hours=1),
         grace=GRACE,
-        stream_master="local[2]",
-        batch_master="local[2]",
-        stream_memory="1g",
-        batch_memory="1g",
+        stream=SparkSettings("stream", driver_memory="1g"),
+        batch=SparkSettings("batch", driver_memory="1g"),
         alarm_webhook=None,
     )
 

@@ -23,7 +23,7 @@ from metrics_platform.local import kafka as local_kafka
 from metrics_platform.local.ports import free_ports
 from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.settings import PACKAGE, Settings
+from metrics_platform.settings import PACKAGE, Settings, SparkSettings
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.conftest import folder
@@ -48,10 +48,8 @@ def platform(webshop: Catalog, kafka: str, database: str, jars: Path, data_dir: 
         jars=jars,
         shift_length=timedelta(hours=1),
         grace=timedelta(seconds=1.5),
-        stream_master="local[2]",
-        batch_master="local[2]",
-        stream_memory="1g",
-        batch_memory="1g",
+        stream=SparkSettings("stream", driver_memory="1g"),
+        batch=SparkSettings("batch", driver_memory="1g"),
         alarm_webhook=None,
     )
     platform = Platform(settings, catalog, (Cluster("local", kafka),))

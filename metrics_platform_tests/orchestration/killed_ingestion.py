@@ -20,7 +20,7 @@ from metrics_platform.events.rejected import Selection
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.replay import replay
-from metrics_platform.settings import Settings
+from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.store import ingestion
 
 
@@ -44,15 +44,13 @@ def main() -> None:
         jars=Path(jars),
         shift_length=timedelta(hours=1),
         grace=timedelta(seconds=1),
-        stream_master="local[2]",
-        batch_master="local[2]",
-        stream_memory="512m",
-        batch_memory="512m",
+        stream=SparkSettings("stream", driver_memory="512m"),
+        batch=SparkSettings("batch", driver_memory="512m"),
         alarm_webhook=None,
     )
     platform = Platform(settings, catalog, load_clusters(settings.clusters))
     builder = SparkSession.builder
-    for name, value in spark_settings(catalog, settings.jars, "local[2]", "512m", 2).items():
+    for name, value in spark_settings(catalog, settings.jars, settings.batch, 2).items():
         builder = builder.config(name, value)
     ingestion.finish = _die
     spark, kind = builder.getOrCreate(), catalog.kinds[0]
