@@ -1,16 +1,21 @@
-"""What Spark is told on Kubernetes, held against Spark's own classes; no Spark is started."""
+"""What Spark is told on Kubernetes, held against Spark's own classes; no session is started."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
+import kubernetes_validate
 import pytest
 import yaml
+from py4j.java_gateway import JavaGateway
 
 from metrics_platform.compute.cluster import addresses
 from metrics_platform.compute.masters import Kind, kind_of, properties, read_properties
@@ -126,6 +131,80 @@ def test_the_file_of_the_pod_template_is_there(shipped: Installation, tmp_path: 
         assert path.name in configuration(shipped)
 
 
+@pytest.fixture(scope="module")
+def jvm() -> Iterator[Any]:
+    """Spark's classes in a Java of their own."""
+    gateway = JavaGateway.launch_gateway(classpath=str(jar("spark-core").parent / "*"), die_on_exit=True)
+    yield gateway.jvm
+    gateway.shutdown()
+    assert gateway.java_process
+    gateway.java_process.terminate()  # threads of the Kubernetes client would keep it
+    gateway.java_process.wait(timeout=30)
+
+
+def executor_pod(jvm: Any, merged: dict[str, str]) -> dict[str, Any]:
+    """The pod that Spark's driver would ask Kubernetes for."""
+    conf = jvm.org.apache.spark.SparkConf(False)
+    for name, value in merged.items():
+        conf.set(name, value)
+    driver = jvm.io.fabric8.kubernetes.api.model.PodBuilder().withNewMetadata()
+    driver = driver.withName(merged["spark.kubernetes.driver.pod.name"]).withUid("7").endMetadata().build()
+    executor = jvm.org.apache.spark.deploy.k8s.KubernetesConf.createExecutorConf(
+        conf, "1", "spark-application-1", jvm.scala.Option.apply(driver), 0
+    )
+    security = jvm.org.apache.spark.SecurityManager
+    defaults = (getattr(security, f"$lessinit$greater$default${position}")() for position in (2, 3))
+    profiles = getattr(getattr(jvm.org.apache.spark.resource, "ResourceProfile$"), "MODULE$")
+    profiles.clearDefaultProfile()
+    client = jvm.io.fabric8.kubernetes.client.KubernetesClientBuilder().build()
+    made = jvm.org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBuilder().buildFromFeatures(
+        executor, security(conf, *defaults), client, profiles.getOrCreateDefaultProfile(conf)
+    )
+    client.close()
+    pod, container = (
+        yaml.safe_load(jvm.io.fabric8.kubernetes.client.utils.Serialization.asYaml(each))
+        for each in (made.pod().pod(), made.pod().container())
+    )
+    pod["spec"]["containers"] = [container]
+    return pod
+
+
+@pytest.mark.parametrize(("layer", "cores", "memory"), [("stream", "4", "1433Mi"), ("batch", "2", "2867Mi")])
+def test_spark_makes_executor_pods_of_them(
+    jvm: Any, changed: Changed, tmp_path: Path, layer: str, cores: str, memory: str
+) -> None:
+    installation = changed({"cores: 2": "cores: 4", "node_selector: {}": "node_selector: {pool: steady}"})
+    template = tmp_path / f"{layer}-executor.yaml"
+    template.write_text(configuration(installation)[template.name])
+    merged = properties(told(installation, layer, tmp_path)[0])
+    pod = executor_pod(jvm, merged | {"spark.kubernetes.executor.podTemplateFile": str(template)})
+
+    assert kubernetes_validate.validate(pod, "1.37", strict=True)
+    assert pod["metadata"]["ownerReferences"][0]["name"] == DRIVER_POD
+    container = pod["spec"]["containers"][0]
+    assert container["image"] == installation.values.image
+    assert container["resources"] == {
+        "requests": {"cpu": cores, "memory": memory},  # 1.4 times the heap
+        "limits": {"memory": memory},
+    }
+    given = {each["name"]: each.get("value") for each in container["env"]}
+    driver = f"CoarseGrainedScheduler@driver.metrics-platform.svc:{PORTS[layer]['driver']}"
+    assert given["SPARK_DRIVER_URL"] == f"spark://{driver}"
+    # Whatever the image's program reads is there, and whatever the template says is still there.
+    program = (ROOT / "docker" / "start-executor").read_text()
+    assert set(re.findall(r"SPARK_\w+(?=[}\"])", program)) - {"SPARK_CLASSPATH"} <= given.keys()
+    expected = yaml.safe_load(template.read_text())["spec"]
+    kept = {name: pod["spec"].get(name) for name in expected.keys() - {"containers", "volumes"}}
+    assert kept == {name: expected[name] for name in kept}
+    assert container["command"] == expected["containers"][0]["command"]
+    assert container["securityContext"] == expected["containers"][0]["securityContext"]
+    for mount in expected["containers"][0]["volumeMounts"]:
+        assert mount in container["volumeMounts"]
+    for volume in expected["volumes"]:
+        assert volume in pod["spec"]["volumes"]
+    assert "serviceAccountName" not in pod["spec"]
+
+
 DRIVER_SAYS = {
     "SPARK_DRIVER_URL": "spark://CoarseGrainedScheduler@driver.metrics-platform.svc:7100",
     "SPARK_EXECUTOR_ID": "3",
@@ -174,6 +253,3 @@ def test_an_executor_starts_with_what_the_driver_says(tmp_path: Path) -> None:
     accepted = strings("spark-kubernetes", f"{main}$.class")
     for name in arguments:
         assert name.encode() in accepted
-    said = strings("spark-kubernetes", "deploy/k8s/Constants$.class")
-    for name in DRIVER_SAYS:
-        assert name.rstrip("0123456789").encode() in said
