@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 _ValuesPath = Annotated[
-    Path, typer.Argument(metavar="VALUES", help="A copy of docker/kubernetes/values.yaml.")
+    Path, typer.Argument(metavar="VALUES", help="The values; start from docker/kubernetes/values.yaml.")
 ]
 
 

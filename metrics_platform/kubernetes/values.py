@@ -10,15 +10,24 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.events.clusters import load_clusters
 from metrics_platform.kubernetes.errors import ValuesError
+from metrics_platform.settings import PREFIX
 
 
 def _matching(pattern: str, advice: str) -> AfterValidator:
@@ -48,6 +57,9 @@ Quantity = Annotated[
 Url = Annotated[str, _matching(r"(?!file:)[a-z][a-z0-9]*:.+", "the URL of a shared store: s3a://bucket/raw")]
 
 
+_ALARM = f"{PREFIX}ALARM_WEBHOOK"
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -74,6 +86,13 @@ class RawStore(_Strict):
     url: Url | None = None
     secrets: dict[Variable, SecretKey] = {}
 
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.claim is None) == (self.url is None):
+            found = "neither" if self.claim is None else "both"
+            raise ValueError(f"has {found} of claim and url; write one of them")
+        return self
+
 
 class Toleration(_Strict):
     """A taint of nodes that pods put up with, in Kubernetes' own words."""
@@ -82,6 +101,12 @@ class Toleration(_Strict):
     operator: Literal["Equal", "Exists"] = "Equal"
     value: str | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+    @model_validator(mode="after")
+    def _value_to_equal(self) -> Self:
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError("has a value, which Exists does not read; remove it")
+        return self
 
 
 class Layer(_Strict):
@@ -134,45 +159,51 @@ def load_values(path: Path) -> Installation:
     Raises ValuesError for mistakes in the values, CatalogError and ClustersError for those in the files.
     """
     try:
-        root = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text("utf-8")
+        root, content = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except OSError as error:
         raise ValuesError(f"{path}: cannot be read ({error.strerror}); name a values file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: no UTF-8, or a date such as 2026-13-01
         raise ValuesError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
-    values = _checked(path, root)
+    values = _checked(path, root, content)
     catalog, clusters = (path.parent / name for name in (values.catalog, values.clusters))
     load_catalog(catalog)
     load_clusters(clusters, dict.fromkeys(values.secrets, ""))  # what it asks for comes from the secrets
     return Installation(values, catalog.read_text("utf-8"), clusters.read_text("utf-8"))
 
 
-def _checked(path: Path, root: yaml.Node | None) -> Values:
+def _checked(path: Path, root: yaml.Node | None, content: object) -> Values:
     if not isinstance(root, yaml.MappingNode):
         raise ValuesError(f"{path}:1: has no keys; start from docker/kubernetes/values.yaml")
     problems = list(_twice(root))
     try:
-        values = Values.model_validate(yaml.constructor.SafeConstructor().construct_document(root))
+        values = Values.model_validate(content)
     except ValidationError as error:
         problems += [(_line(root, each["loc"]), _sentence(each)) for each in error.errors()]
     else:
-        problems += _contradictions(root, values)
+        problems += [*_absent(path, root, values), *_contradictions(root, values)]
         if not problems:
             return values
     raise ValuesError("\n".join(f"{path}:{line}: {message}" for line, message in sorted(problems)))
 
 
+def _absent(path: Path, root: yaml.Node, values: Values) -> Iterator[tuple[int, str]]:
+    for key, name in (("catalog", values.catalog), ("clusters", values.clusters)):
+        if not Path(path.parent, name).is_file():
+            line = _line(root, (key,))
+            yield line, f"{key}: there is no file {name}; write its path from the folder of the values"
+
+
 def _contradictions(root: yaml.Node, values: Values) -> Iterator[tuple[int, str]]:
-    store = values.raw_store
-    if (store.claim is None) == (store.url is None):
-        found = "neither" if store.claim is None else "both"
-        yield _line(root, ("raw_store",)), f"raw_store: has {found} of claim and url; write one of them"
-    for name in values.secrets.keys() & store.secrets.keys():
+    """Variables that would be there twice; those of the platform itself come from the other values."""
+    store = values.raw_store.secrets
+    for name in values.secrets.keys() & store.keys():
         yield _line(root, ("secrets", name)), f"secrets.{name}: also stands in raw_store.secrets; remove one"
-    for name in sorted({*values.secrets, *store.secrets}):
-        if name.startswith("METRICS_PLATFORM_") and name != "METRICS_PLATFORM_ALARM_WEBHOOK":
-            where = "secrets" if name in values.secrets else "raw_store.secrets"
-            line = _line(root, (*where.split("."), name))
-            yield line, f"{where}.{name}: the platform sets it from other values; remove it"
+    for name in values.secrets.keys() | store.keys():
+        if name.startswith(PREFIX) and name != _ALARM:
+            where = ("secrets",) if name in values.secrets else ("raw_store", "secrets")
+            message = f"{name}: of the platform's own variables {_ALARM} alone may stand here; remove it"
+            yield _line(root, (*where, name)), f"{'.'.join(where)}.{message}"
 
 
 def _twice(node: yaml.Node) -> Iterator[tuple[int, str]]:

@@ -138,8 +138,8 @@ def jvm() -> Iterator[Any]:
     yield gateway.jvm
     gateway.shutdown()
     assert gateway.java_process
-    gateway.java_process.terminate()  # threads of the Kubernetes client would keep it
-    gateway.java_process.wait(timeout=30)
+    with gateway.java_process as java:
+        java.terminate()  # threads of the Kubernetes client would keep it
 
 
 def executor_pod(jvm: Any, merged: dict[str, str]) -> dict[str, Any]:

@@ -59,6 +59,11 @@ POSTGRES = "postgres: {name: metrics-platform, key: postgres}"
             ),
         ),
         (
+            "tolerations: []",
+            "tolerations: [{key: dedicated, operator: Exists, value: metrics}]",
+            "41: stream.tolerations.0: has a value, which Exists does not read; remove it",
+        ),
+        (
             STORE,
             f"{STORE}\n  url: s3a://metrics/raw",
             "21: raw_store: has both of claim and url; write one of them",
@@ -77,7 +82,10 @@ POSTGRES = "postgres: {name: metrics-platform, key: postgres}"
         (
             "secrets: {}",
             "secrets: {METRICS_PLATFORM_RAW_STORE: {name: a, key: b}}",
-            "17: secrets.METRICS_PLATFORM_RAW_STORE: the platform sets it from other values; remove it",
+            (
+                "17: secrets.METRICS_PLATFORM_RAW_STORE: of the platform's own variables "
+                "METRICS_PLATFORM_ALARM_WEBHOOK alone may stand here; remove it"
+            ),
         ),
         (
             "secrets: {}",
@@ -87,8 +95,14 @@ POSTGRES = "postgres: {name: metrics-platform, key: postgres}"
                 "variable: KAFKA_PASSWORD"
             ),
         ),
+        (
+            "catalog: ",
+            "catalog: mine.yaml # ",
+            "10: catalog: there is no file mine.yaml; write its path from the folder of the values",
+        ),
         ("secrets: {}", "secrets: {}\nsecrets: {}", "18: secrets: stands here twice; remove one"),
         ("image: metrics", "image: [metrics", "is no YAML"),
+        ("image: metrics", "image: !secret metrics", "is no YAML"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(
@@ -108,6 +122,12 @@ def test_all_mistakes_are_reported_in_the_order_of_the_file(changed: Changed) ->
     with pytest.raises(ValuesError) as caught:
         changed({"executors: 2": "executors: 0", "image: metrics-platform:0.1.0": "image: 7"})
     assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["5", "44"]
+
+
+def test_a_variable_has_one_secret(changed: Changed) -> None:
+    region = "secrets: {AWS_REGION: {name: a, key: b}}"
+    with pytest.raises(ValuesError, match=r":17: secrets\.AWS_REGION: also stands in raw_store\.secrets"):
+        changed({"secrets: {}": region, STORE: f"{STORE}\n  {region}"})
 
 
 def test_a_file_that_is_not_there_or_has_nothing_is_one_line(tmp_path: Path) -> None:
