@@ -13,12 +13,14 @@ from metrics_platform.cli.accuracy import accuracy
 from metrics_platform.cli.check import check
 from metrics_platform.cli.corrections import corrections
 from metrics_platform.cli.examples import examples
+from metrics_platform.cli.kubernetes import kubernetes
 from metrics_platform.cli.preview import preview
 from metrics_platform.cli.query import query
 from metrics_platform.cli.restate import restate
 from metrics_platform.compute.cluster import ClusterUnavailable
 from metrics_platform.compute.session import JarsMissing
 from metrics_platform.events.clusters import ClustersError
+from metrics_platform.kubernetes.errors import ValuesError
 from metrics_platform.local.errors import StackError
 from metrics_platform.settings import SettingsError
 from metrics_platform.store.connection import StoreUnavailable
@@ -59,6 +61,7 @@ EXAMPLES = {
     accuracy: ("accuracy", "accuracy clicks_per_page"),
     traffic.traffic: ("traffic --rate 2000 --duration 60 --ledger sent.ndjson --seed 7",),
     stack.env: ("env --data-dir /tmp/second",),
+    kubernetes: ("kubernetes docker/kubernetes/values.yaml",),
 }
 
 # What a person can put right; each says how, in one line.
@@ -72,6 +75,7 @@ REFUSALS = (
     JarsMissing,
     ClusterUnavailable,
     ClustersError,
+    ValuesError,
 )
 
 for command, lines in EXAMPLES.items():

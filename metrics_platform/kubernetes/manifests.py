@@ -1,0 +1,242 @@
+"""Everything that an installation needs in its namespace, as Kubernetes' manifests.
+
+The servers of Kafka and PostgreSQL, and the secrets that the values name, are not among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from metrics_platform.kubernetes.executors import (
+    CODE_SERVER,
+    DRIVER_SERVICE,
+    FOLDER,
+    PORTS,
+    environment,
+    layers,
+    pod_template,
+    spark_properties,
+    template_name,
+)
+from metrics_platform.kubernetes.pods import (
+    CONTAINER_SECURITY,
+    RAW_STORE,
+    labels,
+    pod_basics,
+    raw_store_mounts,
+    raw_store_volumes,
+    secret_variables,
+    variables,
+)
+from metrics_platform.kubernetes.values import Claim, Installation, Values
+from metrics_platform.settings import PREFIX
+
+Manifest = dict[str, Any]
+
+_CODE_PORT = 4266
+_UI_PORT = 3000
+_CONFIGURATION = "metrics-platform"
+# Runs that are cancelled get their time, as in docker/compose.yaml.
+_CODE_GRACE_SECONDS = 60
+
+
+def render(installation: Installation) -> str:
+    """The manifests as one YAML stream, for `kubectl apply -f -`."""
+    return yaml.safe_dump_all(manifests(installation), sort_keys=False, width=110)
+
+
+def manifests(installation: Installation) -> list[Manifest]:
+    """The manifests, in the order in which Kubernetes needs them."""
+    values = installation.values
+    files = configuration(installation)
+    claim = values.raw_store.claim
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": values.namespace}},
+        *_access(values),
+        {**_object(values, "v1", "ConfigMap", _CONFIGURATION), "data": files},
+        *([_claim(values, claim)] if claim else []),
+        *_services(values),
+        _code_server(values, _fingerprint(files)),
+        _dagster(values, "webserver", _webserver()),
+        _dagster(values, "daemon", _daemon()),
+    ]
+
+
+def configuration(installation: Installation) -> dict[str, str]:
+    """The files that the code server finds in its folder: name to text."""
+    values = installation.values
+    files = {"catalog.yaml": installation.catalog, "clusters.yaml": installation.clusters}
+    for layer in layers(values):
+        files[f"{layer.layer}.properties"] = spark_properties(values, layer.layer)
+        files[template_name(layer.layer)] = yaml.safe_dump(pod_template(values, layer.layer), sort_keys=False)
+    return files
+
+
+def _fingerprint(files: Mapping[str, str]) -> str:
+    """Changes with any file: a code server reads them when it starts, so it has to start anew."""
+    return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+
+
+def _object(values: Values, version: str, kind: str, name: str) -> Manifest:
+    metadata = {"name": name, "namespace": values.namespace, "labels": labels(name)}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata}
+
+
+def _access(values: Values) -> list[Manifest]:
+    """The code server's account may do what Spark's driver does: keep executor pods, with their files."""
+    account, api = values.service_account, "rbac.authorization.k8s.io"
+    verbs = ["create", "get", "list", "watch", "patch", "delete", "deletecollection"]
+    rules = [{"apiGroups": [""], "resources": ["pods", "configmaps"], "verbs": verbs}]
+    return [
+        _object(values, "v1", "ServiceAccount", account),
+        {**_object(values, f"{api}/v1", "Role", account), "rules": rules},
+        {
+            **_object(values, f"{api}/v1", "RoleBinding", account),
+            "roleRef": {"apiGroup": api, "kind": "Role", "name": account},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": values.namespace}],
+        },
+    ]
+
+
+def _claim(values: Values, claim: Claim) -> Manifest:
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteMany"],  # executors run on any node
+        "resources": {"requests": {"storage": claim.size}},
+    }
+    if claim.storage_class:
+        spec["storageClassName"] = claim.storage_class
+    return {**_object(values, "v1", "PersistentVolumeClaim", claim.name), "spec": spec}
+
+
+def _services(values: Values) -> list[Manifest]:
+    drivers = {f"{layer}-{what}": port for layer, ports in PORTS.items() for what, port in ports.items()}
+    return [
+        _service(values, CODE_SERVER, CODE_SERVER, {"grpc": _CODE_PORT}),
+        _service(
+            values,
+            DRIVER_SERVICE,
+            CODE_SERVER,
+            drivers,
+            clusterIP="None",
+            # Executors must find a driver whatever the code server's probe says.
+            publishNotReadyAddresses=True,
+        ),
+        _service(values, "webserver", "webserver", {"http": _UI_PORT}),
+    ]
+
+
+def _service(values: Values, name: str, pods: str, ports: Mapping[str, int], **more: object) -> Manifest:
+    named = [{"name": each, "port": port} for each, port in ports.items()]
+    spec = {"selector": labels(pods), "ports": named, **more}
+    return {**_object(values, "v1", "Service", name), "spec": spec}
+
+
+def _code_server(values: Values, fingerprint: str) -> Manifest:
+    size = {"cpu": values.code_server.cpu, "memory": values.code_server.memory}
+    secrets = {**_databases(values), **values.secrets, **values.raw_store.secrets}
+    container = {
+        "name": CODE_SERVER,
+        "image": values.image,
+        "env": [*secret_variables(secrets), *variables(_code_environment(values))],
+        "ports": [{"name": "grpc", "containerPort": _CODE_PORT}],
+        "resources": {"requests": size, "limits": {"memory": values.code_server.memory}},
+        "readinessProbe": {"tcpSocket": {"port": _CODE_PORT}, "periodSeconds": 10},
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": [
+            {"name": "configuration", "mountPath": str(FOLDER), "readOnly": True},
+            *raw_store_mounts(values),
+        ],
+    }
+    pod = {
+        **pod_basics(),
+        "serviceAccountName": values.service_account,
+        "automountServiceAccountToken": True,
+        "terminationGracePeriodSeconds": _CODE_GRACE_SECONDS,
+        "containers": [container],
+        "volumes": [
+            {"name": "configuration", "configMap": {"name": _CONFIGURATION}},
+            *raw_store_volumes(values),
+        ],
+    }
+    template = {
+        "metadata": {
+            "labels": labels(CODE_SERVER),
+            "annotations": {"metrics-platform/configuration": fingerprint},
+        },
+        "spec": pod,
+    }
+    # Never two of them, and the one pod keeps its name: executors belong to it.
+    spec = {"replicas": 1, "serviceName": DRIVER_SERVICE, **_selected(CODE_SERVER), "template": template}
+    return {**_object(values, "apps/v1", "StatefulSet", CODE_SERVER), "spec": spec}
+
+
+def _code_environment(values: Values) -> dict[str, str]:
+    stream, batch = layers(values)
+    return {
+        f"{PREFIX}CATALOG": str(FOLDER / "catalog.yaml"),
+        f"{PREFIX}CLUSTERS": str(FOLDER / "clusters.yaml"),
+        f"{PREFIX}RAW_STORE": values.raw_store.url or RAW_STORE,
+        f"{PREFIX}DAGSTER_UI": f"http://webserver:{_UI_PORT}",
+        f"{PREFIX}SPARK_DRIVER_HOST": str(stream.driver_host),
+        **environment(stream),
+        **environment(batch),
+    }
+
+
+def _databases(values: Values) -> dict[str, Any]:
+    return {f"{PREFIX}POSTGRES": values.postgres, f"{PREFIX}DAGSTER_POSTGRES": values.dagster_postgres}
+
+
+def _webserver() -> Manifest:
+    return {
+        "args": ["dagster-webserver", "-h", "0.0.0.0", "-p", str(_UI_PORT), "-w", "workspace.yaml"],  # noqa: S104
+        "ports": [{"name": "http", "containerPort": _UI_PORT}],
+        "readinessProbe": {"tcpSocket": {"port": _UI_PORT}, "periodSeconds": 10},
+    }
+
+
+def _daemon() -> Manifest:
+    alive = {
+        "exec": {"command": ["dagster-daemon", "liveness-check"]},
+        "initialDelaySeconds": 120,
+        "periodSeconds": 60,
+        "timeoutSeconds": 30,
+    }
+    return {"args": ["dagster-daemon", "run", "-w", "workspace.yaml"], "livenessProbe": alive}
+
+
+def _dagster(values: Values, name: str, container: Manifest) -> Manifest:
+    """The webserver or the daemon: it knows Dagster's database and the code server, and no more."""
+    place = {f"{PREFIX}CODE_HOST": CODE_SERVER, f"{PREFIX}CODE_PORT": str(_CODE_PORT)}
+    secrets = {f"{PREFIX}DAGSTER_POSTGRES": values.dagster_postgres}
+    common = {"image": values.image, "securityContext": CONTAINER_SECURITY}
+    # As in docker/compose.yaml: first the code server, then those who ask it.
+    wait = f"until </dev/tcp/{CODE_SERVER}/{_CODE_PORT}; do sleep 2; done"
+    pod = {
+        **pod_basics(),
+        "initContainers": [{"name": "wait", **common, "command": ["bash", "-c", wait]}],
+        "containers": [
+            {
+                "name": name,
+                **common,
+                "env": [*secret_variables(secrets), *variables(place)],
+                "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
+                **container,
+            }
+        ],
+    }
+    spec = {
+        "replicas": 1,
+        "strategy": {"type": "Recreate"},  # two daemons would start runs twice
+        **_selected(name),
+        "template": {"metadata": {"labels": labels(name)}, "spec": pod},
+    }
+    return {**_object(values, "apps/v1", "Deployment", name), "spec": spec}
+
+
+def _selected(name: str) -> Manifest:
+    return {"selector": {"matchLabels": labels(name)}}
