@@ -99,10 +99,12 @@ class Program:
         done = self._batch(at).settle(asked, self.platform.catalog.metrics)
         return {**self._spent(*began), "hours": [hour.start.isoformat() for hour in done.computed]}
 
-    def recompute(self, now: str, hour: str) -> None:
+    def recompute(self, now: str, hour: str) -> dict[str, float]:
         """Compute an hour, exact or not."""
         at = datetime.fromisoformat(now)
+        began = self._cpu(), time.perf_counter()
         self._batch(at).recompute([self._window(Grain.HOUR, hour)], self.platform.catalog.metrics)
+        return self._spent(*began)
 
     def state(self, day: str, week: str) -> dict[str, int]:
         """How many hours wait, and how many windows of the day and the week are not exact and whole."""

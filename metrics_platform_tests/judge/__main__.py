@@ -6,12 +6,12 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.load import load_catalog
-from metrics_platform.compute.session import spark_settings
+from metrics_platform.compute.session import session, spark_settings
 from metrics_platform.orchestration import batch
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform_tests.bench.servers import folder, jars, kafka_server, postgres_server
@@ -78,25 +78,14 @@ def _servers(path: Path) -> Iterator[Servers]:
         yield Servers({east: first, west: second}, databases["judge"], jars())
 
 
-@contextmanager
-def _session() -> Iterator[SparkSession]:
-    from pyspark.sql import SparkSession
-
+def _session() -> AbstractContextManager[SparkSession]:
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
     settings = spark_settings(
         catalog, jars(), SparkSettings("batch", driver_memory="2g"), shuffle_partitions=1
     )
     # Each week has metrics, and so generated code, of its own: to compile it costs more than it saves.
-    settings["spark.sql.codegen.wholeStage"] = "false"
-    settings["spark.sql.codegen.factoryMode"] = "NO_CODEGEN"
-    builder = SparkSession.builder
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    try:
-        yield session
-    finally:
-        session.stop()
+    interpreted = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    return session({**settings, **interpreted})
 
 
 def _arguments() -> argparse.Namespace:
