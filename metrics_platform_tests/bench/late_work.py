@@ -60,8 +60,9 @@ class Program:
         for kind in self.platform.catalog.kinds:
             share = ORDER_SHARE if kind.name == ORDERS else 1 - ORDER_SHARE
             total = round(events * share)
+            # Rounded up: a record that begins before the hour does is not the hour's.
             first, after = (
-                int((instant - whole.start) / (whole.end - whole.start) * total)
+                -(-(instant - whole.start) * total // (whole.end - whole.start))
                 for instant in (part.start, part.end)
             )
             records = day_records(self.spark, kind, whole, total, first, after, seed)
