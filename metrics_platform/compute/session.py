@@ -65,6 +65,11 @@ def spark_settings(
         "spark.sql.ansi.enabled": "false",
         # A set of windows is data for the generated code, however small; see totals._one_of.
         "spark.sql.optimizer.inSetConversionThreshold": "0",
+        # Generated code is compiled once per session if its text stays the same, so stages have no numbers in
+        # it (adaptive execution numbers them as they happen to end), and if it is still there: an hour's
+        # ingestion and pass make about 200 classes, and room for 100, the default, would keep none of them.
+        "spark.sql.codegen.useIdInClassName": "false",
+        "spark.sql.codegen.cache.maxEntries": "500",
         # Sketches live on the heap; 128 groups, the default, would fall back to sorting at once.
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "50000",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

@@ -187,18 +187,26 @@ class RawStore:
         A record that lies before the one that counted until now, and so takes its place, is new too. An hour
         without any has no entry: all that the step brought it were redelivered duplicates.
         """
+        import pyarrow as pa
         from pyspark.sql import functions as F
 
         # By hash: to miss a new hour, each of its new events would have to collide with an old one.
-        first = F.min(F.struct("_kafka_time", "_cluster", "_topic", "_partition", "_offset"))
         rows = self.events(spark, kind, hours)
-        brought = rows.where(f"_step = {step}").groupBy("event_hour", "_id_hash").agg(first.alias("mine"))
+        # Of a set, as the step's number is data for Spark's generated code, which serves the next step too.
+        brought = rows.where(f"_step in ({step}, -1)").select("_id_hash").toArrow()["_id_hash"].unique()
+        if not len(brought):
+            return {}
         # The hour's other ids are many, so the step's travel to them.
-        again = rows.where(f"_step < {step}").join(
-            F.broadcast(brought.select("_id_hash")), "_id_hash", "left_semi"
+        wanted = pa.table({"_id_hash": brought, "_newest": pa.repeat(pa.scalar(step), len(brought))})
+        counts = "min_by(_step = _newest, struct(_kafka_time, _cluster, _topic, _partition, _offset)) as new"
+        new = (
+            rows.join(F.broadcast(spark.createDataFrame(wanted)), "_id_hash")
+            # By hour alone, so that one shuffle serves both groupings.
+            .repartition("event_hour")
+            .groupBy("event_hour", "_id_hash")
+            .agg(F.expr(counts))
+            .where("new")
         )
-        known = again.groupBy("_id_hash").agg(first.alias("theirs"))
-        new = brought.join(known, "_id_hash", "left").where("theirs is null or mine < theirs")
         counted = new.groupBy("event_hour").count().toArrow().to_pylist()
         return {datetime.fromtimestamp(row["event_hour"], UTC): row["count"] for row in counted}
 
@@ -212,8 +220,8 @@ class RawStore:
         rows = self._table(spark, kind).where(F.col("event_hour").isin(_partitions(hours)))
         events = _from_columns(rows.where(f"_fields = '{kind.fields_version}'"), kind)
         before = rows.where(f"_fields is null or _fields <> '{kind.fields_version}'")
-        # As a rule there is nothing to decode; looking is cheap, because Delta knows each file's `_fields`.
-        return events if before.isEmpty() else events.unionByName(_from_values(before, kind))
+        # As a rule there is nothing to decode; Delta tells from its log, which knows each file's `_fields`.
+        return events.unionByName(_from_values(before, kind)) if before.inputFiles() else events
 
     def held(self, spark: SparkSession, kind: EventKind, start: datetime, end: datetime) -> Held:
         """What the event hours that begin in [start, end) hold."""

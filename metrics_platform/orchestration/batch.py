@@ -160,13 +160,8 @@ class Batch:
         wanted = [part for parts in units.values() for part in parts]
         # Looked up before reading, too: what comes meanwhile lowers the coverage, and its mark survives.
         seen = {kind.name: Seen(event_counts.accepted(self.conn, kind.name, wanted)) for kind in kinds}
-        events = {kind.name: self._events(kind, hours) for kind in kinds}
-        computed = compute(
-            {name: frame for name, frame in events.items() if frame is not None},
-            metrics,
-            wanted,
-            catalog.calendar,
-        )
+        events = self._events(kinds, hours, sum(sum(each.counted.values()) for each in seen.values()))
+        computed = compute(events, metrics, wanted, catalog.calendar)
         commits = [
             commit(self.conn, catalog, self._commit(day, parts, metrics, computed, revision, seen, why))
             for day, parts in by_day(units, catalog.calendar).items()
@@ -212,12 +207,20 @@ class Batch:
             found |= reasons(unit, marks, skipped, calendar)
         return found
 
-    def _events(self, kind: EventKind, hours: Sequence[datetime]) -> DataFrame | None:
-        """The kind's deduplicated events; None when nothing was ever ingested."""
+    def _events(
+        self, kinds: Sequence[EventKind], hours: Sequence[datetime], expected: int
+    ) -> dict[str, DataFrame]:
+        """The deduplicated events of those kinds of which anything was ever ingested."""
         store = self.platform.raw_store
-        if not store.exists(self.spark, kind):
-            return None
-        return drop_duplicates(store.events(self.spark, kind, hours))
+        return drop_duplicates(
+            {
+                kind.name: store.events(self.spark, kind, hours)
+                for kind in kinds
+                if store.exists(self.spark, kind)
+            },
+            # Hours that were ingested before events were counted may hold any number.
+            expected or None,
+        )
 
     def _clear_dirty(
         self,

@@ -85,11 +85,11 @@ def _totals(
     kinds = [catalog.kind(name) for name in sorted({metric.kind for metric in metrics})]
     with _in_zone(spark, catalog.timezone):
         events = {
-            kind.name: drop_duplicates(store.events(spark, kind, [hour.start for hour in hours]))
+            kind.name: store.events(spark, kind, [hour.start for hour in hours])
             for kind in kinds
             if store.exists(spark, kind)
         }
-        found = compute(events, metrics, windows, catalog.calendar).totals
+        found = compute(drop_duplicates(events), metrics, windows, catalog.calendar).totals
     return {metric.name: Totals(metric, found.get(metric.name, empty_totals(metric))) for metric in metrics}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -42,6 +43,29 @@ def main() -> None:
         serve(answers, spark, commands)
 
 
+@dataclass(frozen=True)
+class Span:
+    """The records of [start, end) among a day's `total`: their numbers are those from `first` to `after`."""
+
+    day: Window
+    total: int
+    start: datetime
+    end: datetime
+
+    @property
+    def first(self) -> int:
+        """The number of the first record that does not begin before the span."""
+        return self._number(self.start)
+
+    @property
+    def after(self) -> int:
+        """The number of the first record that does not begin before the span's end."""
+        return self._number(self.end)
+
+    def _number(self, instant: datetime) -> int:
+        return -(-(instant - self.day.start) * self.total // (self.day.end - self.day.start))
+
+
 @dataclass
 class Program:
     """The platform's batch layer. Instants come and go as ISO texts."""
@@ -51,28 +75,47 @@ class Program:
     conn: Connection
     appended: dict[str, tuple[ingestion.IngestionStep, Appended]] = field(default_factory=dict)
 
-    def append(self, now: str, hour: str, day: str, events: int, seed: int, late: int, of: int) -> int:
-        """Put an hour's records into the raw store: those whose number's hash lies in the first `late` of
-        `of` parts or, if `late` is negative, the others. Returns how many events there were."""
+    def append(
+        self,
+        *,
+        now: str,
+        day: str,
+        first: str,
+        after: str,
+        events: int,
+        seed: int,
+        cut_off: list[str],
+        late: int,
+        of: int,
+        held_back: bool,
+    ) -> dict[str, int]:
+        """Put records of [first, after) into the raw store: those that were held back, or the others.
+
+        Of the hours `cut_off` those were whose number's hash lies in the first `late` of `of` parts. Returns
+        how many events came, by hour.
+        """
         at = datetime.fromisoformat(now)
         migrate(self.conn, self.platform.catalog, at)
-        whole, part = self._window(Grain.DAY, day), self._window(Grain.HOUR, hour)
+        whole = self._window(Grain.DAY, day)
+        brought = Counter[str]()
         for kind in self.platform.catalog.kinds:
             share = ORDER_SHARE if kind.name == ORDERS else 1 - ORDER_SHARE
             total = round(events * share)
-            first, after = (
-                int((instant - whole.start) / (whole.end - whole.start) * total)
-                for instant in (part.start, part.end)
-            )
-            records = day_records(self.spark, kind, whole, total, first, after, seed)
-            number = f"_offset * {PARTITIONS} + _partition"
-            is_late = f"pmod(xxhash64({number}, {seed}L, 'late'), {of}) < {abs(late)}"
-            records = records.where(is_late if late > 0 else f"not ({is_late})")
+            span = Span(whole, total, datetime.fromisoformat(first), datetime.fromisoformat(after))
+            records = day_records(self.spark, kind, whole, total, span.first, span.after, seed)
+            number = f"(_offset * {PARTITIONS} + _partition)"
+            hours = [self._window(Grain.HOUR, hour) for hour in cut_off]
+            spans = (Span(whole, total, hour.start, hour.end) for hour in hours)
+            inside = " or ".join(f"{number} >= {each.first} and {number} < {each.after}" for each in spans)
+            is_late = f"pmod(xxhash64({number}, {seed}L, 'late'), {of}) < {late} and ({inside})"
+            records = records.where(is_late if held_back else f"not ({is_late})")
             step = ingestion.plan(self.conn, kind.name, [], at)
             decoded = decode(records, kind, step.planned_at, self.platform.catalog.future_bound)
             store, calendar = self.platform.raw_store, self.platform.catalog.calendar
-            self.appended[kind.name] = step, store.append(decoded, kind, step.version, at, calendar)
-        return sum(sum(done.accepted.values()) for _, done in self.appended.values())
+            done = store.append(decoded, kind, step.version, at, calendar)
+            self.appended[kind.name] = step, done
+            brought.update({hour.isoformat(): count for hour, count in done.accepted.items()})
+        return brought
 
     def mark(self, now: str) -> dict[str, float]:
         """What ingestion does after an append: it looks for late events and marks their hours."""

@@ -54,9 +54,12 @@ def frame(spark: SparkSession, deliveries: Sequence[Delivery]) -> DataFrame:
     return spark.createDataFrame(rows, SCHEMA).selectExpr("*", "xxhash64(event_hour, _event_id) as _id_hash")
 
 
-def kept(spark: SparkSession, deliveries: Sequence[Delivery]) -> list[tuple[str, int, str]]:
+def kept(
+    spark: SparkSession, deliveries: Sequence[Delivery], expected: int | None = None
+) -> list[tuple[str, int, str]]:
     """Id, hour and page of the records that count."""
-    found = drop_duplicates(frame(spark, deliveries)).select("_event_id", "event_hour", "page").collect()
+    left = drop_duplicates({"visits": frame(spark, deliveries)}, expected)["visits"]
+    found = left.select("_event_id", "event_hour", "page").collect()
     return sorted((row["_event_id"], row["event_hour"] // 3600, row["page"]) for row in found)
 
 
@@ -103,14 +106,25 @@ def test_the_first_record_of_an_id_in_an_hour_counts(spark: SparkSession) -> Non
 
 def test_all_columns_of_what_counts_stay_as_they_are(spark: SparkSession) -> None:
     events = frame(spark, STORY)
-    left = drop_duplicates(events)
+    left = drop_duplicates({"visits": events})["visits"]
     assert sorted(left.columns) == sorted(events.columns)
     assert left.select(events.columns).subtract(events).count() == 0
 
 
 def test_without_duplicates_the_plan_is_as_cheap_as_before(spark: SparkSession) -> None:
     events = frame(spark, [d for d in STORY if d.page in ("first", "alone")])
-    assert drop_duplicates(events) is events
+    assert drop_duplicates({"visits": events})["visits"] is events
+    assert drop_duplicates({"visits": events}, expected=len(STORY))["visits"] is events
+    assert drop_duplicates({"visits": events.where("false")}, expected=1)["visits"].isEmpty()
+    assert drop_duplicates({}) == {}
+
+
+def test_the_same_id_in_two_kinds_counts_in_both(spark: SparkSession) -> None:
+    clicks = frame(spark, [d for d in STORY if d.name in ("once", "twice")])
+    views = frame(spark, [d for d in STORY if d.name in ("once", "tie")])
+    left = drop_duplicates({"clicks": clicks, "views": views})
+    assert sorted(row["page"] for row in left["clicks"].collect()) == ["alone", "first"]
+    assert sorted(row["page"] for row in left["views"].collect()) == ["alone", "first"]
 
 
 def many(seed: int, count: int = 400) -> list[Delivery]:
@@ -130,14 +144,15 @@ def many(seed: int, count: int = 400) -> list[Delivery]:
     ]
 
 
+@pytest.mark.parametrize("expected", [None, 400, 5_000_000])
 @pytest.mark.parametrize("suspects", [3, 500_000])
 def test_the_rule_does_not_depend_on_how_many_duplicates_there_are(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, suspects: int
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, suspects: int, expected: int | None
 ) -> None:
     monkeypatch.setattr(duplicates, "_BROADCAST_ROWS", suspects)
     deliveries = many(seed=7)
     assert len(first_of_each(deliveries)) < len(deliveries) / 2
-    assert kept(spark, deliveries) == first_of_each(deliveries)
+    assert kept(spark, deliveries, expected) == first_of_each(deliveries)
 
 
 def test_as_many_suspects_as_fit_are_still_broadcast(
