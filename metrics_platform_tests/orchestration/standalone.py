@@ -22,6 +22,8 @@ import psutil
 
 from metrics_platform.catalog.windows import Window
 from metrics_platform.compute.cluster import START_SECONDS, open_session
+from metrics_platform.compute.shared import require_shared
+from metrics_platform.compute.stranded import guarded
 from metrics_platform.local.ports import HOST, free_ports, listens
 from metrics_platform.local.process import Component, Identity
 from metrics_platform.local.supervisor import Supervisor
@@ -186,6 +188,26 @@ def imported_from() -> str:
 
     [row] = _session().range(1).repartition(1).mapInArrow(look, "file string").collect()
     return row["file"]
+
+
+def look_for_raw_store(spark: SparkSettings, root: str) -> None:
+    """What a batch run does first."""
+    require_shared(spark, _session(), root)
+
+
+def work_without_end(spark: SparkSettings, began: Path, patience: float) -> None:
+    """One job that no executor ends by itself; `began` is there when one is at work."""
+
+    def wait(_batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from threading import Event
+
+        began.touch()
+        Event().wait()
+        yield from ()
+
+    session = _session()
+    with guarded(spark, session, patience):
+        session.range(1).repartition(1).mapInArrow(wait, "file string").collect()
 
 
 def work_shift(platform: Platform, name: str, closes: Sequence[datetime]) -> list[Iteration]:
