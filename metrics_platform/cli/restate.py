@@ -20,7 +20,6 @@ from metrics_platform.settings import PREFIX
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.definitions import count_restated, newest_revision
 from metrics_platform.store.query import find_metric
-from metrics_platform.store.schema import current_versions
 
 ALL = "all"
 UI = PREFIX + "DAGSTER_UI"
@@ -61,7 +60,7 @@ def restate(
     link = ui or known.get(LINK) or address
     with connect(settings.postgres, "metrics-platform restate") as conn:
         loaded = backfills.loaded_versions(address, metrics)
-        backfills.refuse_other_definitions(metrics, loaded, current_versions(conn), settings.catalog)
+        backfills.refuse_other_definitions(metrics, loaded, backfills.stored_versions(conn), settings.catalog)
         before = newest_revision(conn)
         backfill = backfills.launch(address, catalog, metrics, windows)
         counts = ", ".join(f"{len(found)} {grain}s" for grain, found in windows.items())
