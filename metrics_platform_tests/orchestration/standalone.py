@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-CORES, MEMORY = "4", "4g"
 # Six young JVMs share the machine: to compile well what runs for a minute costs more than it saves.
 PROPERTIES = """\
 spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1
@@ -83,8 +82,8 @@ class Cluster:
 
 
 @contextmanager
-def standalone(folder: Path, workers: int) -> Iterator[Cluster]:
-    """A master and its workers, gone when the context ends."""
+def standalone(folder: Path, workers: int, cores: int = 4, memory: str = "4g") -> Iterator[Cluster]:
+    """A master and its workers, each of that size, gone when the context ends."""
     born: dict[str, Identity] = {}
     supervisor = Supervisor(
         print, lambda component, identity: born.update({component.name: identity}), Event()
@@ -96,7 +95,7 @@ def standalone(folder: Path, workers: int) -> Iterator[Cluster]:
             _daemon(folder, "master", ("master.Master", "--host", HOST, "--webui-port", str(ui)), port)
         )
         for number in range(workers):
-            sizes = ("--cores", CORES, "--memory", MEMORY, "--webui-port", str(ports.pop()))
+            sizes = ("--cores", str(cores), "--memory", memory, "--webui-port", str(ports.pop()))
             name = f"worker-{number}"
             arguments = ("worker.Worker", "--host", HOST, *sizes, "--work-dir", str(folder / name / "work"))
             supervisor.start(_daemon(folder, name, (*arguments, master), ports.pop()))
