@@ -4,10 +4,21 @@
 # Docker engine of its own and stops it in the end. Takes about 20 minutes on two cores.
 #   docker/check.sh              with a base image from the machine's own Debian mirror, so that no image is pulled
 #   docker/check.sh --pull       with the base image that the Dockerfile names
+#   docker/check.sh --keep DIR   the engine's data lie in DIR and stay there, so that the next check builds what changed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-work=$(mktemp -d /var/tmp/metrics-platform-check.XXXXXX)
+pull='' keep=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --pull) pull=yes ;;
+        --keep) keep=$(realpath -m "${2:?is missing: --keep DIR}") && shift ;;
+        *) echo "unknown: $1; the first lines of $0 say what there is" >&2 && exit 2 ;;
+    esac
+    shift
+done
+work=${keep:-$(mktemp -d /var/tmp/metrics-platform-check.XXXXXX)}
+mkdir -p "$work"
 export DOCKER_HOST=unix://$work/docker.sock DOCKER_BUILDKIT=1
 export COMPOSE_PROJECT_NAME=metrics-platform-check POSTGRES_PASSWORD=check
 export METRICS_PLATFORM_UI_PORT=13000 METRICS_PLATFORM_POSTGRES_PORT=15433
@@ -39,7 +50,7 @@ finish() {
     if [ -e "$work/dockerd.pid" ]; then
         kill "$(cat "$work/dockerd.pid")" && tail --pid="$(cat "$work/dockerd.pid")" -f /dev/null
     fi
-    rm -rf "$work"
+    [ -n "$keep" ] || rm -rf "$work"
     say "down"
 }
 
@@ -88,10 +99,13 @@ exact_hours() { number "SELECT count(DISTINCT window_start) FROM platform.ledger
 
 trap finish EXIT
 start_engine
-say "engine $(docker version -f '{{.Server.Version}}'), $(docker info -f '{{.Driver}}')"
-[ "${1:-}" = --pull ] || { make_base; say "base image made as $BASE"; }
+say "engine $(docker version -f '{{.Server.Version}}'), $(docker info -f '{{.Driver}}'); $(docker-compose version --short)"
+if [ -z "$pull" ] && ! docker image inspect "$BASE" > /dev/null 2>&1; then
+    make_base
+    say "base image made as $BASE"
+fi
 build > "$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
-docker images --format '{{.Repository}} {{.Size}}' | sort
+say "built: $(docker images --format '{{.Repository}} {{.Size}}' | sort | paste -sd ',')"
 
 compose up -d --no-build > "$work/up.log" 2>&1 || { cat "$work/up.log"; exit 1; }
 say "up, every service healthy"
@@ -104,10 +118,11 @@ platform restate all --from "$hour" --to "$(date -u +%Y-%m-%dT%H:00+00:00)" --wa
 say "exact hours with events: $(exact_hours) ($SECONDS s)"
 [ "$(exact_hours)" -gt 0 ]
 
-for service in spark-worker-1 kafka postgres spark-master code; do
+for service in spark-worker-1 kafka postgres spark-master code daemon webserver; do
     minute=$(newest)
     crash $service
     say "killed $service"
     await 180 "$service is back" restarted $service
     await 600 "a newer minute" newer_than "$((minute + 60))"
 done
+say "gaps: $(number "SELECT coalesce(string_agg(to_char(minute_start, 'HH24:MI') || '-' || to_char(minute_end, 'HH24:MI'), ', '), 'none') FROM platform.gaps")"

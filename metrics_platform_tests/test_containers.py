@@ -41,6 +41,16 @@ def test_the_platforms_settings_are_those_of_the_services() -> None:
         assert short in known or name in _asked_by_dagster()
 
 
+def test_a_master_that_is_started_anew_remembers_its_workers_and_applications() -> None:
+    master = SERVICES["spark-master"]
+    assert "spark.deploy.recoveryMode=FILESYSTEM" in master["environment"]["SPARK_MASTER_OPTS"]
+    [volume] = master["volumes"]
+    name, folder = volume.split(":")
+    assert name in COMPOSE["volumes"]
+    assert f"spark.deploy.recoveryDirectory={folder}" in master["environment"]["SPARK_MASTER_OPTS"]
+    assert f" {folder} " in DOCKERFILE  # with an owner who may write into it
+
+
 def test_dagster_gets_every_variable_that_its_files_ask_for() -> None:
     for name in ("code", "webserver", "daemon"):
         assert _asked_by_dagster() <= SERVICES[name]["environment"].keys()
@@ -63,4 +73,4 @@ def test_the_images_have_no_address_of_a_package_index() -> None:
 def _asked_by_dagster() -> set[str]:
     files = [(ROOT / name).read_text() for name in ("workspace.yaml", "dagster.yaml")]
     asked = {name for text in files for name in re.findall(r"env: (\w+)", text)}
-    return {*asked, PREFIX + "DAGSTER_UI"}
+    return {*asked, PREFIX + "DAGSTER_UI", PREFIX + "DAGSTER_UI_LINK"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -19,10 +20,10 @@ from metrics_platform.settings import PREFIX
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.definitions import count_restated, newest_revision
 from metrics_platform.store.query import find_metric
-from metrics_platform.store.schema import current_versions
 
 ALL = "all"
 UI = PREFIX + "DAGSTER_UI"
+LINK = PREFIX + "DAGSTER_UI_LINK"  # the same for people, where their browsers reach it at another address
 LOOK_AGAIN = 2.0  # seconds between two looks at the backfill
 
 
@@ -52,23 +53,35 @@ def restate(
     first, last = (read_time(text, catalog.calendar.zone) for text in (start, end))
     check_span(catalog, first, last, now)
     windows = windows_to_restate(catalog, first, last, now)
-    address = ui or variables(data_dir).get(UI)
+    known = variables(data_dir)
+    address = ui or known.get(UI)
     if not address:
         raise StackError(f"{UI} is not set; write --ui with the address of the Dagster UI")
+    link = ui or known.get(LINK) or address
     with connect(settings.postgres, "metrics-platform restate") as conn:
         loaded = backfills.loaded_versions(address, metrics)
-        backfills.refuse_other_definitions(metrics, loaded, current_versions(conn), settings.catalog)
+        backfills.refuse_other_definitions(metrics, loaded, backfills.stored_versions(conn), settings.catalog)
         before = newest_revision(conn)
         backfill = backfills.launch(address, catalog, metrics, windows)
         counts = ", ".join(f"{len(found)} {grain}s" for grain, found in windows.items())
-        print(f"backfill {backfill} restates {counts} of {metric}: {backfills.page(address, backfill)}")
+        page = backfills.page(link, backfill)
+        print(f"backfill {backfill} restates {counts} of {metric}: {page}")
         if wait:
             asked = [window for found in windows.values() for window in found]
-            _wait(conn, address, backfill, metrics, asked, before)
+            _wait(conn, _Followed(address, backfill, page), metrics, asked, before)
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A backfill: where to ask for it, its id, and its page for people."""
+
+    ui: str
+    backfill: str
+    page: str
 
 
 def _wait(
-    conn: Connection, ui: str, backfill: str, metrics: Sequence[Metric], windows: list[Window], before: int
+    conn: Connection, followed: _Followed, metrics: Sequence[Metric], windows: list[Window], before: int
 ) -> None:
     """Say how many windows are done until the backfill ends. Ctrl-C ends only the waiting."""
     from metrics_platform.orchestration import restate as backfills
@@ -76,7 +89,7 @@ def _wait(
     names, total, said = [metric.name for metric in metrics], len(metrics) * len(windows), -1
     with stop_on_signals() as stopping:
         while not stopping.is_set():
-            progress = backfills.follow(ui, backfill)
+            progress = backfills.follow(followed.ui, followed.backfill)
             done = count_restated(conn, names, windows, before)
             if done != said:
                 print(f"{done} of {total} windows restated", flush=True)
@@ -85,8 +98,8 @@ def _wait(
                 break
             stopping.wait(LOOK_AGAIN)
         else:
-            print(f"the backfill goes on: {backfills.page(ui, backfill)}")
+            print(f"the backfill goes on: {followed.page}")
             return
     if not progress.succeeded:
         why = f" ({progress.error})" if progress.error else ""
-        raise StackError(f"the backfill ended as {progress.status}{why}; see {backfills.page(ui, backfill)}")
+        raise StackError(f"the backfill ended as {progress.status}{why}; see {followed.page}")

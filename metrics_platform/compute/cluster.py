@@ -23,6 +23,7 @@ from metrics_platform.compute.masters import Kind, kind_of
 from metrics_platform.settings import PACKAGE, SparkSettings
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 # With the warm-up that follows, less than the 150 s after which a shift without a sign of life is given up.
@@ -135,10 +136,9 @@ def _end_jvm() -> None:
 
 
 def _await_executor(spark: SparkSettings, session: SparkSession, deadline: float, patience: float) -> None:
-    java: Any = session.sparkContext._jsc  # noqa: SLF001  Python has no other way to see executors
-    context = java.sc()
-    while context.getExecutorMemoryStatus().size() <= 1:  # the driver is one
-        if context.isStopped():
+    java: Any = session.sparkContext._jsc  # noqa: SLF001  Python has no other way to see that it stopped
+    while not executors(session.sparkContext):
+        if java.sc().isStopped():
             raise ClusterUnavailable(
                 f"{spark.master} ended the application; the logs of its master and workers say why"
             )
@@ -150,6 +150,16 @@ def _await_executor(spark: SparkSettings, session: SparkSession, deadline: float
                 f"{spark.variable('CORES')} or {spark.variable('EXECUTOR_MEMORY')}"
             )
         time.sleep(_LOOK_AGAIN)
+
+
+def executors(context: SparkContext) -> int:
+    """How many executors the context's scheduler can give work to.
+
+    The block managers that the driver knows are not the same: one of an executor that died while it
+    registered stays for minutes.
+    """
+    java: Any = context._jsc  # noqa: SLF001  Python has no other way to see executors
+    return java.sc().getExecutorIds().size()
 
 
 def _line(error: BaseException) -> str:

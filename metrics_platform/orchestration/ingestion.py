@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import EventKind
 from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.compute.masters import Kind, kind_of
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError, OffsetRange, Unreachable
@@ -25,6 +26,7 @@ from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.rejected import Selection
 from metrics_platform.events.source import read_records
 from metrics_platform.orchestration.platform import Platform
+from metrics_platform.settings import SparkSettings
 from metrics_platform.store import dirty, event_counts, ingestion, ledger, outages
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
@@ -33,7 +35,8 @@ from metrics_platform.store.outages import Layer
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# One append of this many records fits the memory of a small driver and makes files of a good size.
+# One append of this many records fits the memory of a small driver and makes files of a good size. An append
+# costs seconds whatever its size: on a cluster it is so many records for each two cores.
 RECORDS_PER_STEP = 2_000_000
 
 # Why an hour has to be computed: it is not exact yet, or it was before these events came.
@@ -49,6 +52,13 @@ class Ingested:
     rejected: dict[str, int]
     hours: tuple[datetime, ...]
     missing: tuple[str, ...]  # clusters that did not answer
+
+
+def records_per_step(batch: SparkSettings) -> int:
+    """How many records one append takes at most."""
+    if kind_of(batch) is Kind.LOCAL:
+        return RECORDS_PER_STEP
+    return RECORDS_PER_STEP * max(1, batch.executors * batch.cores // 2)
 
 
 def ingest(
@@ -93,7 +103,7 @@ class Ingestion:
         steps = [self.repeat(unfinished, clock())] if unfinished else []
         owed = _owed(bounds, ingestion.committed_offsets(self.conn, name), say)
         through = dict.fromkeys(self.log.answering(self.kind), started)
-        portions = list(split(owed, RECORDS_PER_STEP))
+        portions = list(split(owed, records_per_step(self.platform.settings.batch)))
         for number, portion in enumerate(portions, start=1):
             step = ingestion.plan(self.conn, name, map(_ledger_range, portion), clock())
             steps.append(self.do(step, through if number == len(portions) else {}, clock()))

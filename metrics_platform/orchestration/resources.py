@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from dagster_pyspark import LazyPySparkResource
 from metrics_platform.compute.cluster import open_session
 from metrics_platform.compute.masters import Kind, kind_of
 from metrics_platform.compute.session import spark_settings
+from metrics_platform.compute.shared import require_shared
+from metrics_platform.compute.stranded import guarded
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.settings import SparkSettings
 
@@ -50,18 +52,27 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
     }
 
 
-def stream_session(platform: Platform, context: AssetExecutionContext | OpExecutionContext) -> SparkSession:
+@contextmanager
+def stream_session(
+    platform: Platform, context: AssetExecutionContext | OpExecutionContext
+) -> Iterator[SparkSession]:
     """The stream's session. Raises ClusterUnavailable when its cluster gives it nothing to work with."""
-    return open_session(platform.settings.stream, lambda: context.resources.stream_spark.spark_session)
+    spark = platform.settings.stream
+    session = open_session(spark, lambda: context.resources.stream_spark.spark_session)
+    with guarded(spark, session):
+        yield session
 
 
-def batch_session(platform: Platform, context: AssetExecutionContext | OpExecutionContext) -> SparkSession:
+@contextmanager
+def batch_session(
+    platform: Platform, context: AssetExecutionContext | OpExecutionContext
+) -> Iterator[SparkSession]:
     """The batch layer's session. On the machine itself it gives way to the stream, which has a deadline.
 
     Raises ClusterUnavailable when its cluster gives it nothing to work with.
     """
-    _give_way(platform)
-    return open_session(platform.settings.batch, lambda: context.resources.batch_spark.spark_session)
+    with _batch(platform, lambda: context.resources.batch_spark.spark_session) as session:
+        yield session
 
 
 @contextmanager
@@ -70,13 +81,22 @@ def batch_spark(platform: Platform) -> Iterator[SparkSession]:
 
     Raises ClusterUnavailable when its cluster gives it nothing to work with.
     """
-    _give_way(platform)
     resource = spark_resources(platform)[BATCH_SPARK]
-    session = open_session(platform.settings.batch, lambda: resource.spark_session)
-    try:
+    with _batch(platform, lambda: resource.spark_session) as session:
+        try:
+            yield session
+        finally:
+            session.stop()
+
+
+@contextmanager
+def _batch(platform: Platform, start: Callable[[], SparkSession]) -> Iterator[SparkSession]:
+    _give_way(platform)
+    spark = platform.settings.batch
+    session = open_session(spark, start)
+    with guarded(spark, session):
+        require_shared(spark, session, platform.settings.raw_store)
         yield session
-    finally:
-        session.stop()
 
 
 def _give_way(platform: Platform) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.local import graphql
 from metrics_platform.local.errors import StackError
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.specs import metric_key
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.schema import current_versions
 
 VERSIONS = """
     query($keys: [AssetKeyInput!]) {
@@ -62,6 +66,14 @@ def loaded_versions(ui: str, metrics: Iterable[Metric]) -> dict[str, str | None]
     names = {tuple(metric_key(metric, Grain.HOUR).path): metric.name for metric in metrics}
     nodes = graphql.ask(ui, VERSIONS, {"keys": [{"path": list(path)} for path in names]})["assetNodes"]
     return {names[tuple(node["assetKey"]["path"])]: node["opVersion"] for node in nodes}
+
+
+def stored_versions(conn: Connection) -> dict[str, str]:
+    """The definition of each metric that the metric store follows: none before the first run migrated it."""
+    try:
+        return current_versions(conn)
+    except psycopg.errors.UndefinedTable:
+        return {}
 
 
 def refuse_other_definitions(

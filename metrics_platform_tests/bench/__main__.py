@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from metrics_platform.local.errors import StackError
-from metrics_platform_tests.bench import day, iteration, late, live, report
+from metrics_platform_tests.bench import commits, day, iteration, late, live, report, scaling
 from metrics_platform_tests.bench.memory import GIGABYTE, Peaks
 from metrics_platform_tests.bench.rows import BARS, BenchError, Row, Run
 from metrics_platform_tests.bench.servers import Say, folder
@@ -27,6 +27,8 @@ GROUPS: dict[str, tuple[Group, tuple[str, ...]]] = {
     "iteration": (iteration.measure, ("iteration_throughput", "six_metrics")),
     "day": (day.measure, ("batch_day",)),
     "late": (late.measure, ("late_week",)),
+    "scaling": (scaling.measure, ("scaling_cores", "scaling_workers")),
+    "commits": (commits.measure, ("commit_rows",)),
 }
 MEMORY = "shift_memory"
 WITH_SHIFTS = ("live", "iteration")

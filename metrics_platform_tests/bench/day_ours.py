@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pyspark.sql import SparkSession
 
 from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.compute.cluster import open_session
 from metrics_platform.events.decode import decode
 from metrics_platform.local.shop import ORDER_SHARE, ORDERS
 from metrics_platform.orchestration.batch import Batch
@@ -27,7 +28,8 @@ def main() -> None:
     """Serve `build` and `recompute`; both answer with seconds."""
     answers = own_answers()
     platform = load_platform(Settings.from_environment())
-    spark = spark_resources(platform)[BATCH_SPARK].spark_session
+    resource = spark_resources(platform)[BATCH_SPARK]
+    spark = open_session(platform.settings.batch, lambda: resource.spark_session)
     with platform.connect() as conn:
         migrate(conn, platform.catalog, _now())
         batch = Batch(platform, spark, conn, "bench", _now, lambda _line: None)

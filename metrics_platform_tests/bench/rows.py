@@ -35,6 +35,9 @@ BARS: Mapping[str, Bar] = {
     "six_metrics": Bar("x", "at most", 2.5),
     "batch_day": Bar("x", "at most", 0.6),
     "late_week": Bar("x", "at most", 0.333),
+    "scaling_cores": Bar("x", "at least", 1.4),
+    "scaling_workers": Bar("x", "at least", 1.3),
+    "commit_rows": Bar("rows/s", "at least", 10_000),
 }
 
 

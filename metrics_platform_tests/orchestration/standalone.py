@@ -22,6 +22,8 @@ import psutil
 
 from metrics_platform.catalog.windows import Window
 from metrics_platform.compute.cluster import START_SECONDS, open_session
+from metrics_platform.compute.shared import require_shared
+from metrics_platform.compute.stranded import guarded
 from metrics_platform.local.ports import HOST, free_ports, listens
 from metrics_platform.local.process import Component, Identity
 from metrics_platform.local.supervisor import Supervisor
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-CORES, MEMORY = "4", "4g"
 # Six young JVMs share the machine: to compile well what runs for a minute costs more than it saves.
 PROPERTIES = """\
 spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1
@@ -81,8 +82,8 @@ class Cluster:
 
 
 @contextmanager
-def standalone(folder: Path, workers: int) -> Iterator[Cluster]:
-    """A master and its workers, gone when the context ends."""
+def standalone(folder: Path, workers: int, cores: int = 4, memory: str = "4g") -> Iterator[Cluster]:
+    """A master and its workers, each of that size, gone when the context ends."""
     born: dict[str, Identity] = {}
     supervisor = Supervisor(
         print, lambda component, identity: born.update({component.name: identity}), Event()
@@ -94,7 +95,7 @@ def standalone(folder: Path, workers: int) -> Iterator[Cluster]:
             _daemon(folder, "master", ("master.Master", "--host", HOST, "--webui-port", str(ui)), port)
         )
         for number in range(workers):
-            sizes = ("--cores", CORES, "--memory", MEMORY, "--webui-port", str(ports.pop()))
+            sizes = ("--cores", str(cores), "--memory", memory, "--webui-port", str(ports.pop()))
             name = f"worker-{number}"
             arguments = ("worker.Worker", "--host", HOST, *sizes, "--work-dir", str(folder / name / "work"))
             supervisor.start(_daemon(folder, name, (*arguments, master), ports.pop()))
@@ -186,6 +187,26 @@ def imported_from() -> str:
 
     [row] = _session().range(1).repartition(1).mapInArrow(look, "file string").collect()
     return row["file"]
+
+
+def look_for_raw_store(spark: SparkSettings, root: str) -> None:
+    """What a batch run does first."""
+    require_shared(spark, _session(), root)
+
+
+def work_without_end(spark: SparkSettings, began: Path, patience: float) -> None:
+    """One job that no executor ends by itself; `began` is there when one is at work."""
+
+    def wait(_batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from threading import Event
+
+        began.touch()
+        Event().wait()
+        yield from ()
+
+    session = _session()
+    with guarded(spark, session, patience):
+        session.range(1).repartition(1).mapInArrow(wait, "file string").collect()
 
 
 def work_shift(platform: Platform, name: str, closes: Sequence[datetime]) -> list[Iteration]:

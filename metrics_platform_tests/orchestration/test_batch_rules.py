@@ -1,5 +1,6 @@
 """The batch's small rules: what nothing looks like, how a backlog is cut."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.events.offsets import OffsetRange
 from metrics_platform.orchestration.batch import empty_totals
-from metrics_platform.orchestration.ingestion import split
+from metrics_platform.orchestration.ingestion import RECORDS_PER_STEP, records_per_step, split
+from metrics_platform.settings import BATCH
 
 
 def test_totals_of_nothing_have_the_columns_of_totals_and_no_rows(webshop: Catalog) -> None:
@@ -59,3 +61,10 @@ def test_nothing_owed_is_still_one_portion_so_that_the_ledger_hears_of_it() -> N
     nothing = [OffsetRange("local", "web.orders", 0, 7, 7)]
     assert list(split(nothing, 100)) == [nothing]
     assert list(split([], 100)) == [[]]
+
+
+def test_a_step_grows_with_the_cluster() -> None:
+    away = replace(BATCH, master="spark://master:7077", executors=8, cores=4)
+    assert records_per_step(BATCH) == RECORDS_PER_STEP
+    assert records_per_step(replace(away, executors=1, cores=1)) == RECORDS_PER_STEP
+    assert records_per_step(away) == 16 * RECORDS_PER_STEP

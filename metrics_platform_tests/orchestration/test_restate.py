@@ -72,6 +72,16 @@ def test_a_webserver_that_is_down_is_named(database: str) -> None:
     assert str(answer.exception).startswith("the webserver at http://127.0.0.1:1 does not answer")
 
 
+def test_a_store_that_no_run_has_migrated_yet_follows_no_definition(database: str) -> None:
+    with connect(database) as conn:
+        stored = restate.stored_versions(conn)
+    loaded: dict[str, str | None] = {CLICKS.name: CLICKS.version}
+    with pytest.raises(
+        StackError, match=r"the metric store follows no definition of .* try again in a minute"
+    ):
+        restate.refuse_other_definitions([CLICKS], loaded, stored, CATALOG)
+
+
 @pytest.mark.parametrize(
     ("loaded", "stored", "message"),
     [

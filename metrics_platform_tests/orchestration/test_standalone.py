@@ -100,6 +100,45 @@ def test_a_silent_master_is_one_line_in_bounded_time(jars: Path) -> None:
     )
 
 
+def test_a_raw_store_that_executors_do_not_see_is_one_line(
+    platform: Platform, cluster: Cluster, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = standalone.on_cluster(platform, cluster, data_dir / "spark.conf")
+    batch = away.settings.batch
+    # A folder that is another one for each process.
+    monkeypatch.chdir(tmp_path)
+    own = "/proc/self/cwd/raw"
+    with standalone.layer() as layer:
+        layer.submit(standalone.start, away, batch).result()
+        layer.submit(standalone.look_for_raw_store, batch, str(tmp_path / "raw")).result()
+        with pytest.raises(ClusterUnavailable) as caught:
+            layer.submit(standalone.look_for_raw_store, batch, own).result()
+    assert str(caught.value) == (
+        f"an executor on {cluster.master} does not see what the driver wrote into the raw store {own}; mount "
+        "it at this path on every worker, or set METRICS_PLATFORM_RAW_STORE to an address that all reach"
+    )
+    assert not list((tmp_path / "raw").iterdir())
+
+
+def test_a_job_that_lost_all_executors_ends_in_bounded_time_with_one_line(
+    platform: Platform, cluster: Cluster, data_dir: Path, tmp_path: Path
+) -> None:
+    away = standalone.on_cluster(platform, cluster, data_dir / "spark.conf")
+    stream, began = away.settings.stream, tmp_path / "began"
+    with standalone.layer() as layer:
+        layer.submit(standalone.start, away, stream).result()
+        job = layer.submit(standalone.work_without_end, stream, began, patience=3)
+        standalone.wait_for(began.exists, 60, "the job's work")
+        for worker in cluster.workers:
+            worker.die()
+        with pytest.raises(ClusterUnavailable) as caught:
+            job.result(timeout=60)
+    assert str(caught.value) == (
+        f"{cluster.master} had no executor for 3 s: all were lost and none came anew; its workers' logs "
+        "say why"
+    )
+
+
 def _minutes(conn: Connection) -> int:
     [(count,)] = conn.execute("SELECT count(*) FROM platform.ledger WHERE grain = 'minute'").fetchall()
     return count
