@@ -54,8 +54,7 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
         op_tags={LAYER_TAG: "batch"},
     )
     def raw_events(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
-        spark = batch_session(platform, context)
-        with platform.connect() as conn:
+        with batch_session(platform, context) as spark, platform.connect() as conn:
             migrate(conn, platform.catalog, now())
             for kind in platform.catalog.kinds:
                 if raw_key(kind) not in context.selected_asset_keys:
@@ -89,9 +88,8 @@ def minute_assets(platform: Platform, today: date) -> AssetsDefinition:
     def minute_by_hand(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         metrics = _selected(platform, context, Grain.MINUTE)
         windows = windows_of(context.partition_time_window, platform.catalog, Grain.MINUTE)
-        done = by_hand.compute_and_commit(
-            platform, stream_session(platform, context), windows, metrics, context.run.run_id, now
-        )
+        with stream_session(platform, context) as spark:
+            done = by_hand.compute_and_commit(platform, spark, windows, metrics, context.run.run_id, now)
         for metric in metrics:
             refused = sum(1 for name, _ in done.refused if name == metric.name)
             yield MaterializeResult(
@@ -121,11 +119,11 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
     def exact(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         metrics = _selected(platform, context, grain)
         asked = windows_of(context.partition_time_window, platform.catalog, grain)
-        with platform.connect() as conn:
+        with batch_session(platform, context) as spark, platform.connect() as conn:
             migrate(conn, platform.catalog, now())
             batch = Batch(
                 platform=platform,
-                spark=batch_session(platform, context),
+                spark=spark,
                 conn=conn,
                 run_id=context.run.run_id,
                 clock=now,

@@ -41,11 +41,11 @@ def maintenance_job(platform: Platform) -> JobDefinition:
         with platform.connect() as conn:
             pruned = prune(conn, platform.catalog, now)
             prune_books(conn, now)
-            spark = batch_session(platform, context)
-            for kind in platform.catalog.kinds:
-                if platform.raw_store.exists(spark, kind):
-                    with ingestion_turn(conn, kind.name):
-                        platform.raw_store.optimize(spark, kind, now - _COMPACT)
+            with batch_session(platform, context) as spark:
+                for kind in platform.catalog.kinds:
+                    if platform.raw_store.exists(spark, kind):
+                        with ingestion_turn(conn, kind.name):
+                            platform.raw_store.optimize(spark, kind, now - _COMPACT)
         old = now - timedelta(days=MINUTE_DAYS + 1)
         deleted = delete_old_shifts(context.instance, old)
         verdicts = delete_old_verdicts(context.instance, old)

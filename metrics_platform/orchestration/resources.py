@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dagster import Failure
 from dagster_pyspark import LazyPySparkResource
 
-from metrics_platform.compute.cluster import open_session
+from metrics_platform.compute.cluster import ClusterUnavailable, open_session
+from metrics_platform.compute.lifeline import held
 from metrics_platform.compute.masters import Kind, kind_of
 from metrics_platform.compute.session import spark_settings
 from metrics_platform.orchestration.platform import Platform
@@ -50,33 +52,58 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
     }
 
 
-def stream_session(platform: Platform, context: AssetExecutionContext | OpExecutionContext) -> SparkSession:
-    """The stream's session. Raises ClusterUnavailable when its cluster gives it nothing to work with."""
-    return open_session(platform.settings.stream, lambda: context.resources.stream_spark.spark_session)
+@contextmanager
+def stream_session(
+    platform: Platform, context: AssetExecutionContext | OpExecutionContext
+) -> Iterator[SparkSession]:
+    """The stream's session, to work on. The run fails in one line when its cluster gives it nothing to work
+    with, or ends its application under the work."""
+    resource = context.resources.stream_spark
+    with _one_line(), _opened(platform.settings.stream, lambda: resource.spark_session) as session:
+        yield session
 
 
-def batch_session(platform: Platform, context: AssetExecutionContext | OpExecutionContext) -> SparkSession:
-    """The batch layer's session. On the machine itself it gives way to the stream, which has a deadline.
-
-    Raises ClusterUnavailable when its cluster gives it nothing to work with.
-    """
+@contextmanager
+def batch_session(
+    platform: Platform, context: AssetExecutionContext | OpExecutionContext
+) -> Iterator[SparkSession]:
+    """The batch layer's session, as the stream's. On the machine itself it gives way to the stream, which has
+    a deadline."""
     _give_way(platform)
-    return open_session(platform.settings.batch, lambda: context.resources.batch_spark.spark_session)
+    resource = context.resources.batch_spark
+    with _one_line(), _opened(platform.settings.batch, lambda: resource.spark_session) as session:
+        yield session
 
 
 @contextmanager
 def batch_spark(platform: Platform) -> Iterator[SparkSession]:
     """A session of the batch layer outside of Dagster's runs, stopped in the end.
 
-    Raises ClusterUnavailable when its cluster gives it nothing to work with.
+    Raises ClusterUnavailable when its cluster gives it nothing to work with, or ends its application.
     """
     _give_way(platform)
     resource = spark_resources(platform)[BATCH_SPARK]
-    session = open_session(platform.settings.batch, lambda: resource.spark_session)
-    try:
+    with _opened(platform.settings.batch, lambda: resource.spark_session) as session:
+        try:
+            yield session
+        finally:
+            session.stop()
+
+
+@contextmanager
+def _opened(spark: SparkSettings, start: Callable[[], SparkSession]) -> Iterator[SparkSession]:
+    session = open_session(spark, start)
+    with held(spark, session):
         yield session
-    finally:
-        session.stop()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What a cluster refuses is for its operators: the Java behind it says nothing more."""
+    try:
+        yield
+    except ClusterUnavailable as error:
+        raise Failure(str(error), allow_retries=False) from None
 
 
 def _give_way(platform: Platform) -> None:

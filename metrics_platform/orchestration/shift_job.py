@@ -35,18 +35,19 @@ def shift_job(platform: Platform) -> JobDefinition:
                 context.log_event(event)
             freshness.report(context.instance, evaluations(platform, iteration))
 
-        shift = Shift(
-            platform=platform,
-            spark=stream_session(platform, context),
-            run_id=context.run_id,
-            clock=SystemClock(),
-            report=report,
-            say=context.log.info,
-        )
-        try:
-            shift.run()
-        except ShiftFailed as error:
-            raise Failure(f"the shift gave up: {error}", allow_retries=False) from error
+        with stream_session(platform, context) as spark:
+            shift = Shift(
+                platform=platform,
+                spark=spark,
+                run_id=context.run_id,
+                clock=SystemClock(),
+                report=report,
+                say=context.log.info,
+            )
+            try:
+                shift.run()
+            except ShiftFailed as error:
+                raise Failure(f"the shift gave up: {error}", allow_retries=False) from error
 
     @job(
         name=JOB,
