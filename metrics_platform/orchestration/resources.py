@@ -13,9 +13,10 @@ from dagster_pyspark import LazyPySparkResource
 from metrics_platform.compute.cluster import ClusterUnavailable, open_session
 from metrics_platform.compute.lifeline import held
 from metrics_platform.compute.masters import Kind, kind_of
-from metrics_platform.compute.session import spark_settings
+from metrics_platform.compute.session import JarsMissing, spark_settings
+from metrics_platform.orchestration import clocks, troubles
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.settings import SparkSettings
+from metrics_platform.settings import SettingsError, SparkSettings
 
 if TYPE_CHECKING:
     from dagster import AssetExecutionContext, OpExecutionContext
@@ -40,7 +41,11 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
     settings = platform.settings
 
     def session(spark: SparkSettings, partitions: int, adaptive: bool) -> LazyPySparkResource:
-        shared = spark_settings(platform.catalog, settings.jars, spark, partitions)
+        try:
+            shared = spark_settings(platform.catalog, settings.jars, spark, partitions)
+        except (JarsMissing, SettingsError) as error:
+            troubles.record(platform, spark.layer, str(error))
+            raise
         return LazyPySparkResource(
             spark_config={"spark.sql.adaptive.enabled": str(adaptive).lower(), **shared}
         )
@@ -59,7 +64,7 @@ def stream_session(
     """The stream's session, to work on. The run fails in one line when its cluster gives it nothing to work
     with, or ends its application under the work."""
     resource = context.resources.stream_spark
-    with _one_line(), _opened(platform.settings.stream, lambda: resource.spark_session) as session:
+    with _one_line(), _opened(platform, platform.settings.stream, lambda: resource.spark_session) as session:
         yield session
 
 
@@ -71,8 +76,9 @@ def batch_session(
     a deadline."""
     _give_way(platform)
     resource = context.resources.batch_spark
-    with _one_line(), _opened(platform.settings.batch, lambda: resource.spark_session) as session:
+    with _one_line(), _opened(platform, platform.settings.batch, lambda: resource.spark_session) as session:
         yield session
+        clocks.compare(platform, platform.settings.batch, session, context.log.warning)
 
 
 @contextmanager
@@ -83,7 +89,7 @@ def batch_spark(platform: Platform) -> Iterator[SparkSession]:
     """
     _give_way(platform)
     resource = spark_resources(platform)[BATCH_SPARK]
-    with _opened(platform.settings.batch, lambda: resource.spark_session) as session:
+    with _opened(platform, platform.settings.batch, lambda: resource.spark_session) as session:
         try:
             yield session
         finally:
@@ -91,10 +97,17 @@ def batch_spark(platform: Platform) -> Iterator[SparkSession]:
 
 
 @contextmanager
-def _opened(spark: SparkSettings, start: Callable[[], SparkSession]) -> Iterator[SparkSession]:
-    session = open_session(spark, start)
-    with held(spark, session):
-        yield session
+def _opened(
+    platform: Platform, spark: SparkSettings, start: Callable[[], SparkSession]
+) -> Iterator[SparkSession]:
+    try:
+        session = open_session(spark, start)
+        troubles.record(platform, spark.layer, None)
+        with held(spark, session):
+            yield session
+    except ClusterUnavailable as error:
+        troubles.record(platform, spark.layer, str(error))
+        raise
 
 
 @contextmanager

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 LEASE = "stream"
 # Longer than the slowest iteration seen (20 s), short enough that a dead shift costs a minute or two.
 LEASE_TTL = timedelta(seconds=60)
-RENEW_EVERY = timedelta(seconds=10)
+# Also how soon the end of Spark's application is noticed.
+RENEW_EVERY = timedelta(seconds=3)
 # Without a successor the shift works on for a while, so that a slow start costs no minute.
 OVERTIME = timedelta(minutes=10)
 MAX_FAILURES = 5

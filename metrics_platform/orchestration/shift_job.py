@@ -14,7 +14,7 @@ from dagster import (
 )
 
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.orchestration import freshness
+from metrics_platform.orchestration import clocks, freshness
 from metrics_platform.orchestration.assets import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.platform import Platform
@@ -30,12 +30,16 @@ def shift_job(platform: Platform) -> JobDefinition:
 
     @op(name="work_shift", required_resource_keys={STREAM_SPARK}, description=Shift.__doc__)
     def work_shift(context: OpExecutionContext) -> None:
-        def report(iteration: Iteration) -> None:
-            for event in materializations(platform, iteration):
-                context.log_event(event)
-            freshness.report(context.instance, evaluations(platform, iteration))
-
         with stream_session(platform, context) as spark:
+            clocks_to_read = iter([spark])
+
+            def report(iteration: Iteration) -> None:
+                for event in materializations(platform, iteration):
+                    context.log_event(event)
+                freshness.report(context.instance, evaluations(platform, iteration))
+                for session in clocks_to_read:  # once, now that the session is warm
+                    clocks.compare(platform, platform.settings.stream, session, context.log.warning)
+
             shift = Shift(
                 platform=platform,
                 spark=spark,
