@@ -1,4 +1,4 @@
-"""A YARN cluster on loopback: a resource manager and a node manager from their Maven artefacts, on free ports.
+"""A YARN cluster on loopback: a resource manager and a node manager from Maven artefacts, on free ports.
 
 Its capacity scheduler has two queues, one for each layer, each with a maximum size.
 """
@@ -114,9 +114,7 @@ def yarn(folder: Path, jars: Path) -> Iterator[Yarn]:
         supervisor.stop()
 
 
-def _daemon(
-    folder: Path, jars: Path, configuration: Path, name: str, ready: Callable[[], bool]
-) -> Component:
+def _daemon(folder: Path, jars: Path, configuration: Path, name: str, ready: Callable[[], bool]) -> Component:
     return Component(
         name=name,
         command=(
@@ -134,7 +132,7 @@ def _daemon(
         directory=folder,
         log=folder / f"{name}.log",
         ready=ready,
-        stop_within=20.0,  # it ends its containers
+        stop_within=5.0,  # its containers end at once; it would wait for its applications to be forgotten
     )
 
 

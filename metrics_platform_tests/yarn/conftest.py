@@ -32,12 +32,12 @@ def cluster(jars: Path) -> Iterator[Yarn]:
 
 
 @pytest.fixture(scope="module")
-def environment(cluster: Yarn) -> dict[str, str]:
+def placed(cluster: Yarn) -> dict[str, str]:
     """The variables that place both layers on the cluster, each in its queue."""
     properties = cluster.configuration / "spark.conf"
     properties.write_text(PROPERTIES.format(folder=cluster.configuration.parent / "staging"))
     shared = {"MASTER": "yarn", "EXECUTORS": "1", "CORES": "1", "EXECUTOR_MEMORY": "600m"}
-    placed = {
+    variables = {
         f"METRICS_PLATFORM_SPARK_{name}_{layer.upper()}": value
         for layer in ("stream", "batch")
         for name, value in {
@@ -48,7 +48,7 @@ def environment(cluster: Yarn) -> dict[str, str]:
         }.items()
     }
     return {
-        **placed,
+        **variables,
         "METRICS_PLATFORM_SPARK_DRIVER_HOST": HOST,
         "HADOOP_CONF_DIR": str(cluster.configuration),
     }
