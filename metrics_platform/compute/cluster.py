@@ -56,8 +56,11 @@ def open_session(
 
 
 def place(spark: SparkSettings) -> str:
-    """Where a layer works, as its master and its queue."""
-    return f"{spark.master} (queue '{spark.queue}')" if spark.queue else spark.master
+    """Where a layer works: its master, and its queue or namespace there."""
+    if spark.queue is None:
+        return spark.master
+    word = "namespace" if kind_of(spark) is Kind.KUBERNETES else "queue"
+    return f"{spark.master} ({word} '{spark.queue}')"
 
 
 def write_package(path: Path) -> None:
