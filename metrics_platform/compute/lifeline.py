@@ -44,7 +44,7 @@ def _ended(spark: SparkSettings, session: SparkSession) -> str | None:
     context: Any = session.sparkContext
     java = context._jsc  # noqa: SLF001  Python itself does not notice that the JVM stopped its context
     try:
-        if java is not None and not java.sc().isStopped():
+        if java is None or not java.sc().isStopped():  # None: we stopped it ourselves
             return None
         application = context.applicationId
     except (Py4JError, OSError):  # OSError: nobody is there to be connected to

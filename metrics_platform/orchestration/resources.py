@@ -89,10 +89,13 @@ def batch_spark(platform: Platform) -> Iterator[SparkSession]:
     """
     _give_way(platform)
     resource = spark_resources(platform)[BATCH_SPARK]
-    with _opened(platform, platform.settings.batch, lambda: resource.spark_session) as session:
-        try:
+    opened: list[SparkSession] = []
+    try:
+        with _opened(platform, platform.settings.batch, lambda: resource.spark_session) as session:
+            opened.append(session)
             yield session
-        finally:
+    finally:
+        for session in opened:
             session.stop()
 
 

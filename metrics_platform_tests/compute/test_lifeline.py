@@ -52,6 +52,13 @@ def test_an_ended_application_is_one_line_whatever_the_work_raised() -> None:
     assert str(caught.value) == ENDED
 
 
+def test_a_session_that_was_stopped_here_was_not_ended_by_others() -> None:
+    ours = session(lambda: True)
+    ours.sparkContext._jsc = None
+    with pytest.raises(PageOfJavaError), lifeline.held(CLUSTER, ours):
+        raise PageOfJavaError
+
+
 def test_work_that_was_done_before_the_end_stays_done() -> None:
     with lifeline.held(CLUSTER, session(lambda: True)):
         pass
