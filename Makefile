@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help setup lock test check format demo bench soak clean requirements
+.PHONY: help setup lock test test-yarn check format demo bench soak clean requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,12 +17,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.ready $(JARS)/.ready ## Create .venv and .jars: pinned Python packages and JVM artefacts
 
 test: setup ## Set up, then run the whole test suite against real components
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-yarn: setup $(JARS)/yarn/.ready ## Set up, then run both layers on a YARN cluster on loopback, and kill the stream there
+	@$(BIN)/python -m pytest -m yarn metrics_platform_tests/yarn $(ARGS)
 
 check: setup ## Set up, then lint, check formatting, types and the order of imports
 	@$(BIN)/ruff check
@@ -72,9 +75,19 @@ $(VENV)/.ready: requirements.lock pyproject.toml | requirements
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# The artefacts of a profile of pom.xml.
+copy-jars = mvn -q -B -f pom.xml -P$(1) dependency:copy-dependencies -DincludeScope=runtime \
+	-DoutputDirectory="$(CURDIR)/$(JARS)/$(1)" 2>&1 | sed $$'s/\e\\[[0-9;]*m//g'
+
 $(JARS)/.ready: pom.xml | requirements
 	@echo "Copying JVM artefacts into $(JARS)"
 	@rm -rf $(JARS)
-	@for profile in spark kafka; do mvn -q -B -f pom.xml -P$$profile dependency:copy-dependencies \
-		-DincludeScope=runtime -DoutputDirectory="$(CURDIR)/$(JARS)/$$profile" 2>&1 | sed $$'s/\e\\[[0-9;]*m//g'; done
+	@for profile in spark kafka; do $(call copy-jars,$$profile); done
+	@touch $@
+
+# For `make test-yarn` alone.
+$(JARS)/yarn/.ready: $(JARS)/.ready
+	@echo "Copying Hadoop's JVM artefacts into $(JARS)/yarn"
+	@rm -rf $(JARS)/yarn
+	@$(call copy-jars,yarn)
 	@touch $@

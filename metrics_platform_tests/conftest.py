@@ -31,6 +31,9 @@ from metrics_platform.settings import PACKAGE, SparkSettings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+# A test asks each thing a few times: to compile well for it costs a JVM more than it saves.
+QUICK_JVM = "-XX:TieredStopAtLevel=1"
+
 # A busy machine makes examples slow; that is no failure.
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
@@ -92,7 +95,9 @@ def topic(kafka: str) -> str:
 def spark(jars: Path) -> Iterator[SparkSession]:
     """One Spark session with the settings of both layers and the example catalogue's time zone."""
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
-    with session(spark_settings(catalog, jars, SparkSettings("batch"), shuffle_partitions=2)) as spark:
+    settings = spark_settings(catalog, jars, SparkSettings("batch"), shuffle_partitions=2)
+    options = "spark.driver.extraJavaOptions"
+    with session({**settings, options: f"{settings[options]} {QUICK_JVM}"}) as spark:
         yield spark
 
 

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from metrics_platform.compute import yarn
 from metrics_platform.compute.masters import Kind, kind_of
 from metrics_platform.settings import PACKAGE, SparkSettings
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # With the warm-up that follows, less than the 150 s after which a shift without a sign of life is given up.
 START_SECONDS = 90.0
 _CONNECT_SECONDS = 5.0
+_WITHDRAW_SECONDS = 10.0
 _LOOK_AGAIN = 0.1  # seconds between two looks whether an executor came
 
 
@@ -52,6 +54,14 @@ def open_session(
     _await_executor(spark, session, deadline, patience)
     session.sparkContext.addPyFile(str(_package()))
     return session
+
+
+def place(spark: SparkSettings) -> str:
+    """Where a layer works: its master, and its queue or namespace there."""
+    if spark.queue is None:
+        return spark.master
+    word = "namespace" if kind_of(spark) is Kind.KUBERNETES else "queue"
+    return f"{spark.master} ({word} '{spark.queue}')"
 
 
 def write_package(path: Path) -> None:
@@ -110,7 +120,7 @@ def _problem(host: str, port: int) -> str | None:
 def _started(
     spark: SparkSettings, start: Callable[[], SparkSession], deadline: float, patience: float
 ) -> SparkSession:
-    timer = Timer(deadline - time.monotonic(), _end_jvm)
+    timer = Timer(deadline - time.monotonic(), _end_jvm, (kind_of(spark),))
     timer.daemon = True
     timer.start()
     try:
@@ -120,19 +130,25 @@ def _started(
         late = time.monotonic() >= deadline
         why = f"not within {patience:.0f} s, perhaps its queue has no room" if late else _line(error)
         raise ClusterUnavailable(
-            f"Spark did not start on {spark.master}: {why}; the cluster's logs say more"
+            f"Spark did not start on {place(spark)}: {why}; the cluster's logs say more"
         ) from error
     finally:
         timer.cancel()
 
 
-def _end_jvm() -> None:
+def _end_jvm(kind: Kind) -> None:
     """A start that hangs cannot be interrupted otherwise."""
     from pyspark import SparkContext
 
     gateway: Any = SparkContext._gateway  # noqa: SLF001  the one place where pyspark keeps it
-    if gateway is not None:
-        gateway.proc.kill()
+    if gateway is None:
+        return
+    if kind is Kind.YARN:
+        # Beside the deadline: a resource manager that is silent must not hold it up.
+        withdrawal = Thread(target=yarn.withdraw, args=(gateway.jvm,), daemon=True)
+        withdrawal.start()
+        withdrawal.join(_WITHDRAW_SECONDS)
+    gateway.proc.kill()
 
 
 def _await_executor(spark: SparkSettings, session: SparkSession, deadline: float, patience: float) -> None:
@@ -140,12 +156,12 @@ def _await_executor(spark: SparkSettings, session: SparkSession, deadline: float
     while not executors(session.sparkContext):
         if java.sc().isStopped():
             raise ClusterUnavailable(
-                f"{spark.master} ended the application; the logs of its master and workers say why"
+                f"{place(spark)} ended the application; the logs of its master and workers say why"
             )
         if time.monotonic() > deadline:
             session.stop()
             raise ClusterUnavailable(
-                f"no executor with {spark.cores} cores and {spark.executor_memory} came from {spark.master} "
+                f"no executor with {spark.cores} cores and {spark.executor_memory} came from {place(spark)} "
                 f"within {patience:.0f} s: it has no room for one; free some, or lower "
                 f"{spark.variable('CORES')} or {spark.variable('EXECUTOR_MEMORY')}"
             )

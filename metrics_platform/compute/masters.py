@@ -11,6 +11,7 @@ import re
 from enum import Enum
 from pathlib import Path
 
+from metrics_platform.compute import yarn
 from metrics_platform.settings import BATCH, SettingsError, SparkSettings
 
 # What changes a number is the catalogue's, or the platform's own.
@@ -134,5 +135,6 @@ def _particular(spark: SparkSettings, kind: Kind) -> dict[str, str]:
     overhead = {"spark.executor.memoryOverheadFactor": _OVERHEAD}
     if kind is Kind.YARN:
         # Hadoop's client would look for a silent resource manager for a quarter of an hour.
-        return {**overhead, "spark.hadoop.yarn.resourcemanager.connect.max-wait.ms": "60000"}
+        patience = {"spark.hadoop.yarn.resourcemanager.connect.max-wait.ms": "60000"}
+        return {**overhead, **patience, "spark.yarn.tags": yarn.tag()}
     return overhead

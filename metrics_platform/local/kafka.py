@@ -9,7 +9,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # pyright: ignore[reportPrivateImportUsage]
@@ -107,6 +107,11 @@ def component(data_dir: Path, port: int, log: Path, jars: Path) -> Component:
     )
 
 
+def cluster_id(uuid: UUID) -> str:
+    """A cluster's id as Kafka writes them, but never such that the tool takes it for an option."""
+    return urlsafe_b64encode(uuid.bytes).decode().rstrip("=").replace("-", "_")
+
+
 def create_topics(bootstrap_servers: str, topics: Iterable[str], partitions: int = PARTITIONS) -> list[str]:
     """Create the topics that are missing; returns their names. On return all of them can be written to.
 
@@ -163,8 +168,15 @@ def _answers(admin: AdminClient) -> bool:
 
 
 def _format(program: tuple[str, ...], properties: Path, environment: Mapping[str, str], log: Path) -> None:
-    cluster = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
-    command = [*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+    command = [
+        *program,
+        "kafka.tools.StorageTool",
+        "format",
+        "-t",
+        cluster_id(uuid4()),
+        "-c",
+        str(properties),
+    ]
     with log.open("ab") as output:
         result = subprocess.run(
             command,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,6 +36,15 @@ _NEWEST = """
 _OUTAGES = """
     SELECT cluster, layer, minute_start AS start, minute_end AS end, reason
     FROM platform.outages WHERE closed_at IS NULL ORDER BY minute_start, cluster
+"""
+
+# What was found last, where that is no good: clocks that differ, a layer without a Spark to work with.
+_ALARMS = """
+    SELECT check_name, at, message
+    FROM (SELECT DISTINCT ON (check_name) * FROM platform.alarms
+          WHERE check_name LIKE 'clock/%' OR check_name LIKE 'spark/%'
+          ORDER BY check_name, at DESC) AS newest
+    WHERE severity <> 'ok' ORDER BY check_name
 """
 
 _OLDER = "SELECT metric, grain, windows FROM platform.older_windows ORDER BY metric, grain"
@@ -96,6 +106,15 @@ class Outage:
 
 
 @dataclass(frozen=True)
+class Alarm:
+    """What a check found wrong when it last looked: `clock/...` or `spark/...`."""
+
+    check_name: str
+    at: datetime
+    message: str
+
+
+@dataclass(frozen=True)
 class Books:
     """What the metric store says, and what kept it from being read."""
 
@@ -103,6 +122,7 @@ class Books:
     newest: tuple[Newest, ...] = ()
     older: tuple[Older, ...] = ()
     outages: tuple[Outage, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -151,7 +171,8 @@ def status(data_dir: Path, now: datetime) -> Status:
     catalog = load_catalog(there.catalog)
     books = _books(there, catalog.timezone)
     lag = _lag(books.newest, now)
-    problems += [*books.problems, *_late(lag, books.shift, catalog.freshness, now), *_lacking(books)]
+    problems += [*books.problems, *_late(lag, books.shift, catalog.freshness, now)]
+    problems += [*_lacking(books), *_found(books.alarms)]
     return Status(
         data_dir=data_dir,
         ui=there.ui,
@@ -183,7 +204,8 @@ def _books(there: State, timezone: str) -> Books:
             shift = conn.cursor(row_factory=class_row(Shift)).execute(_SHIFT).fetchone()
             older = conn.cursor(row_factory=class_row(Older)).execute(_OLDER).fetchall()
             outages = conn.cursor(row_factory=class_row(Outage)).execute(_OUTAGES).fetchall()
-            return Books(shift, tuple(newest), tuple(older), tuple(outages))
+            alarms = conn.cursor(row_factory=class_row(Alarm)).execute(_ALARMS).fetchall()
+            return Books(shift, tuple(newest), tuple(older), tuple(outages), tuple(alarms))
     except psycopg.errors.UndefinedTable:
         return Books(problems=("no numbers yet: the metric store is still empty",))
     except psycopg.OperationalError as error:
@@ -199,6 +221,17 @@ def _lacking(books: Books) -> list[str]:
         f"since {each.start:%H:%M}: {each.reason}"
         for each in books.outages
         if each.layer == "ingestion" or (last is not None and each.end >= last)
+    ]
+
+
+def _found(alarms: Iterable[Alarm]) -> list[str]:
+    """What the checks found: of clocks as it is, of Spark with the layer whose last run had none."""
+    return [
+        f"the {name}'s last run failed at {alarm.at:%H:%M}: {alarm.message}"
+        if kind == "spark"
+        else alarm.message
+        for alarm in alarms
+        for kind, _, name in [alarm.check_name.partition("/")]
     ]
 
 

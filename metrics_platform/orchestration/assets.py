@@ -54,7 +54,7 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
         op_tags={LAYER_TAG: "batch"},
     )
     def raw_events(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
-        with platform.connect() as conn, batch_session(platform, context) as spark:
+        with batch_session(platform, context) as spark, platform.connect() as conn:
             migrate(conn, platform.catalog, now())
             for kind in platform.catalog.kinds:
                 if raw_key(kind) not in context.selected_asset_keys:
@@ -119,7 +119,7 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
     def exact(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         metrics = _selected(platform, context, grain)
         asked = windows_of(context.partition_time_window, platform.catalog, grain)
-        with platform.connect() as conn, batch_session(platform, context) as spark:
+        with batch_session(platform, context) as spark, platform.connect() as conn:
             migrate(conn, platform.catalog, now())
             batch = Batch(
                 platform=platform,

@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dagster import Failure
 from dagster_pyspark import LazyPySparkResource
 
-from metrics_platform.compute.cluster import open_session
+from metrics_platform.compute.cluster import ClusterUnavailable, open_session
+from metrics_platform.compute.lifeline import held
 from metrics_platform.compute.masters import Kind, kind_of
-from metrics_platform.compute.session import spark_settings
+from metrics_platform.compute.session import JarsMissing, spark_settings
 from metrics_platform.compute.shared import require_shared
 from metrics_platform.compute.stranded import guarded
+from metrics_platform.orchestration import clocks, troubles
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.settings import SparkSettings
+from metrics_platform.settings import SettingsError, SparkSettings
 
 if TYPE_CHECKING:
     from dagster import AssetExecutionContext, OpExecutionContext
@@ -40,7 +43,11 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
     settings = platform.settings
 
     def session(spark: SparkSettings, partitions: int, adaptive: bool) -> LazyPySparkResource:
-        shared = spark_settings(platform.catalog, settings.jars, spark, partitions)
+        try:
+            shared = spark_settings(platform.catalog, settings.jars, spark, partitions)
+        except (JarsMissing, SettingsError) as error:
+            troubles.record(platform, spark.layer, str(error))
+            raise
         return LazyPySparkResource(
             spark_config={"spark.sql.adaptive.enabled": str(adaptive).lower(), **shared}
         )
@@ -56,10 +63,10 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
 def stream_session(
     platform: Platform, context: AssetExecutionContext | OpExecutionContext
 ) -> Iterator[SparkSession]:
-    """The stream's session. Raises ClusterUnavailable when its cluster gives it nothing to work with."""
-    spark = platform.settings.stream
-    session = open_session(spark, lambda: context.resources.stream_spark.spark_session)
-    with guarded(spark, session):
+    """The stream's session, to work on. The run fails in one line when its cluster gives it nothing to work
+    with, or ends its application under the work."""
+    resource = context.resources.stream_spark
+    with _one_line(), _opened(platform, platform.settings.stream, lambda: resource.spark_session) as session:
         yield session
 
 
@@ -67,25 +74,28 @@ def stream_session(
 def batch_session(
     platform: Platform, context: AssetExecutionContext | OpExecutionContext
 ) -> Iterator[SparkSession]:
-    """The batch layer's session. On the machine itself it gives way to the stream, which has a deadline.
-
-    Raises ClusterUnavailable when its cluster gives it nothing to work with.
-    """
-    with _batch(platform, lambda: context.resources.batch_spark.spark_session) as session:
+    """The batch layer's session, as the stream's. On the machine itself it gives way to the stream, which has
+    a deadline."""
+    resource = context.resources.batch_spark
+    with _one_line(), _batch(platform, lambda: resource.spark_session) as session:
         yield session
+        clocks.compare(platform, platform.settings.batch, session, context.log.warning)
 
 
 @contextmanager
 def batch_spark(platform: Platform) -> Iterator[SparkSession]:
     """A session of the batch layer outside of Dagster's runs, stopped in the end.
 
-    Raises ClusterUnavailable when its cluster gives it nothing to work with.
+    Raises ClusterUnavailable when its cluster gives it nothing to work with, or ends its application.
     """
     resource = spark_resources(platform)[BATCH_SPARK]
-    with _batch(platform, lambda: resource.spark_session) as session:
-        try:
+    opened: list[SparkSession] = []
+    try:
+        with _batch(platform, lambda: resource.spark_session) as session:
+            opened.append(session)
             yield session
-        finally:
+    finally:
+        for session in opened:
             session.stop()
 
 
@@ -93,10 +103,32 @@ def batch_spark(platform: Platform) -> Iterator[SparkSession]:
 def _batch(platform: Platform, start: Callable[[], SparkSession]) -> Iterator[SparkSession]:
     _give_way(platform)
     spark = platform.settings.batch
-    session = open_session(spark, start)
-    with guarded(spark, session):
+    with _opened(platform, spark, start) as session:
         require_shared(spark, session, platform.settings.raw_store)
         yield session
+
+
+@contextmanager
+def _opened(
+    platform: Platform, spark: SparkSettings, start: Callable[[], SparkSession]
+) -> Iterator[SparkSession]:
+    try:
+        session = open_session(spark, start)
+        troubles.record(platform, spark.layer, None)
+        with held(spark, session), guarded(spark, session):
+            yield session
+    except ClusterUnavailable as error:
+        troubles.record(platform, spark.layer, str(error))
+        raise
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What a cluster refuses is for its operators: the Java behind it says nothing more."""
+    try:
+        yield
+    except ClusterUnavailable as error:
+        raise Failure(str(error), allow_retries=False) from None
 
 
 def _give_way(platform: Platform) -> None:

@@ -18,7 +18,7 @@ from dagster import (
     sensor,
 )
 
-from metrics_platform.orchestration import freshness, watch
+from metrics_platform.orchestration import clocks, freshness, watch
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.shift import LEASE
 from metrics_platform.orchestration.shift_job import JOB
@@ -83,7 +83,9 @@ def freshness_sensor(platform: Platform) -> SensorDefinition:
         verdicts = freshness.judge_all(platform, now)
         changed = _changed(platform, verdicts, now)
         for name in changed:
-            _sound(platform, context, name, verdicts[name])
+            verdict = verdicts[name]
+            _sound(platform, context, f"fresh/{name}", verdict.passed, f"{name}: {verdict.message}")
+        _watch_clock(platform, context)
         due = context.cursor is None or now - datetime.fromisoformat(context.cursor) >= _REPEAT
         report = list(verdicts) if due else changed
         evaluations = [freshness.evaluation(platform.catalog.metric(name), verdicts[name]) for name in report]
@@ -104,21 +106,26 @@ def _changed(platform: Platform, verdicts: dict[str, freshness.Freshness], now: 
             for name, verdict in verdicts.items()
             if alarms.record_verdict(
                 conn,
-                Verdict(f"fresh/{name}", now, "ok" if verdict.passed else "error", verdict.message),
+                Verdict(f"fresh/{name}", now, alarms.OK if verdict.passed else "error", verdict.message),
             )
         ]
 
 
-def _sound(
-    platform: Platform, context: SensorEvaluationContext, name: str, verdict: freshness.Freshness
-) -> None:
+def _watch_clock(platform: Platform, context: SensorEvaluationContext) -> None:
+    """Sound the alarm when PostgreSQL's clock and this host's come to differ, and when they agree again."""
+    with platform.connect() as conn:
+        verdict = clocks.postgres(conn)
+        if alarms.record_verdict(conn, verdict):
+            _sound(platform, context, verdict.check, verdict.severity == alarms.OK, verdict.message)
+
+
+def _sound(platform: Platform, context: SensorEvaluationContext, check: str, passed: bool, text: str) -> None:
     """Say a changed verdict in the sensor's log and, if there is one, to the webhook."""
-    text = f"{name}: {verdict.message}"
-    (context.log.info if verdict.passed else context.log.error)(text)
+    (context.log.info if passed else context.log.error)(text)
     url = platform.settings.alarm_webhook
     if url is None:
         return
-    body = json.dumps({"check": f"fresh/{name}", "passed": verdict.passed, "text": text}).encode()
+    body = json.dumps({"check": check, "passed": passed, "text": text}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310  the operator's own URL
     try:
         urllib.request.urlopen(request, timeout=_WEBHOOK_SECONDS).close()  # noqa: S310

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import psycopg
 
 from metrics_platform.catalog.windows import MINUTE, Window
+from metrics_platform.compute import lifeline
 from metrics_platform.compute.totals import count_events
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import REQUEST_SECONDS, KafkaError, Unreachable
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 LEASE = "stream"
 # Longer than the slowest iteration seen (20 s), short enough that a dead shift costs a minute or two.
 LEASE_TTL = timedelta(seconds=60)
-RENEW_EVERY = timedelta(seconds=10)
+# Also how soon the end of Spark's application is noticed.
+RENEW_EVERY = timedelta(seconds=3)
 # Without a successor the shift works on for a while, so that a slow start costs no minute.
 OVERTIME = timedelta(minutes=10)
 MAX_FAILURES = 5
@@ -127,7 +129,10 @@ class Shift:
         self._failures = 0
 
     def run(self) -> None:
-        """Work the whole shift. Raises ShiftFailed, FenceLost, or whatever Spark raises when it is broken."""
+        """Work the whole shift.
+
+        Raises ShiftFailed, FenceLost, ClusterUnavailable, or whatever Spark raises when it is broken.
+        """
         try:
             migrate(self._conn, self._platform.catalog, self._clock.now())
             self.warm_up()
@@ -171,6 +176,7 @@ class Shift:
             now = self._clock.now()
             self._lease = lease.acquire(self._conn, LEASE, self._run_id, now, LEASE_TTL)
             if self._lease is None:
+                lifeline.check(self._platform.settings.stream, self._spark)
                 lease.announce_ready(self._conn, LEASE, self._run_id, now)
                 self._clock.wait_until(now + POLL)
         self._newest = ledger.newest_minute(self._conn)
@@ -308,13 +314,17 @@ class Shift:
         self._say(f"gap: {skipped[0]:%Y-%m-%d %H:%M} to {skipped[1]:%H:%M} UTC was skipped ({reason})")
 
     def _wait_for_minute(self) -> None:
-        """Wait until the next minute is due, renewing the lease meanwhile."""
+        """Wait until the next minute is due, renewing the lease meanwhile.
+
+        Raises ClusterUnavailable when Spark's application ends.
+        """
         due = self._clock.now()
         if self._newest is not None:
             due = self._newest + 2 * MINUTE + self._platform.settings.grace
         while True:
             now = self._clock.now()
             self._renew(now)
+            lifeline.check(self._platform.settings.stream, self._spark)
             if now >= due:
                 return
             self._clock.wait_until(min(due, now + RENEW_EVERY))

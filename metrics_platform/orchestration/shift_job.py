@@ -1,6 +1,7 @@
 """The shift as a Dagster run: one long run that reports each minute as it is committed."""
 
 from datetime import timedelta
+from functools import cache
 
 from dagster import (
     AssetCheckEvaluation,
@@ -14,7 +15,7 @@ from dagster import (
 )
 
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.orchestration import freshness
+from metrics_platform.orchestration import clocks, freshness
 from metrics_platform.orchestration.assets import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.platform import Platform
@@ -30,12 +31,18 @@ def shift_job(platform: Platform) -> JobDefinition:
 
     @op(name="work_shift", required_resource_keys={STREAM_SPARK}, description=Shift.__doc__)
     def work_shift(context: OpExecutionContext) -> None:
-        def report(iteration: Iteration) -> None:
-            for event in materializations(platform, iteration):
-                context.log_event(event)
-            freshness.report(context.instance, evaluations(platform, iteration))
-
         with stream_session(platform, context) as spark:
+            # Once, when the session is warm: after the first minute.
+            compare_clocks = cache(
+                lambda: clocks.compare(platform, platform.settings.stream, spark, context.log.warning)
+            )
+
+            def report(iteration: Iteration) -> None:
+                for event in materializations(platform, iteration):
+                    context.log_event(event)
+                freshness.report(context.instance, evaluations(platform, iteration))
+                compare_clocks()
+
             shift = Shift(
                 platform=platform,
                 spark=spark,

@@ -7,6 +7,8 @@ from datetime import datetime
 
 from metrics_platform.store.connection import Connection
 
+OK = "ok"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -35,6 +37,20 @@ def record_verdict(conn: Connection, verdict: Verdict) -> bool:
         {"check": verdict.check, "at": verdict.at, "severity": verdict.severity, "message": verdict.message},
     )
     return changed.rowcount == 1
+
+
+def record_reason(conn: Connection, verdict: Verdict) -> None:
+    """Keep the verdict if its severity or its message differs from the last one kept.
+
+    Who asks why wants to hear the newest reason.
+    """
+    last = last_verdict(conn, verdict.check)
+    if last is None or (last.severity, last.message) != (verdict.severity, verdict.message):
+        conn.execute(
+            "INSERT INTO platform.alarms (check_name, at, severity, message) VALUES (%s, %s, %s, %s) "
+            "ON CONFLICT DO NOTHING",
+            (verdict.check, verdict.at, verdict.severity, verdict.message),
+        )
 
 
 def last_verdict(conn: Connection, check: str) -> Verdict | None:

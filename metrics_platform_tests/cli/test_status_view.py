@@ -18,6 +18,7 @@ from metrics_platform.local.process import Identity
 from metrics_platform.local.stack import CATALOG, JARS
 from metrics_platform.local.state import State
 from metrics_platform.local.status import Books, Older, Status
+from metrics_platform.store.alarms import Verdict, record_reason, record_verdict
 from metrics_platform.store.commit import Commit, Source, commit
 from metrics_platform.store.connection import connect
 from metrics_platform.store.coverage import Seen
@@ -77,3 +78,29 @@ def test_windows_of_older_definitions_are_told_with_what_renews_them(
     assert "`metrics-platform restate clicks_per_page --from TIME --to TIME`" in lines[1]
     assert lines[-1] == "healthy"
     assert status.as_json()["older"][0] == {"metric": "clicks_per_page", "grain": "hour", "windows": 2160}
+
+
+def test_a_layer_without_spark_and_a_wrong_clock_are_problems_until_they_are_over(
+    database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "url", lambda *_: database)
+    state = State(data_dir, Ports(), CATALOG, JARS, 0.0, Identity.of(os.getpid()))
+
+    def problems() -> list[str]:
+        return local_status._found(local_status._books(state, "UTC").alarms)
+
+    with connect(database) as conn:
+        migrate(conn, catalog(METRICS[0]), NOW)
+        record_verdict(conn, Verdict("clock/postgresql", NOW, "error", "the clock of db is 7.0 s ahead"))
+        record_verdict(conn, Verdict("fresh/visits", NOW, "error", "another's business"))
+        record_reason(conn, Verdict("spark/stream", NOW, "error", "no room"))
+        record_reason(conn, Verdict("spark/stream", NOW + MINUTE, "error", "no master"))
+        record_reason(conn, Verdict("spark/batch", NOW, "ok", "at work"))
+        at = f"{NOW + MINUTE:%H:%M}"
+        assert problems() == [
+            "the clock of db is 7.0 s ahead",
+            f"the stream's last run failed at {at}: no master",
+        ]
+        record_reason(conn, Verdict("spark/stream", NOW + 2 * MINUTE, "ok", "at work"))
+        record_verdict(conn, Verdict("clock/postgresql", NOW + MINUTE, "ok", "no clock differs"))
+    assert problems() == []

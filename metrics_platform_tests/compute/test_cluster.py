@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from metrics_platform.compute.cluster import ClusterUnavailable, addresses, open_session, write_package
+from metrics_platform.compute.cluster import ClusterUnavailable, addresses, open_session, place, write_package
 from metrics_platform.local.ports import free_ports
 from metrics_platform.settings import BATCH
 
@@ -64,6 +64,18 @@ def test_what_spark_says_when_it_cannot_start_becomes_one_line(monkeypatch: pyte
     assert str(caught.value) == (
         "Spark did not start on yarn: java.lang.Exception: no queue; the cluster's logs say more"
     )
+
+
+@pytest.mark.parametrize(
+    ("master", "queue", "expected"),
+    [
+        ("spark://one:7077", None, "spark://one:7077"),
+        ("yarn", "night", "yarn (queue 'night')"),
+        ("k8s://cluster", "night", "k8s://cluster (namespace 'night')"),
+    ],
+)
+def test_a_place_is_named_as_its_operators_call_it(master: str, queue: str | None, expected: str) -> None:
+    assert place(replace(BATCH, master=master, queue=queue)) == expected
 
 
 def test_the_package_is_the_same_bytes_each_time_and_can_be_imported_from(tmp_path: Path) -> None:

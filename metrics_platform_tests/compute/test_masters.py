@@ -1,10 +1,12 @@
 """From the settings to Spark's properties, for each kind of master; no Spark is started."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from metrics_platform.compute import yarn
 from metrics_platform.compute.masters import Kind, kind_of, properties
 from metrics_platform.settings import BATCH, STREAM, Settings, SettingsError, SparkSettings
 
@@ -163,3 +165,8 @@ def test_a_part_of_an_executor_is_refused() -> None:
         SettingsError, match=r"METRICS_PLATFORM_SPARK_EXECUTORS_STREAM is 1\.5; write a whole"
     ):
         Settings.from_environment({**REQUIRED, "METRICS_PLATFORM_SPARK_EXECUTORS_STREAM": "1.5"})
+
+
+def test_on_yarn_an_application_is_known_by_its_process() -> None:
+    assert on("yarn")["spark.yarn.tags"] == on("yarn")["spark.yarn.tags"] == yarn.tag()
+    assert re.fullmatch(r"[a-z0-9.-]+-\d+", yarn.tag())  # YARN takes no others, and makes them lower case

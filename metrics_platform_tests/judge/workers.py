@@ -28,8 +28,8 @@ _SMALL = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
-    # Each step writes a file for each of a week's hours. Without a checksum beside it, a file costs one call of
-    # chmod instead of four.
+    # Each step writes a file for each of a week's hours. Without a checksum beside it, a file costs one call
+    # of chmod instead of four.
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
 }
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from uuid import UUID
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from metrics_platform.local import state
 from metrics_platform.local.environment import clusters_yaml, environment, exports
 from metrics_platform.local.errors import StackError
 from metrics_platform.local.java import java
+from metrics_platform.local.kafka import cluster_id
 from metrics_platform.local.ports import HOST, Ports, free_ports
 from metrics_platform.local.process import Identity, marked
 from metrics_platform.local.stack import CATALOG, JARS, Plan, running
@@ -79,6 +81,11 @@ def test_two_servers_on_one_port_are_refused() -> None:
 
 def test_free_ports_are_free_and_different() -> None:
     Ports.free().check()
+
+
+def test_a_clusters_id_is_never_taken_for_an_option() -> None:
+    # One in 64 began with a dash, and Kafka's data could not be made.
+    assert cluster_id(UUID(bytes=b"\xf8" * 16)).startswith("_")
 
 
 def test_no_java_is_one_line() -> None:

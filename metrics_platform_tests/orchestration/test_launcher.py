@@ -34,7 +34,7 @@ class _CodeServer(DagsterApiServicer):
         self._runs = runs
 
     def GetCurrentRuns(  # noqa: N802 - the protocol's name
-        self, *_request: object
+        self, request: object, context: object
     ) -> dagster_api_pb2.GetCurrentRunsReply:  # pyright: ignore[reportAttributeAccessIssue] - generated
         current = GetCurrentRunsResult(current_runs=list(self._runs), serializable_error_info=None)
         return dagster_api_pb2.GetCurrentRunsReply(  # pyright: ignore[reportAttributeAccessIssue] - generated
