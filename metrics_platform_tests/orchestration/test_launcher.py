@@ -34,7 +34,9 @@ class _CodeServer(DagsterApiServicer):
         self._runs = runs
 
     def GetCurrentRuns(  # noqa: N802 - the protocol's name
-        self, request: object, context: object
+        self,
+        request: object,
+        context: object,  # noqa: ARG002 - the protocol's too
     ) -> dagster_api_pb2.GetCurrentRunsReply:  # pyright: ignore[reportAttributeAccessIssue] - generated
         current = GetCurrentRunsResult(current_runs=list(self._runs), serializable_error_info=None)
         return dagster_api_pb2.GetCurrentRunsReply(  # pyright: ignore[reportAttributeAccessIssue] - generated
