@@ -61,7 +61,9 @@ def _judge(seed: int, servers: Servers, place: Path, verbose: bool) -> Outcome:
         if verbose:
             print(f"    {seed}: {line}", flush=True)
 
-    return live_and_judge(seed, servers, _session(), place / f"seed-{seed}", say)
+    spark = _session()
+    assert spark.conf.get("spark.app.name")  # a session that died is no seed's fault: nothing is judged then
+    return live_and_judge(seed, servers, spark, place / f"seed-{seed}", say)
 
 
 @cache
