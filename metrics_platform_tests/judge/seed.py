@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from metrics_platform.orchestration import batch
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.judge.expected import Expected, Moment
 from metrics_platform_tests.judge.installation import Installation, Say, Servers, new_database
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _ZONE = "spark.sql.session.timeZone"
+# Each week has metrics, and so plans and generated code, of its own, for a few thousand events: to compile
+# and to plan anew between stages costs more than it saves.
+_SMALL = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
+# A week takes one pass of the batch, or several.
+_WINDOWS_PER_PASS = (3_000, 100_000)
 
 
 @dataclass(frozen=True)
@@ -83,19 +95,46 @@ def lived(seed: int, servers: Servers, spark: SparkSession, folder: Path, say: S
     world = draw_world(seed, f"judge.{uuid4().hex[:8]}")
     traffic = draw_traffic(world)
     write_ledger(world, traffic.records, folder)
-    zone = spark.conf.get(_ZONE) or "UTC"
-    spark.conf.set(_ZONE, world.zone.key)  # as a session of this installation has it from its beginning
+    settings = {
+        **_SMALL,
+        _ZONE: world.zone.key,
+    }  # as a session of this installation has it from its beginning
+    per_pass = world.random("pass").choice(_WINDOWS_PER_PASS)
+    with _set(spark, settings), _passes_of(per_pass), new_database(servers.postgres) as database:
+        one = Installation(world, traffic, folder, servers, spark, database, say)
+        try:
+            _live(one, draw_story(world, traffic), say)
+        finally:
+            one.restore()
+        expected = Expected(world, folder, one.rules, Moment(one.judged_at, one.pruned_at))
+        yield Week(seed, one, expected, folder, len(traffic.records))
+
+
+@contextmanager
+def _set(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """The session with other settings for a while."""
+    before = {name: spark.conf.get(name, None) for name in settings}
+    for name, value in settings.items():
+        spark.conf.set(name, value)
     try:
-        with new_database(servers.postgres) as database:
-            one = Installation(world, traffic, folder, servers, spark, database, say)
-            try:
-                _live(one, draw_story(world, traffic), say)
-            finally:
-                one.restore()
-            expected = Expected(world, folder, one.rules, Moment(one.judged_at, one.pruned_at))
-            yield Week(seed, one, expected, folder, len(traffic.records))
+        yield
     finally:
-        spark.conf.set(_ZONE, zone)
+        for name, value in before.items():
+            if value is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, value)
+
+
+@contextmanager
+def _passes_of(windows: int) -> Iterator[None]:
+    """Passes of the batch with so many windows at most."""
+    before = batch.WINDOWS_PER_PASS
+    batch.WINDOWS_PER_PASS = windows
+    try:
+        yield
+    finally:
+        batch.WINDOWS_PER_PASS = before
 
 
 def _live(one: Installation, steps: Sequence[Step], say: Say) -> None:

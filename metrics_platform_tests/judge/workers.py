@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.compute.session import spark_settings
-from metrics_platform.orchestration import batch
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform_tests.bench.servers import jars
 from metrics_platform_tests.judge.installation import Servers
@@ -20,18 +19,9 @@ from metrics_platform_tests.judge.seed import Outcome, live_and_judge
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_WINDOWS_PER_PASS = 100_000  # a week of few events fits one pass
-# Each week has metrics, and so plans and generated code, of its own, for a few thousand events: to compile
-# and to plan anew between stages costs more than it saves.
-_SMALL = {
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.adaptive.enabled": "false",
-    "spark.databricks.delta.snapshotPartitions": "1",
-    # Each step writes a file for each of a week's hours. Without a checksum beside it, a file costs one call
-    # of chmod instead of four.
-    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
-}
+# Each step writes a file for each of a week's hours. Without a checksum beside it, a file costs one call of
+# chmod instead of four.
+_FILES = {"spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem"}
 
 
 def judged(
@@ -41,7 +31,7 @@ def judged(
 
     Raises LedgerBroken when a broker did not take what it was sent.
     """
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_prepare)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     try:
         for done in as_completed([pool.submit(_judge, seed, servers, place, verbose) for seed in seeds]):
             yield done.result()
@@ -50,10 +40,6 @@ def judged(
         pool.shutdown(wait=False, cancel_futures=True)
         for process in active_children():  # whoever was interrupted does not wait for weeks to end
             process.terminate()
-
-
-def _prepare() -> None:
-    batch.WINDOWS_PER_PASS = _WINDOWS_PER_PASS
 
 
 def _judge(seed: int, servers: Servers, place: Path, verbose: bool) -> Outcome:
@@ -74,6 +60,6 @@ def _session() -> SparkSession:
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
     own = SparkSettings("batch", master="local[1]", driver_memory="2g")
     builder = SparkSession.builder.appName("judge")
-    for name, value in {**spark_settings(catalog, jars(), own, shuffle_partitions=1), **_SMALL}.items():
+    for name, value in {**spark_settings(catalog, jars(), own, shuffle_partitions=1), **_FILES}.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
