@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -33,15 +34,10 @@ class _CodeServer(DagsterApiServicer):
     def __init__(self, runs: Sequence[str]) -> None:
         self._runs = runs
 
-    def GetCurrentRuns(  # noqa: N802 - the protocol's name
-        self,
-        request: object,
-        context: object,  # noqa: ARG002 - the protocol's too
-    ) -> dagster_api_pb2.GetCurrentRunsReply:  # pyright: ignore[reportAttributeAccessIssue] - generated
+    def GetCurrentRuns(self, request: object, context: object) -> Any:  # noqa: ARG002, N802 - the protocol's
         current = GetCurrentRunsResult(current_runs=list(self._runs), serializable_error_info=None)
-        return dagster_api_pb2.GetCurrentRunsReply(  # pyright: ignore[reportAttributeAccessIssue] - generated
-            serialized_current_runs=serialize_value(current)
-        )
+        reply = dagster_api_pb2.GetCurrentRunsReply  # pyright: ignore[reportAttributeAccessIssue] - generated
+        return reply(serialized_current_runs=serialize_value(current))
 
 
 @contextmanager
