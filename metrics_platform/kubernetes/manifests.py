@@ -181,6 +181,8 @@ def _code_environment(values: Values) -> dict[str, str]:
         f"{PREFIX}CLUSTERS": str(FOLDER / "clusters.yaml"),
         f"{PREFIX}RAW_STORE": values.raw_store.url or RAW_STORE,
         f"{PREFIX}DAGSTER_UI": f"http://webserver:{_UI_PORT}",
+        # Where `kubectl port-forward service/webserver` puts it for people.
+        f"{PREFIX}DAGSTER_UI_LINK": f"http://127.0.0.1:{_UI_PORT}",
         f"{PREFIX}SPARK_DRIVER_HOST": str(stream.driver_host),
         **environment(stream),
         **environment(batch),
