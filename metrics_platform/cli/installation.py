@@ -15,6 +15,8 @@ from metrics_platform.local import state
 from metrics_platform.local.environment import environment
 from metrics_platform.settings import PREFIX, Settings
 
+UI = PREFIX + "DAGSTER_UI"
+LINK = PREFIX + "DAGSTER_UI_LINK"  # the same for people, where their browsers reach it at another address
 _PLACES = ("CLUSTERS", "POSTGRES", "RAW_STORE")
 
 DataDir = Annotated[
@@ -38,6 +40,11 @@ def installation(data_dir: Path | None, *needed: str) -> Settings:
     """The settings of an installation, which need not name places beside `needed`; see `variables`."""
     unneeded = {PREFIX + place: "" for place in _PLACES if place not in needed}
     return Settings.from_environment({**unneeded, **variables(data_dir, needed[0])})
+
+
+def ui_link(known: Mapping[str, str]) -> str | None:
+    """The Dagster UI's address for people."""
+    return known.get(LINK) or known.get(UI)
 
 
 def read_time(text: str, zone: ZoneInfo) -> datetime:

@@ -13,17 +13,14 @@ from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.restating import check_span, windows_to_restate
 from metrics_platform.catalog.windows import Window
-from metrics_platform.cli.installation import DataDir, installation, read_time, variables
+from metrics_platform.cli.installation import UI, DataDir, installation, read_time, ui_link, variables
 from metrics_platform.cli.signals import stop_on_signals
 from metrics_platform.local.errors import StackError
-from metrics_platform.settings import PREFIX
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.definitions import count_restated, newest_revision
 from metrics_platform.store.query import find_metric
 
 ALL = "all"
-UI = PREFIX + "DAGSTER_UI"
-LINK = PREFIX + "DAGSTER_UI_LINK"  # the same for people, where their browsers reach it at another address
 LOOK_AGAIN = 2.0  # seconds between two looks at the backfill
 
 
@@ -57,7 +54,7 @@ def restate(
     address = ui or known.get(UI)
     if not address:
         raise StackError(f"{UI} is not set; write --ui with the address of the Dagster UI")
-    link = ui or known.get(LINK) or address
+    link = ui or ui_link(known) or address
     with connect(settings.postgres, "metrics-platform restate") as conn:
         loaded = backfills.loaded_versions(address, metrics)
         backfills.refuse_other_definitions(metrics, loaded, backfills.stored_versions(conn), settings.catalog)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from metrics_platform.cli import background, watch
+from metrics_platform.cli import background, installation, watch
 from metrics_platform.cli.signals import stop_on_signals
 from metrics_platform.cli.status_view import view
 from metrics_platform.local import stack as local_stack
@@ -19,6 +19,7 @@ from metrics_platform.local import status as local_status
 from metrics_platform.local.environment import environment, exports
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.stack import Plan
+from metrics_platform.local.status import Status
 from metrics_platform.settings import PREFIX
 
 DataDir = Annotated[
@@ -71,18 +72,31 @@ def down(data_dir: DataDir = state.DATA_DIR) -> None:
 
 
 def status(
-    data_dir: DataDir = state.DATA_DIR,
+    data_dir: installation.DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show the processes, the shift, the lag and the newest windows. Exit code 1 when something is wrong."""
+    """Show the processes, the shift, the lag and the newest windows. Exit code 1 when something is wrong.
+
+    Of servers that this command did not start it shows what the metric store knows.
+    """
     now = datetime.now(UTC)
-    found = local_status.status(data_dir, now)
+    found = _elsewhere(now) if data_dir is None else None
+    found = found or local_status.status(data_dir or state.DATA_DIR, now)
     if as_json:
         print(json.dumps(found.as_json(), indent=2, default=_plain))
     else:
         view(found, now)
     if not found.healthy:
         raise typer.Exit(1)
+
+
+def _elsewhere(now: datetime) -> Status | None:
+    """The installation that the environment names, unless the default stack runs here."""
+    here = state.read(state.DATA_DIR.resolve())
+    if (here and here.running) or PREFIX + "POSTGRES" not in os.environ:
+        return None
+    settings = installation.installation(None, "POSTGRES")
+    return local_status.installed(settings.postgres, settings.catalog, installation.ui_link(os.environ), now)
 
 
 def env(data_dir: DataDir = state.DATA_DIR) -> None:

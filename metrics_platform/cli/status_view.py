@@ -15,10 +15,7 @@ from metrics_platform.serving import formats
 def view(status: Status, now: datetime) -> None:
     """Print a status: processes, shift, newest windows, problems. `now` gives the ages."""
     console = Console(highlight=False)
-    if status.components:
-        console.print(_components(status))
-        console.print(f"Dagster UI  {status.ui}")
-        console.print(f"data        {status.data_dir}")
+    _place(console, status)
     if status.shift:
         held = f"{status.shift.holder or 'nobody'}, for {_age(now, status.shift.since)}"
         console.print(f"shift       {held}")
@@ -39,6 +36,16 @@ def view(status: Status, now: datetime) -> None:
         console.print(f"[red]problem[/red]     {problem}", soft_wrap=True)
     if status.healthy:
         console.print("[green]healthy[/green]")
+
+
+def _place(console: Console, status: Status) -> None:
+    """The processes, as far as they are this machine's, and where people look further."""
+    if status.components:
+        console.print(_components(status))
+    if status.ui:
+        console.print(f"Dagster UI  {status.ui}")
+    if status.components:
+        console.print(f"data        {status.data_dir}")
 
 
 def _components(status: Status) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.model import Catalog
 from metrics_platform.local import postgres, state
 from metrics_platform.local.ports import OPTIONS
 from metrics_platform.local.state import State
@@ -128,9 +129,12 @@ class Books:
 
 @dataclass(frozen=True)
 class Status:
-    """All of it. `lag_seconds` is how long ago the newest minute ended; `problems` are one line each."""
+    """All of it. `lag_seconds` is how long ago the newest minute ended; `problems` are one line each.
 
-    data_dir: Path
+    An installation that is no stack of this machine has no `data_dir` and no `components`.
+    """
+
+    data_dir: Path | None
     ui: str | None
     components: tuple[ComponentStatus, ...]
     shift: Shift | None
@@ -168,15 +172,31 @@ def status(data_dir: Path, now: datetime) -> Status:
     ]
     if not there.ready:
         problems.append("the stack is still starting")
-    catalog = load_catalog(there.catalog)
-    books = _books(there, catalog.timezone)
+    url = postgres.url(there.ports.postgres, postgres.METRICS)
+    return _told(
+        url,
+        load_catalog(there.catalog),
+        now,
+        Status(data_dir, there.ui, components, None, None, (), (), (), tuple(problems)),
+    )
+
+
+def installed(url: str, catalog: Path, ui: str | None, now: datetime) -> Status:
+    """Look at an installation whose servers are elsewhere, by what its metric store at `url` says.
+
+    Raises CatalogError for a broken catalogue.
+    """
+    return _told(url, load_catalog(catalog), now, Status(None, ui, (), None, None, (), (), (), ()))
+
+
+def _told(url: str, catalog: Catalog, now: datetime, seen: Status) -> Status:
+    """What was seen of the processes, with what the metric store says."""
+    books = _books(url, catalog.timezone)
     lag = _lag(books.newest, now)
-    problems += [*books.problems, *_late(lag, books.shift, catalog.freshness, now)]
+    problems = [*seen.problems, *books.problems, *_late(lag, books.shift, catalog.freshness, now)]
     problems += [*_lacking(books), *_found(books.alarms)]
-    return Status(
-        data_dir=data_dir,
-        ui=there.ui,
-        components=components,
+    return replace(
+        seen,
         shift=books.shift,
         lag_seconds=lag,
         newest=books.newest,
@@ -195,9 +215,8 @@ def _component(there: State, name: str) -> ComponentStatus:
     )
 
 
-def _books(there: State, timezone: str) -> Books:
+def _books(url: str, timezone: str) -> Books:
     """What the metric store says. Times are in the catalogue's time zone, in which days and weeks begin."""
-    url = postgres.url(there.ports.postgres, postgres.METRICS)
     try:
         with psycopg.connect(url, connect_timeout=3, options=f"-c timezone={timezone}") as conn:
             newest = conn.cursor(row_factory=class_row(Newest)).execute(_NEWEST).fetchall()

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from metrics_platform.cli import status_view
-from metrics_platform.local import postgres
+from metrics_platform.cli.main import app
 from metrics_platform.local import status as local_status
-from metrics_platform.local.ports import Ports
-from metrics_platform.local.process import Identity
-from metrics_platform.local.stack import CATALOG, JARS
-from metrics_platform.local.state import State
 from metrics_platform.local.status import Books, Older, Status
 from metrics_platform.store.alarms import Verdict, record_reason, record_verdict
 from metrics_platform.store.commit import Commit, Source, commit
@@ -42,9 +38,7 @@ def status(database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> St
         record_outage(conn, "oslo", Layer.STREAM, newest.start - MINUTE, newest.end, "silent", NOW)
         record_outage(conn, "rome", Layer.STREAM, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
         record_outage(conn, "bonn", Layer.INGESTION, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
-    monkeypatch.setattr(postgres, "url", lambda *_: database)
-    state = State(data_dir, Ports(), CATALOG, JARS, 0.0, Identity.of(os.getpid()))
-    books = local_status._books(state, "UTC")
+    books = local_status._books(database, "UTC")
     problems = (*books.problems, *local_status._lacking(books))
     return Status(data_dir, None, (), books.shift, None, books.newest, (), books.outages, problems)
 
@@ -81,13 +75,10 @@ def test_windows_of_older_definitions_are_told_with_what_renews_them(
 
 
 def test_a_layer_without_spark_and_a_wrong_clock_are_problems_until_they_are_over(
-    database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    database: str,
 ) -> None:
-    monkeypatch.setattr(postgres, "url", lambda *_: database)
-    state = State(data_dir, Ports(), CATALOG, JARS, 0.0, Identity.of(os.getpid()))
-
     def problems() -> list[str]:
-        return local_status._found(local_status._books(state, "UTC").alarms)
+        return local_status._found(local_status._books(database, "UTC").alarms)
 
     with connect(database) as conn:
         migrate(conn, catalog(METRICS[0]), NOW)
@@ -104,3 +95,18 @@ def test_a_layer_without_spark_and_a_wrong_clock_are_problems_until_they_are_ove
         record_reason(conn, Verdict("spark/stream", NOW + 2 * MINUTE, "ok", "at work"))
         record_verdict(conn, Verdict("clock/postgresql", NOW + MINUTE, "ok", "no clock differs"))
     assert problems() == []
+
+
+def test_servers_elsewhere_are_told_by_what_the_metric_store_knows(
+    status: Status, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert status.problems
+    monkeypatch.chdir(tmp_path)  # no stack runs here
+    monkeypatch.setenv("METRICS_PLATFORM_POSTGRES", database)
+    monkeypatch.setenv("METRICS_PLATFORM_DAGSTER_UI", "http://webserver:3000")
+    monkeypatch.setenv("METRICS_PLATFORM_DAGSTER_UI_LINK", "http://127.0.0.1:3000")
+    told = CliRunner().invoke(app, ["status"])
+    assert told.exit_code == 1
+    assert "Dagster UI  http://127.0.0.1:3000" in told.output
+    assert "lacks cluster 'bonn'" in told.output
+    assert "no stack runs" not in told.output
