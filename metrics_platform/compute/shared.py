@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from metrics_platform.compute.cluster import ClusterUnavailable
+from metrics_platform.compute.cluster import ClusterUnavailable, place
 from metrics_platform.compute.masters import Kind, kind_of
 from metrics_platform.settings import PREFIX, SparkSettings
 
@@ -42,7 +42,7 @@ def require_shared(spark: SparkSettings, session: SparkSession, root: str) -> No
         if not any(name in str(error) for name in _NOT_FOUND):
             raise
         raise ClusterUnavailable(
-            f"an executor on {spark.master} does not see what the driver wrote into the raw store {root}; "
+            f"an executor on {place(spark)} does not see what the driver wrote into the raw store {root}; "
             f"mount it at this path on every worker, or set {PREFIX}RAW_STORE to an address that all reach"
         ) from error
     finally:

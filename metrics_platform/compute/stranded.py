@@ -12,7 +12,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from metrics_platform.compute.cluster import START_SECONDS, ClusterUnavailable, executors
+from metrics_platform.compute.cluster import START_SECONDS, ClusterUnavailable, executors, place
 from metrics_platform.compute.masters import Kind, kind_of
 from metrics_platform.settings import SparkSettings
 
@@ -41,7 +41,7 @@ def guarded(spark: SparkSettings, session: SparkSession, patience: float = START
         # Spark says of a job only that it was cancelled.
         if watch.stranded:
             raise ClusterUnavailable(
-                f"{spark.master} had no executor for {patience:.0f} s: all were lost and none came anew; its "
+                f"{place(spark)} had no executor for {patience:.0f} s: all were lost and none came anew; its "
                 "workers' logs say why"
             ) from error
         raise
