@@ -25,6 +25,9 @@ _SPARK_FETCH = {
     "kafka.max.partition.fetch.bytes": str(16 * 1024 * 1024),
     "kafka.receive.buffer.bytes": str(1024 * 1024),
     "kafka.check.crcs": "false",
+    # What is read exists already. A prefetch at a partition's end is held by the broker for so long, and with
+    # it what Spark asks for after each fetch, the partition's offsets: by default half a second.
+    "kafka.fetch.max.wait.ms": "10",
     # A silent broker fails the read before it has cost the next minute too.
     "kafka.request.timeout.ms": "15000",
     "kafka.default.api.timeout.ms": "20000",

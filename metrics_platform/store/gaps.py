@@ -52,19 +52,20 @@ def some_minute_not_exact(table: LiteralString) -> LiteralString:
     """SQL over a table with minute_start and minute_end: a minute in between is not exact for some metric.
 
     A minute is exact by itself or within its exact hour. A metric that came later owes it nothing.
+    The ledger is read once for each metric, not once for each minute.
     """
     return f"""
         EXISTS (
-        SELECT FROM platform.metrics AS owing,
-            generate_series({table}.minute_start, {table}.minute_end - interval '1 minute', '1 minute')
-                AS skipped
+        SELECT FROM platform.metrics AS owing
         WHERE owing.retired_at IS NULL AND owing.first_seen < {table}.minute_end
-          AND NOT EXISTS (
-            SELECT FROM platform.ledger
+          AND NOT coalesce((
+            SELECT range_agg(tstzrange(window_start, window_end))
+                @> tstzrange({table}.minute_start, {table}.minute_end)
+            FROM platform.ledger
             WHERE ledger.metric = owing.name AND ledger.grain IN ('minute', 'hour')
               AND ledger.source = 'batch'
-              AND ledger.window_start > skipped - interval '1 hour' AND ledger.window_start <= skipped
-              AND ledger.window_end > skipped))
+              AND ledger.window_start > {table}.minute_start - interval '1 hour'
+              AND ledger.window_start < {table}.minute_end), false))
     """
 
 
