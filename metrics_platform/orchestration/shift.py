@@ -205,7 +205,7 @@ class Shift:
     def _iterate(self) -> None:
         started = self._clock.now()
         closed = streaming.newest_closed(started, self._platform.settings.grace)
-        plan = streaming.plan(self._newest, closed)
+        plan = streaming.plan(self._newest, closed, self._platform.catalog.first_instant)
         if plan is None:
             return
         revision = next_revision(self._conn)
@@ -318,9 +318,7 @@ class Shift:
 
         Raises ClusterUnavailable when Spark's application ends.
         """
-        due = self._clock.now()
-        if self._newest is not None:
-            due = self._newest + 2 * MINUTE + self._platform.settings.grace
+        due = self._due(self._clock.now())
         while True:
             now = self._clock.now()
             self._renew(now)
@@ -328,6 +326,14 @@ class Shift:
             if now >= due:
                 return
             self._clock.wait_until(min(due, now + RENEW_EVERY))
+
+    def _due(self, now: datetime) -> datetime:
+        """When there is a minute to compute; before the catalogue's start, when there may be one."""
+        grace = self._platform.settings.grace
+        due = now if self._newest is None else self._newest + 2 * MINUTE + grace
+        closed = streaming.newest_closed(now, grace)
+        early = closed.start < self._platform.catalog.first_instant
+        return max(due, closed.end + MINUTE + grace) if early else due
 
     def _renew(self, now: datetime) -> None:
         assert self._lease is not None  # take_over came first

@@ -41,21 +41,22 @@ class Plan:
     gap: tuple[datetime, datetime] | None = None
 
 
-def plan(newest_done: datetime | None, closed: Window) -> Plan | None:
-    """What to do now that the minute `closed` has ended; None if that was done before.
+def plan(newest_done: datetime | None, closed: Window, since: datetime) -> Plan | None:
+    """What to do now that the minute `closed` has ended; None if that was done before, or if it began before
+    `since`, the catalogue's first instant: no batch would ever make it exact.
 
     `newest_done` is the start of the newest minute ever committed by the stream, None before the first.
     """
-    if newest_done is not None and newest_done >= closed.start:
+    if closed.start < since or (newest_done is not None and newest_done >= closed.start):
         return None
-    first = closed.start - (MAX_MINUTES - 1) * MINUTE
-    gap = None
-    if newest_done is not None and newest_done + MINUTE < first:
-        gap = (newest_done + MINUTE, first)
-    elif newest_done is not None:
-        # The newest done minute is computed again: events that came after its grace count now.
-        first = max(first, newest_done)
-    return Plan(minutes(first, closed.end), gap)
+    first = max(closed.start - (MAX_MINUTES - 1) * MINUTE, since)
+    if newest_done is None:
+        return Plan(minutes(first, closed.end))
+    owed = max(newest_done + MINUTE, since)
+    if owed < first:
+        return Plan(minutes(first, closed.end), gap=(owed, first))
+    # The newest done minute is computed again: events that came after its grace count now.
+    return Plan(minutes(max(first, newest_done), closed.end))
 
 
 def minutes(start: datetime, end: datetime) -> tuple[Window, ...]:

@@ -29,7 +29,7 @@ def draw_story(world: World, traffic: Traffic) -> list[Step]:
     """The seed's steps, in order of time; the last leaves nothing to do."""
     random = world.random("story")
     span = (world.start, traffic.last)
-    steps = [*_work(random, span), *_streams(random, span), *_cut(random, world), *_prunings(random, span)]
+    steps = [*_work(random, span), *_streams(random, traffic), *_cut(random, world), *_prunings(random, span)]
     steps = [*_without_ingestion(random, world, steps), *_redefinition(random, world)]
     last = traffic.last + 2 * HOUR + random.random() * HOUR
     return [
@@ -51,9 +51,9 @@ def _work(random: Random, span: tuple[datetime, datetime]) -> Iterator[Step]:
         yield Step(at, f"ingestion {death or ''}", lambda one, death=death: one.ingest(death))
 
 
-def _streams(random: Random, span: tuple[datetime, datetime]) -> Iterator[Step]:
-    """Stretches in which a shift works; what lies between them are gaps."""
-    for at in _times(random, span, random.randint(4, 7)):
+def _streams(random: Random, traffic: Traffic) -> Iterator[Step]:
+    """Stretches in which a shift works while something arrives; what lies between them are gaps."""
+    for at in sorted(random.choice(traffic.records).arrival for _ in range(random.randint(4, 7))):
         minutes = random.randint(2, 4)
         death = _death(random, STREAM_SEAMS) if random.random() < 0.2 else None
         name = f"stream for {minutes} minutes {death or ''}"

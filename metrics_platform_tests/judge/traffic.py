@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -77,12 +77,15 @@ def draw_traffic(world: World) -> Traffic:
     random = world.random("traffic")
     last = world.end + timedelta(hours=random.randint(1, 12))
     silence = _span(random, world, 8)
+    hours = range((world.end - world.start) // HOUR)
+    # Most events come in some of the hours, so that minutes have several; in some weeks at any time.
+    busy = random.sample(hours, random.choice((20, 30, 40, 50, len(hours))))
     # What is hours and days late comes from few hours, as when a fleet of devices was offline.
-    slow = frozenset(random.sample(range((world.end - world.start) // HOUR), 10))
+    slow = frozenset(random.sample(busy, 10))
     made: list[Record] = []
     for kind in world.kinds:
-        for _ in range(random.randint(1200, 7000)):
-            happened = _happened(random, world, kind)
+        for _ in range(random.randint(1000, 4000)):
+            happened = _happened(random, world, kind, busy)
             if not silence[0] <= happened < silence[1]:
                 made += _Sender(random, world, kind, last, slow).send(happened)
     for outage in _outages(random, world):
@@ -95,12 +98,12 @@ def _span(random: Random, world: World, hours: int) -> tuple[datetime, datetime]
     return start, start + random.uniform(0.2, 1) * hours * HOUR
 
 
-def _happened(random: Random, world: World, kind: Kind) -> datetime:
-    """When an event happens: anywhere, in a crowded hour, or exactly at a boundary or just before it."""
+def _happened(random: Random, world: World, kind: Kind, busy: Sequence[int]) -> datetime:
+    """When an event happens: in a busy hour, in one of the crowded four of them, or exactly at a boundary or
+    just before it. The hours are counted from the week's start."""
     tick = timedelta(milliseconds=1) if kind.time_type == "epoch_millis" else timedelta(microseconds=1)
-    at = world.start + random.random() * (world.end - world.start)
-    if random.random() < 0.2:
-        at = world.start + random.choice((5, 50, 100, 150)) * HOUR + random.random() * HOUR
+    hour = random.choice(busy[:4] if random.random() < 0.2 else busy)
+    at = world.start + hour * HOUR + random.random() * HOUR
     if random.random() < _BOUNDARY:
         whole = random.choice((MINUTE, 15 * MINUTE, HOUR))
         at -= (at - _EPOCH) % whole

@@ -120,6 +120,19 @@ def test_a_minute_is_computed_once_more_for_its_stragglers_but_reported_once(
     assert {window.start for _, window in done[1].events} == {START + 4 * MINUTE, START + 5 * MINUTE}
 
 
+def test_a_shift_before_the_catalogues_start_waits_for_the_first_minute(
+    platform: Platform, spark: SparkSession, conn: Connection, done: list[Iteration]
+) -> None:
+    first = platform.catalog.first_instant
+    clock = ManualClock(first - 2 * MINUTE)
+    send(platform, first - 3 * MINUTE, first + 3 * MINUTE, rate=3, seed=7)
+    short = replace(platform, settings=replace(platform.settings, shift_length=timedelta()))
+    Shift(short, spark, "early", clock, done.append, print).run()
+    assert done[0].lag == GRACE.total_seconds()
+    assert _minutes(conn)[:2] == [first, first + MINUTE]
+    assert gaps.open_gaps(conn) == []
+
+
 def test_a_broker_that_is_down_is_said_tried_again_and_given_up(
     platform: Platform, spark: SparkSession, clock: ManualClock, conn: Connection
 ) -> None:

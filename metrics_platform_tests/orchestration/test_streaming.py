@@ -10,6 +10,7 @@ from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.orchestration.streaming import MAX_MINUTES, minutes, newest_closed, plan
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 starts = st.integers(-100_000, 100_000).map(lambda n: NOON + n * MINUTE)
 behind = st.integers(1, 5_000)
@@ -23,7 +24,7 @@ def minute(start: datetime) -> Window:
 def test_an_iteration_computes_the_newest_closed_minute_and_at_most_three(
     start: datetime, age: int | None
 ) -> None:
-    made = plan(None if age is None else start - age * MINUTE, minute(start))
+    made = plan(None if age is None else start - age * MINUTE, minute(start), LONG_AGO)
     if age is not None and age <= 0:
         assert made is None
         return
@@ -36,7 +37,7 @@ def test_an_iteration_computes_the_newest_closed_minute_and_at_most_three(
 @given(starts, behind)
 def test_done_minutes_the_gap_and_the_computed_ones_tile_time(start: datetime, age: int) -> None:
     newest_done = start - age * MINUTE
-    made = plan(newest_done, minute(start))
+    made = plan(newest_done, minute(start), LONG_AGO)
     assert made is not None
     first = made.windows[0].start
     if made.gap:
@@ -50,34 +51,49 @@ def test_done_minutes_the_gap_and_the_computed_ones_tile_time(start: datetime, a
 
 @given(starts, behind)
 def test_a_minute_is_skipped_only_when_more_than_three_are_owed(start: datetime, age: int) -> None:
-    made = plan(start - age * MINUTE, minute(start))
+    made = plan(start - age * MINUTE, minute(start), LONG_AGO)
     assert made is not None
     assert (made.gap is not None) == (age > MAX_MINUTES)
 
 
 @given(starts, behind)
 def test_nothing_is_left_to_do_after_the_iteration(start: datetime, age: int) -> None:
-    made = plan(start - age * MINUTE, minute(start))
+    made = plan(start - age * MINUTE, minute(start), LONG_AGO)
     assert made is not None
-    assert plan(made.windows[-1].start, minute(start)) is None
+    assert plan(made.windows[-1].start, minute(start), LONG_AGO) is None
+
+
+@given(starts, st.none() | behind, st.integers(-10, 20))
+def test_nothing_before_the_catalogues_start_is_computed_or_owed(
+    start: datetime, age: int | None, early: int
+) -> None:
+    since = start - early * MINUTE
+    made = plan(None if age is None else start - age * MINUTE, minute(start), since)
+    assert (made is None) == (early < 0)
+    if made is None:
+        return
+    assert made.windows[0].start >= since
+    assert made.windows[-1] == minute(start)
+    if made.gap:
+        assert since <= made.gap[0] < made.gap[1] == made.windows[0].start
 
 
 def test_a_steady_stream_computes_each_minute_and_once_more_the_one_before() -> None:
-    made = plan(NOON, minute(NOON + MINUTE))
+    made = plan(NOON, minute(NOON + MINUTE), LONG_AGO)
     assert made is not None
     assert made.windows == (minute(NOON), minute(NOON + MINUTE))
     assert made.gap is None
 
 
 def test_the_very_first_iteration_computes_three_minutes_and_owes_none() -> None:
-    made = plan(None, minute(NOON))
+    made = plan(None, minute(NOON), LONG_AGO)
     assert made is not None
     assert [window.start for window in made.windows] == [NOON - 2 * MINUTE, NOON - MINUTE, NOON]
     assert made.gap is None
 
 
 def test_after_an_hour_asleep_the_stream_jumps_and_says_what_it_skipped() -> None:
-    made = plan(NOON, minute(NOON + 60 * MINUTE))
+    made = plan(NOON, minute(NOON + 60 * MINUTE), LONG_AGO)
     assert made is not None
     assert [window.start for window in made.windows] == [NOON + n * MINUTE for n in (58, 59, 60)]
     assert made.gap == (NOON + MINUTE, NOON + 58 * MINUTE)
