@@ -63,7 +63,7 @@ def spark_settings(
         "spark.sql.session.timeZone": catalog.timezone,
         # A failed cast in a metric's expression is null, not the end of the shift.
         "spark.sql.ansi.enabled": "false",
-        # A set of windows is data for the generated code, however small; see totals._one_of.
+        # A set of windows is data for the generated code, however small; see totals._is_in.
         "spark.sql.optimizer.inSetConversionThreshold": "0",
         # Generated code is compiled once per session if its text stays the same, so stages have no numbers in
         # it (adaptive execution numbers them as they happen to end), and if it is still there: an hour's

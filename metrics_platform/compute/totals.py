@@ -105,10 +105,13 @@ def _expand(
     """One row per event and entry that counts it: the entry's number, window start and slots."""
     mine = [entry for entry in entries if entry.metric.kind == kind]
     columns = _Columns()
-    starts = {grain: _window_start(grain, calendar) for grain in sorted({w.grain for w in windows})}
-    asked = {
-        grain: _one_of(start, [w for w in windows if w.grain is grain]) for grain, start in starts.items()
-    }
+    grains = sorted({window.grain for window in windows})
+    starts = {grain: _window_start(grain, calendar) for grain in grains}
+    # Tests of their own columns: each is planned and evaluated once, however many entries ask it.
+    asked = {grain: f"_asked_{grain}" for grain in grains}
+    tests = [
+        f"{_is_in([w for w in windows if w.grain is grain], calendar)} as {asked[grain]}" for grain in grains
+    ]
     inside = " or ".join(asked.values())
     columns.add("_kind_number", str(kind_number))
     rows = [
@@ -130,7 +133,7 @@ def _expand(
         hit = f"if(_reason is null and ({inside}), {_INSIDE}, null)"
         minute = columns.named(_window_start(Grain.MINUTE, calendar))
         rows.append(_row(columns, hit, minute, {_REASON.name: columns.named("_cluster")}, layout))
-    wide = events.selectExpr(*columns.expressions())
+    wide = events.selectExpr("*", *tests).selectExpr(*columns.expressions())
     names = ", ".join(["_entry", "_window", *(slot.name for slot in _slots(layout))])
     return wide.sparkSession.sql(
         f"select _kind_number, {names} from {{wide}} "
@@ -197,14 +200,18 @@ def _good(entry: _Entry, asked: str) -> str:
     return f"{test} and ({entry.metric.filter})" if entry.metric.filter else test
 
 
-def _one_of(start: str, windows: list[Window]) -> str:
-    """SQL: the window that begins at `start` is one of the windows.
+def _is_in(windows: Sequence[Window], calendar: Calendar) -> str:
+    """SQL: the event lies in one of the windows, which have one grain.
 
-    With session.py's setting Spark passes the set to its generated code instead of writing the instants into
-    it, so that the code of one iteration, compiled and warm, serves the next.
+    All minutes of some hours are asked for as these hours: planning takes time for each of the instants. With
+    session.py's setting Spark passes their set to its generated code instead of writing the instants into it,
+    so that the code of one iteration, compiled and warm, serves the next.
     """
-    instants = (f"timestamp_micros({round(window.start.timestamp() * 1_000_000)})" for window in windows)
-    return f"{start} in ({', '.join(instants)})"
+    hours = {calendar.window(Grain.HOUR, window.start) for window in windows}
+    whole = set(windows) == {minute for hour in hours for minute in calendar.children(hour)}
+    asked = sorted(hours) if whole else windows
+    instants = (f"timestamp_micros({round(window.start.timestamp() * 1_000_000)})" for window in asked)
+    return f"{_window_start(asked[0].grain, calendar)} in ({', '.join(instants)})"
 
 
 def _window_start(grain: Grain, calendar: Calendar) -> str:

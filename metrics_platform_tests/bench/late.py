@@ -114,6 +114,8 @@ class Life:
         self.ours.add(done, self.held[hour])
 
     def _end_week(self) -> None:
+        # Nothing came, and ingestion has seen that.
+        self._arrive(self.day.end, self.day.end, self.week.end + WEEKLY)
         # The week's hours without events were made exact when they ended, by runs that nobody counts.
         self._ask(self.week.end + WEEKLY, Grain.WEEK)
         self._run(self.week.end + WEEKLY, Grain.WEEK)
