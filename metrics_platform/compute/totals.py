@@ -105,13 +105,8 @@ def _expand(
     """One row per event and entry that counts it: the entry's number, window start and slots."""
     mine = [entry for entry in entries if entry.metric.kind == kind]
     columns = _Columns()
-    grains = sorted({window.grain for window in windows})
-    starts = {grain: _window_start(grain, calendar) for grain in grains}
-    # Tests of their own columns: each is planned and evaluated once, however many entries ask it.
-    asked = {grain: f"_asked_{grain}" for grain in grains}
-    tests = [
-        f"{_is_in([w for w in windows if w.grain is grain], calendar)} as {asked[grain]}" for grain in grains
-    ]
+    starts = {grain: _window_start(grain, calendar) for grain in sorted({w.grain for w in windows})}
+    asked = {grain: _is_in([w for w in windows if w.grain is grain], calendar) for grain in starts}
     inside = " or ".join(asked.values())
     columns.add("_kind_number", str(kind_number))
     rows = [
@@ -133,7 +128,7 @@ def _expand(
         hit = f"if(_reason is null and ({inside}), {_INSIDE}, null)"
         minute = columns.named(_window_start(Grain.MINUTE, calendar))
         rows.append(_row(columns, hit, minute, {_REASON.name: columns.named("_cluster")}, layout))
-    wide = events.selectExpr("*", *tests).selectExpr(*columns.expressions())
+    wide = events.selectExpr(*columns.expressions())
     names = ", ".join(["_entry", "_window", *(slot.name for slot in _slots(layout))])
     return wide.sparkSession.sql(
         f"select _kind_number, {names} from {{wide}} "
