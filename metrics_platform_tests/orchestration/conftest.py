@@ -13,6 +13,7 @@ from threading import Event
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -28,6 +29,7 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.orchestration.clock import START
+from metrics_platform_tests.orchestration.standalone import wait_for
 
 
 @pytest.fixture(scope="session")
@@ -67,11 +69,21 @@ class Broker:
 
     @contextmanager
     def silent(self) -> Iterator[None]:
+        """Let the broker say nothing; in the end it leads its partitions again, from which its controller
+        may have taken it meanwhile."""
         os.kill(self.pid, signal.SIGSTOP)
         try:
             yield
         finally:
             os.kill(self.pid, signal.SIGCONT)
+        wait_for(self._leads_all, 60, "the broker leads its partitions")
+
+    def _leads_all(self) -> bool:
+        try:
+            topics = AdminClient({"bootstrap.servers": self.address}).list_topics(timeout=5).topics
+        except KafkaException:
+            return False
+        return all(part.leader >= 0 for topic in topics.values() for part in topic.partitions.values())
 
 
 @pytest.fixture(scope="module")
