@@ -13,6 +13,7 @@ from metrics_platform.catalog.load import load_catalog
 from metrics_platform.compute.session import spark_settings
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform_tests.bench.servers import jars
+from metrics_platform_tests.conftest import QUICK_JVM
 from metrics_platform_tests.judge.installation import Servers
 from metrics_platform_tests.judge.seed import Outcome, live_and_judge
 
@@ -25,7 +26,7 @@ _FILES = {"spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem"
 _JVM = "spark.driver.extraJavaOptions"
 # Every week plans queries that no other has; the optimising compiler took two thirds of the processor and was
 # never done. What the first compiler makes is fast enough for a few thousand events.
-_QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=192m"
+_QUICK = f"{QUICK_JVM} -XX:ReservedCodeCacheSize=192m"
 
 
 def judged(
