@@ -237,6 +237,25 @@ def test_a_windows_end_belongs_to_the_next_and_windows_need_not_be_neighbours(sp
     assert count(spark, BERLIN, windows, instants) == {"minute 02 12:00": 2, "minute 02 12:02": 1}
 
 
+@pytest.mark.parametrize("timezone", ["Europe/Berlin", "Asia/Kolkata"])
+def test_all_minutes_of_hours_and_all_but_one_are_each_what_was_asked(
+    spark: SparkSession, timezone: str
+) -> None:
+    calendar = Calendar(timezone)
+    hours = [window(Grain.HOUR, f"2026-11-22T{hour}:45", calendar) for hour in (12, 15)]
+    minutes = [minute for hour in hours for minute in calendar.children(hour)]
+    edges = [edge for hour in hours for edge in (hour.start, hour.end)]
+    instants = [
+        f"{edge + shift:%Y-%m-%dT%H:%M:%S.%f}" for edge in edges for shift in (-MICROSECOND, 0 * MICROSECOND)
+    ]
+    last = f"minute {minutes[-1].start:%d %H:%M}"
+    ends = [hour.start for hour in hours] + [hour.end - timedelta(minutes=1) for hour in hours]
+    wanted = {f"minute {end:%d %H:%M}": 1 for end in ends}
+    assert count(spark, calendar, minutes, instants) == wanted
+    del wanted[last]
+    assert count(spark, calendar, minutes[:-1], instants) == wanted
+
+
 def test_no_events_are_no_rows_and_no_failure(spark: SparkSession) -> None:
     done = compute(
         {"visits": frame(spark, []), "sales": frame(spark, [])}, METRICS, MINUTES_AND_HOURS, BERLIN
