@@ -65,8 +65,10 @@ class EventKind:
 
     @cached_property
     def fields_version(self) -> str:
-        """Twelve hex digits that change with the fields' names and types: with what decoding yields."""
-        return _fingerprint(sorted((field.name, field.type) for field in self.fields))
+        """Twelve hex digits that change with what decoding yields: the fields' names and types, and which of
+        them are the id and the time."""
+        fields = sorted((field.name, field.type) for field in self.fields)
+        return _fingerprint([self.id_field, self.time_field, fields])
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ as Delta's transaction version, so that Delta itself refuses to write a step twi
 "Idempotent table writes in foreachBatch"). `_id_hash` is a hash of an event's hour and id: with it repeated
 ids are found at less cost.
 
-What was accepted stays accepted, with the id, time and hour that it got. When the catalogue gains a field or
-changes a field's type, `_fields` tells the rows that were decoded before: their fields are read from the raw
-value, and a value that does not fit reads as null. What was rejected stays rejected until a step replays it:
-one atomic MERGE that moves the row into its hour under the new step's number.
+What was accepted stays accepted, with the id, time and hour that it got. When the catalogue gains a field,
+changes a field's type, or names other fields as id and time, `_fields` tells the rows that were decoded
+before: their fields are read from the raw value, and a value that does not fit reads as null. What was
+rejected stays rejected until a step replays it: one atomic MERGE that moves the row into its hour under the
+new step's number.
 """
 
 from __future__ import annotations
@@ -213,11 +214,12 @@ class RawStore:
     def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
         """The accepted events of the event hours, duplicates and perhaps some neighbours included.
 
-        They have the kind's fields of today.
+        They have the kind's fields of today. However often they are read, they are those of now: a copy of an
+        event that is appended between two looks would pass for the only one.
         """
         from pyspark.sql import functions as F
 
-        rows = self._table(spark, kind).where(F.col("event_hour").isin(_partitions(hours)))
+        rows = self._table(spark, kind, pinned=True).where(F.col("event_hour").isin(_partitions(hours)))
         events = _from_columns(rows.where(f"_fields = '{kind.fields_version}'"), kind)
         before = rows.where(f"_fields is null or _fields <> '{kind.fields_version}'")
         # As a rule there is nothing to decode; Delta tells from its log, which knows each file's `_fields`.
@@ -250,8 +252,19 @@ class RawStore:
         spark.sql(f"OPTIMIZE {table} WHERE event_hour IS NULL OR event_hour >= {_seconds(since)}")
         spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
 
-    def _table(self, spark: SparkSession, kind: EventKind) -> DataFrame:
-        return _with(spark.read.format("delta").load(self.path(kind)), _ADDED)
+    def _table(self, spark: SparkSession, kind: EventKind, *, pinned: bool = False) -> DataFrame:
+        """The kind's rows: those of now, or, if not pinned, of whenever each query on them begins."""
+        reader = spark.read.format("delta")
+        if pinned:
+            reader = reader.option("versionAsOf", self._version(spark, kind))
+        return _with(reader.load(self.path(kind)), _ADDED)
+
+    def _version(self, spark: SparkSession, kind: EventKind) -> int:
+        """The newest version of the kind's Delta table."""
+        jvm: Any = spark._jvm  # noqa: SLF001  Delta's Python API has it in a query's result only
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, self.path(kind))  # noqa: SLF001
+        nothing = jvm.scala.Option.empty()
+        return log.update(False, nothing, nothing).version()
 
 
 def _decoded_columns(kind: EventKind, step: int, calendar: Calendar, types: dict[str, str]) -> dict[str, str]:
@@ -290,7 +303,8 @@ def _from_columns(rows: DataFrame, kind: EventKind) -> DataFrame:
     types = _types(rows)
     columns = {field.name: _column(field, types) for field in _plain_fields(kind)}
     filled = _with(rows, {columns[field.name]: field.column_type for field in _plain_fields(kind)})
-    return _events(filled, kind, columns)
+    plain = {name: f"`{column}`" for name, column in columns.items()}
+    return _events(filled, kind, plain | _accepted_with(kind))
 
 
 def _from_values(rows: DataFrame, kind: EventKind) -> DataFrame:
@@ -303,17 +317,22 @@ def _from_values(rows: DataFrame, kind: EventKind) -> DataFrame:
         .withColumn("_event_time", F.expr(f"coalesce(_event_time, `{kind.time_field}`)"))
         .withColumn("_id_hash", F.expr(f"coalesce(_id_hash, {_id_hash('event_hour')})"))
     )
-    return _events(read, kind, {field.name: field.name for field in kind.fields})
+    # An event that was accepted with other fields as id and time may lack those of today, or have them too.
+    keys = {name: f"coalesce(`{name}`, {accepted})" for name, accepted in _accepted_with(kind).items()}
+    return _events(read, kind, {field.name: f"`{field.name}`" for field in kind.fields} | keys)
 
 
-def _events(rows: DataFrame, kind: EventKind, columns: dict[str, str]) -> DataFrame:
-    """The events' own columns, then the fields; id and time are what the event was accepted with."""
-    keys = {
+def _accepted_with(kind: EventKind) -> dict[str, str]:
+    """SQL for the fields that an event was accepted with: its id and its time."""
+    return {
         kind.id_field: f"cast(_event_id as {kind.field(kind.id_field).column_type})",
         kind.time_field: "_event_time",
     }
-    fields = {field.name: keys.get(field.name) or f"`{columns[field.name]}`" for field in kind.fields}
-    return rows.selectExpr(*_OWN, *_as(fields))
+
+
+def _events(rows: DataFrame, kind: EventKind, fields: Mapping[str, str]) -> DataFrame:
+    """The events' own columns, then the fields, by their SQL."""
+    return rows.selectExpr(*_OWN, *_as({field.name: fields[field.name] for field in kind.fields}))
 
 
 def _selected(rejected: DataFrame, selection: Selection) -> DataFrame:

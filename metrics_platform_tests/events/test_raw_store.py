@@ -222,6 +222,36 @@ def test_an_event_keeps_its_id_and_time_when_the_catalogue_names_other_fields_fo
     assert (row["key"], row["ts"]) == (12, half)
 
 
+def test_fields_that_change_places_with_id_and_time_are_read_from_the_raw_value(
+    spark: SparkSession, store: RawStore
+) -> None:
+    both = replace(VISITS, fields=(*VISITS.fields, Field("key", "string"), Field("paid", "epoch_millis")))
+    swapped = replace(both, id_field="key", time_field="paid")
+    later = NOON + timedelta(minutes=40)
+    append(spark, store, 1, [visit("a", NOON, key="k", paid=millis(later)), visit("b", NOON)], both)
+    [a, b] = store.events(spark, swapped, [NOON]).orderBy("_event_id").toArrow().to_pylist()
+    assert (a["_event_id"], a["_event_time"]) == ("a", NOON)
+    assert (a["id"], a["at"], a["key"], a["paid"]) == ("a", NOON, "k", later)
+    # Where today's id and time are not in the record, those are meant that it was accepted with.
+    assert (b["id"], b["at"], b["key"], b["paid"]) == ("b", NOON, "b", NOON)
+
+
+def test_a_time_that_changes_its_type_stays_the_time(spark: SparkSession, store: RawStore) -> None:
+    text = replace(VISITS, fields=(Field("id", "string"), Field("at", "timestamp"), Field("page", "string")))
+    append(spark, store, 1, [visit("a", NOON)])
+    append(spark, store, 2, [b'{"id": "b", "at": "2026-03-02T12:00:00Z"}'], text)
+    for kind in (VISITS, text):
+        rows = store.events(spark, kind, [NOON]).toArrow().to_pylist()
+        assert {(row["id"], row["at"]) for row in rows} == {("a", NOON), ("b", NOON)}
+
+
+def test_events_that_were_looked_up_are_those_of_then(spark: SparkSession, store: RawStore) -> None:
+    append(spark, store, 1, [visit("a", NOON)])
+    events = store.events(spark, VISITS, [NOON])
+    append(spark, store, 2, [visit("a", NOON)])
+    assert (events.count(), store.events(spark, VISITS, [NOON]).count()) == (1, 2)
+
+
 LATER = replace(
     VISITS, fields=(*VISITS.fields, Field("country", "string"), Field("n", "int"), Field("seen", "date"))
 )
