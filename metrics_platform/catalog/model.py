@@ -219,6 +219,10 @@ class Catalog:
         """The metric of that name; KeyError if there is none."""
         return {metric.name: metric for metric in self.metrics}[name]
 
+    def metrics_of(self, kind: EventKind) -> tuple[Metric, ...]:
+        """The metrics over the events of a kind."""
+        return tuple(metric for metric in self.metrics if metric.kind == kind.name)
+
 
 def _fingerprint(definition: object) -> str:
     return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:12]

@@ -20,14 +20,14 @@ from dagster import (
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.orchestration import by_hand
-from metrics_platform.orchestration.batch import Batch, Recomputed, hours_to_repair
+from metrics_platform.orchestration.batch import Batch, Recomputed
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.partitions import partition_key, windows_of
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.reconciliation import evaluations
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session, stream_session
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key, metric_specs, raw_key, raw_specs
-from metrics_platform.store import dirty, gaps, ledger
+from metrics_platform.store import ledger
 from metrics_platform.store.definitions import older_windows
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.schema import migrate
@@ -158,10 +158,7 @@ def _run(
         return batch.recompute(asked, metrics)
     if asked[0].grain is not Grain.HOUR:
         return batch.settle(asked, metrics)
-    marked = [mark.hour_start for mark in dirty.dirty_hours(batch.conn)]
-    skipped = gaps.open_gaps(batch.conn)
-    repair = hours_to_repair(now(), batch.platform.catalog.calendar, asked, skipped, marked)
-    return batch.settle([*asked, *repair], metrics)
+    return batch.settle([*asked, *batch.to_repair(asked, metrics)], metrics)
 
 
 def _beside(done: Recomputed, asked: Sequence[Window]) -> set[Window]:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 # How many windows one pass asks Spark for, half a day of minutes: what a small driver can aggregate at once.
 WINDOWS_PER_PASS = 720
+# Why an hour is computed again in which nothing changed: its day or week has an older definition, and late
+# events elsewhere.
+OLDER_DEFINITION = "day or week of an older definition re-opened"
 # The newest complete hours, which the hourly run looks after even when no event marked them.
 FRESH_HOURS = 4
 # Hours per run beside the newest ones, so that a flood of old events cannot starve the fresh hours.
@@ -87,13 +90,19 @@ class Batch:
         Gaps of the stream come first. Raises as `recompute` does.
         """
         units = self._prepare(windows, metrics)
-        self._forget_deleted(windows)
+        self._forget_deleted()
         owed = self._owed(units, metrics)
         done = self._passes(owed, metrics, minutes=True)
         # A window whose hours were exact before it could be merged from them.
         left = self._not_current(windows, metrics)
         more = [unit for unit in self._units(left) if unit in units and unit not in owed]
         return _sum([done, self._passes(more, metrics, minutes=True)])
+
+    def to_repair(self, asked: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
+        """The hours that an hourly run settles beside those that it was asked for."""
+        kinds = {metric.kind for metric in metrics}
+        marked = [mark.hour_start for mark in dirty.dirty_hours(self.conn) if mark.kind in kinds]
+        return hours_to_repair(self.clock(), self.platform.catalog, asked, gaps.open_gaps(self.conn), marked)
 
     def _prepare(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
         self._refuse_open(windows)
@@ -127,12 +136,15 @@ class Batch:
             if not all(_is_current(known.get((metric.name, window)), metric) for metric in metrics)
         ]
 
-    def _forget_deleted(self, windows: Sequence[Window]) -> None:
+    def _forget_deleted(self) -> None:
         """Clear the marks on hours so old that no number of theirs is kept."""
         catalog, now = self.platform.catalog, self.clock()
-        old = [hour.start for hour in self._hours(windows) if unit_of(hour, catalog, now) is None]
-        for kind in catalog.kinds if old else ():
-            dirty.clear_dirty(self.conn, kind.name, old, ingestion.newest_version(self.conn, kind.name))
+        old: dict[str, list[datetime]] = {}
+        for mark in dirty.dirty_hours(self.conn):
+            if unit_of(catalog.calendar.window(Grain.HOUR, mark.hour_start), catalog, now) is None:
+                old.setdefault(mark.kind, []).append(mark.hour_start)
+        for kind, hours in old.items():
+            dirty.clear_dirty(self.conn, kind, hours, ingestion.newest_version(self.conn, kind))
 
     def _passes(self, units: Sequence[Window], metrics: Sequence[Metric], *, minutes: bool) -> Recomputed:
         """Compute the units, some at a time; those of one pass have parts of one grain."""
@@ -152,9 +164,14 @@ class Batch:
     ) -> Recomputed:
         """Compute and commit units, given with the parts to ask Spark for; clear their hours' marks."""
         catalog = self.platform.catalog
+        names = {metric.name for metric in metrics}
         kinds = [kind for kind in catalog.kinds if any(metric.kind == kind.name for metric in metrics)]
         hours = [hour.start for hour in self._hours(list(units))]
         versions = {kind.name: ingestion.newest_version(self.conn, kind.name) for kind in kinds}
+        # An hour is clean when every metric of its kind was computed again.
+        cleaned = [kind for kind in kinds if clear and {m.name for m in catalog.metrics_of(kind)} <= names]
+        for kind in cleaned:
+            self._mark_around(kind, hours, versions[kind.name])
         why = self._why(units, kinds)
         revision = next_revision(self.conn)
         wanted = [part for parts in units.values() for part in parts]
@@ -166,8 +183,8 @@ class Batch:
             commit(self.conn, catalog, self._commit(day, parts, metrics, computed, revision, seen, why))
             for day, parts in by_day(units, catalog.calendar).items()
         ]
-        if clear:
-            self._clear_dirty(kinds, metrics, hours, versions)
+        for kind in cleaned:
+            dirty.clear_dirty(self.conn, kind.name, hours, versions[kind.name])
         return Recomputed(
             computed=tuple(units),
             became_exact=tuple(pair for committed in commits for pair in committed.became_exact),
@@ -222,18 +239,30 @@ class Batch:
             expected or None,
         )
 
-    def _clear_dirty(
-        self,
-        kinds: Sequence[EventKind],
-        metrics: Sequence[Metric],
-        hours: Sequence[datetime],
-        versions: dict[str, int],
-    ) -> None:
-        """An hour is clean when every metric of its kind was computed again."""
-        names = {metric.name for metric in metrics}
-        for kind in kinds:
-            if {m.name for m in self.platform.catalog.metrics if m.kind == kind.name} <= names:
-                dirty.clear_dirty(self.conn, kind.name, hours, versions[kind.name])
+    def _mark_around(self, kind: EventKind, hours: Sequence[datetime], version: int) -> None:
+        """Mark what is left of each day and week of an older definition around the dirty ones of the hours.
+
+        Numbers of two definitions do not add up, so what came late is in the number of its day and its week
+        only when all hours of these were computed by the current one.
+        """
+        catalog = self.platform.catalog
+        metrics = catalog.metrics_of(kind)
+        marks = {mark.hour_start for mark in dirty.dirty_hours(self.conn, kind.name)}.intersection(hours)
+        marked = [catalog.calendar.window(Grain.HOUR, start) for start in marks]
+        around = {window for hour in marked for window in catalog.calendar.enclosing(hour)}
+        known = ledger.labels(self.conn, [metric.name for metric in metrics], around).values()
+        older = [
+            label.window
+            for label in known
+            if label.exact and label.definition != catalog.metric(label.metric).version
+        ]
+        left = set(self._not_current(self._units(older), metrics))
+        others = {
+            hour.start for hour in self._hours(older) if unit_of(hour, catalog, self.clock()) in left
+        }.difference(hours)
+        dirty.mark_dirty(
+            self.conn, kind.name, dict.fromkeys(others, 0), version, OLDER_DEFINITION, self.clock()
+        )
 
     def _refuse_open(self, windows: Sequence[Window]) -> None:
         now = self.clock()
@@ -283,20 +312,23 @@ def fresh_hours(now: datetime, calendar: Calendar) -> list[Window]:
 
 def hours_to_repair(
     now: datetime,
-    calendar: Calendar,
+    catalog: Catalog,
     asked: Sequence[Window],
     skipped: Sequence[Gap],
     marked: Sequence[datetime],
 ) -> list[Window]:
     """Hours that an hourly run computes beside those it was asked for, up to the budget.
 
-    Those with gaps come first, then the dirty ones, the oldest first; what is left stays dirty.
+    Those with gaps come first, then the dirty ones, the oldest first; what is left stays dirty. Hours of
+    which no number is kept cost nothing of the budget.
     """
+    calendar = catalog.calendar
     holed = [hour.start for gap in skipped for hour in calendar.windows(Grain.HOUR, gap.start, gap.end)]
     last = calendar.last_complete(Grain.HOUR, now)
     # An hour that was marked before the time zone was changed may lie across today's hours.
     wanted = dict.fromkeys(calendar.window(Grain.HOUR, start) for start in [*holed, *sorted(marked)])
-    return [hour for hour in wanted if hour.end <= last.end and hour not in asked][:DIRTY_HOURS_PER_RUN]
+    ended = [hour for hour in wanted if hour.end <= last.end and hour not in asked]
+    return [hour for hour in ended if unit_of(hour, catalog, now)][:DIRTY_HOURS_PER_RUN]
 
 
 def unit_of(hour: Window, catalog: Catalog, now: datetime) -> Window | None:

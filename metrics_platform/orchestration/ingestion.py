@@ -190,15 +190,22 @@ class Ingestion:
             sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
         )
         with self.conn.transaction():
-            dirty.mark_dirty(self.conn, name, fresh, step.version, why_fresh, now)
-            dirty.mark_dirty(self.conn, name, really_late, step.version, why_late, now)
+            dirty.mark_dirty(self.conn, name, self._counted(fresh), step.version, why_fresh, now)
+            dirty.mark_dirty(self.conn, name, self._counted(really_late), step.version, why_late, now)
             if ingestion.finish(self.conn, name, step.version, counts, through, now):
                 event_counts.add_accepted(self.conn, calendar, name, counted)
             outages.close_caught_up(self.conn, now)
 
+    def _counted(self, hours: Mapping[datetime, int]) -> dict[datetime, int]:
+        """Those of the hours that any metric counts."""
+        catalog = self.platform.catalog
+        if not catalog.metrics_of(self.kind):
+            return {}
+        return {hour: events for hour, events in hours.items() if hour >= catalog.first_instant}
+
     def _late(self, step: int, appended: Appended) -> dict[datetime, int]:
         """The hours of the step that were exact already, each with its events that are not redelivered."""
-        names = [metric.name for metric in self.platform.catalog.metrics if metric.kind == self.kind.name]
+        names = [metric.name for metric in self.platform.catalog.metrics_of(self.kind)]
         exact = ledger.exact_hours(self.conn, names, appended.accepted)
         if not exact:
             return {}

@@ -14,12 +14,12 @@ from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.local.shop import ORDER_SHARE, ORDERS
-from metrics_platform.orchestration.batch import Batch, fresh_hours, hours_to_repair
+from metrics_platform.orchestration.batch import Batch, fresh_hours
 from metrics_platform.orchestration.ingestion import Ingestion
 from metrics_platform.orchestration.platform import Platform, load_platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
 from metrics_platform.settings import Settings
-from metrics_platform.store import dirty, gaps, ingestion, ledger
+from metrics_platform.store import dirty, ingestion, ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.bench.day_events import PARTITIONS, day_records
@@ -137,8 +137,7 @@ class Program:
             asked = [
                 hour for hour in fresh_hours(at, calendar) if hour.start >= datetime.fromisoformat(since)
             ]
-            marked = [mark.hour_start for mark in dirty.dirty_hours(self.conn)]
-            asked += hours_to_repair(at, calendar, asked, gaps.open_gaps(self.conn), marked)
+            asked += self._batch(at).to_repair(asked, self.platform.catalog.metrics)
         done = self._batch(at).settle(asked, self.platform.catalog.metrics)
         return {**self._spent(*began), "hours": [hour.start.isoformat() for hour in done.computed]}
 

@@ -21,11 +21,11 @@ from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError
 from metrics_platform.local.ports import HOST, free_ports
 from metrics_platform.orchestration import ingestion
-from metrics_platform.orchestration.batch import Batch, fresh_hours, hours_to_repair
+from metrics_platform.orchestration.batch import Batch, fresh_hours
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.shift import Shift, ShiftFailed
 from metrics_platform.settings import Settings, SparkSettings
-from metrics_platform.store import dirty, gaps
+from metrics_platform.store import dirty
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.retention import prune
 from metrics_platform.store.schema import migrate
@@ -174,8 +174,7 @@ class Installation:
         now, calendar = self.clock.now(), self._catalog.calendar
         fresh = (hour for hour in fresh_hours(now, calendar) if hour.start >= self.world.start)
         asked = sorted({*self._ended(Grain.HOUR), *fresh})
-        marked = [mark.hour_start for mark in dirty.dirty_hours(conn)]
-        return [*asked, *hours_to_repair(now, calendar, asked, gaps.open_gaps(conn), marked)]
+        return [*asked, *self._batch(conn).to_repair(asked, self._catalog.metrics)]
 
     def _ended(self, grain: Grain) -> list[Window]:
         """The windows that ended since the last batch that came through."""

@@ -16,7 +16,7 @@ from metrics_platform.events.clusters import Cluster
 from metrics_platform.local.ports import free_ports
 from metrics_platform.local.shop import Record
 from metrics_platform.orchestration import streaming
-from metrics_platform.orchestration.batch import Batch, fresh_hours, hours_to_repair
+from metrics_platform.orchestration.batch import Batch, fresh_hours
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.shift import Iteration, Shift
@@ -302,10 +302,8 @@ def test_an_hour_is_exact_only_with_every_cluster(
     assert any(line.startswith(f"{hour} of 'interactions' cannot be exact yet: {reason}") for line in said)
 
     clock.advance(60 * MINUTE)
-    marked = [mark.hour_start for mark in dirty.dirty_hours(conn)]
     fresh = fresh_hours(clock.now(), pair.catalog.calendar)
-    repair = hours_to_repair(clock.now(), pair.catalog.calendar, fresh, gaps.open_gaps(conn), marked)
-    batch.settle([*fresh, *repair], pair.catalog.metrics)
+    batch.settle([*fresh, *batch.to_repair(fresh, pair.catalog.metrics)], pair.catalog.metrics)
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
     after = label(conn, Grain.HOUR, NINE, pair)

@@ -75,11 +75,12 @@ def test_hours_of_a_half_hour_zone_are_found_too() -> None:
 
 
 def repaired(
-    marked: Sequence[datetime], skipped: Sequence[Gap] = (), calendar: Calendar = CALENDAR
+    marked: Sequence[datetime], skipped: Sequence[Gap] = (), defined: Catalog | None = None
 ) -> list[datetime]:
     """What an hourly run repairs beside the newest hours."""
-    fresh = fresh_hours(NOW, calendar)
-    return [hour.start for hour in hours_to_repair(NOW, calendar, fresh, skipped, marked)]
+    defined = defined or catalog()
+    fresh = fresh_hours(NOW, defined.calendar)
+    return [hour.start for hour in hours_to_repair(NOW, defined, fresh, skipped, marked)]
 
 
 def test_dirty_hours_are_repaired_once_and_oldest_first() -> None:
@@ -104,8 +105,14 @@ def test_hours_with_gaps_come_before_any_flood() -> None:
     assert found[3:] == dirty[: DIRTY_HOURS_PER_RUN - 3]
 
 
+def test_hours_of_which_nothing_is_kept_take_no_place_in_the_budget() -> None:
+    before = [utc("2025-01-01T00:00") + n * HOUR for n in range(500)]
+    gap = Gap(before[0], before[-1], "no shift was at work", [], NOW, None)
+    assert repaired([*before, *hours("2026-11-20T05:00")], [gap]) == hours("2026-11-20T05:00")
+
+
 def test_an_hour_marked_in_another_zone_is_repaired_as_the_zone_cuts_it_today() -> None:
-    assert repaired(hours("2026-11-20T05:00"), calendar=Calendar("Asia/Kolkata")) == hours("2026-11-20T04:30")
+    assert repaired(hours("2026-11-20T05:00"), defined=catalog("Asia/Kolkata")) == hours("2026-11-20T04:30")
 
 
 KEPT = {

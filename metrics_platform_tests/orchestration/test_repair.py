@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, MINUTE, Grain, Window
 from metrics_platform.local.shop import INTERACTIONS, Record
-from metrics_platform.orchestration.batch import Batch, fresh_hours, hours_to_repair
+from metrics_platform.orchestration.batch import OLDER_DEFINITION, Batch, fresh_hours
 from metrics_platform.orchestration.ingestion import FRESH, LATE, ingest
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.store import dirty, gaps, ledger
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.schema import migrate
 from metrics_platform_tests.orchestration import oracle
 from metrics_platform_tests.orchestration.clock import START, ManualClock
 from metrics_platform_tests.orchestration.traffic import produce, send
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 # In Berlin the day and the week end at 22:00 UTC; the traffic is of the day before.
 FIRST = START - timedelta(hours=30)
 TRAFFIC = 3 * HOUR
+CHANGED = "clicks_per_page"
 
 
 @pytest.fixture
@@ -81,6 +84,63 @@ def test_late_events_reopen_their_hours_and_redelivered_ones_nothing(
             assert oracle.differences(conn, correct, metric, grain) == []
 
 
+def test_a_late_event_in_a_day_of_an_older_definition_reopens_all_its_hours(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    sent = send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=14)
+    _run_hourly(batch)
+    day = platform.catalog.calendar.window(Grain.DAY, FIRST)
+    clock.wait_until(day.end + 30 * MINUTE)
+    batch.settle([day], platform.catalog.metrics)
+
+    changed = replace(platform, catalog=_redefined(platform.catalog))
+    migrate(conn, changed.catalog, clock.now())
+    batch = replace(batch, platform=changed)
+    clock.advance(5 * HOUR)
+    assert not {hour for hour in _run_hourly(batch) if day.contains(hour.start)}
+    hour = platform.catalog.calendar.window(Grain.HOUR, FIRST + HOUR)
+    events = [record for record in oracle.accepted(sent) if record.kind == INTERACTIONS]
+    late = _late(events, hour, clock.now(), 7)
+    produce(platform, late)
+
+    assert hour in _run_hourly(batch)
+    assert {mark.reason for mark in dirty.dirty_hours(conn)} == {OLDER_DEFINITION}
+    assert len(_run_hourly(batch)) == 23
+    assert dirty.dirty_hours(conn) == []
+    [label] = ledger.labels(conn, [CHANGED], [day]).values()
+    assert (label.exact, label.definition) == (True, changed.catalog.metric(CHANGED).version)
+    correct = oracle.deduplicated([*sent, *late])
+    for grain in (Grain.MINUTE, Grain.HOUR, Grain.DAY):
+        for metric in oracle.RULES:
+            assert oracle.differences(conn, correct, metric, grain) == []
+
+
+def test_what_no_metric_counts_is_not_owed(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    catalog = platform.catalog
+    tomorrow = clock.now().date() + timedelta(days=1)
+    send(platform, FIRST, FIRST + HOUR, rate=1, seed=15)
+    for fewer in (replace(catalog, metrics=()), replace(catalog, start=tomorrow)):
+        _ingest_all(replace(batch, platform=replace(platform, catalog=fewer)))
+        assert dirty.dirty_hours(conn) == []
+        send(platform, FIRST, FIRST + HOUR, rate=1, seed=16)
+    _ingest_all(batch)
+    assert dirty.dirty_hours(conn)
+
+
+def test_hours_of_a_kind_without_metrics_are_not_repaired(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    [orders] = [kind for kind in platform.catalog.kinds if kind.name != INTERACTIONS]
+    hour = platform.catalog.calendar.window(Grain.HOUR, FIRST)
+    dirty.mark_dirty(conn, orders.name, {hour.start: 1}, 1, FRESH, clock.now())
+    clock.advance(24 * HOUR)
+    of_others = [metric for metric in platform.catalog.metrics if metric.kind == INTERACTIONS]
+    assert batch.to_repair([], of_others) == []
+    assert batch.to_repair([], platform.catalog.metrics) == [hour]
+
+
 def test_hours_with_gaps_are_computed_first_and_their_gaps_closed(
     platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
 ) -> None:
@@ -114,10 +174,17 @@ def _run_hourly(batch: Batch) -> list[Window]:
     """What the hourly job does; returns the hours computed, in order."""
     _ingest_all(batch)
     now, calendar = batch.clock(), batch.platform.catalog.calendar
-    marked = [mark.hour_start for mark in dirty.dirty_hours(batch.conn)]
-    fresh = fresh_hours(now, calendar)
-    repair = hours_to_repair(now, calendar, fresh, gaps.open_gaps(batch.conn), marked)
-    return list(batch.settle([*fresh, *repair], batch.platform.catalog.metrics).computed)
+    metrics, fresh = batch.platform.catalog.metrics, fresh_hours(now, calendar)
+    return list(batch.settle([*fresh, *batch.to_repair(fresh, metrics)], metrics).computed)
+
+
+def _redefined(catalog: Catalog) -> Catalog:
+    """The catalogue with another definition of a metric that counts the same."""
+    metrics = [
+        replace(metric, filter=f"({metric.filter}) and true") if metric.name == CHANGED else metric
+        for metric in catalog.metrics
+    ]
+    return replace(catalog, metrics=tuple(metrics))
 
 
 def _ingest_all(batch: Batch) -> None:
