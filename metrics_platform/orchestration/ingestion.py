@@ -9,13 +9,13 @@ A kind that cannot be read at all is recorded alike, and the other kinds go on.
 
 A planned step whose records Kafka cannot give any more, or not now, is set aside: an append of nothing takes
 the step's number first, so that whoever planned it can write it no more, and then the store tells whether it
-had been written.
+had been written. Offsets that Kafka dropped before they were ingested are said, recorded as lost and skipped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -146,11 +146,19 @@ class Ingestion:
             say(f"'{name}' is ingested without a cluster: {reason}")
         unfinished = ingestion.pending(self.conn, name)
         steps = [self.repeat(unfinished, bounds, clock())] if unfinished else []
-        owed = _owed(bounds, ingestion.committed_offsets(self.conn, name), say)
+        committed = ingestion.committed_offsets(self.conn, name)
+        owed, lost = _owed(bounds, committed), _lost(bounds, committed)
+        for gone in lost:
+            say(
+                f"Kafka dropped offsets {gone.start} to {gone.end - 1} of '{gone.topic}' partition "
+                f"{gone.partition} on cluster '{gone.cluster}' before they were ingested; raise the "
+                "topic's retention"
+            )
         through = dict.fromkeys(self.log.answering(self.kind), started)
         portions = list(split(owed, records_per_step(self.platform.settings.batch)))
         for number, portion in enumerate(portions, start=1):
-            step = ingestion.plan(self.conn, name, map(_ledger_range, portion), clock())
+            skipped = map(_ledger_range, lost if number == 1 else ())
+            step = ingestion.plan(self.conn, name, map(_ledger_range, portion), clock(), lost=skipped)
             steps.append(self.do(step, through if number == len(portions) else {}, clock()))
         return _sum(steps, self.log)
 
@@ -247,9 +255,7 @@ class Ingestion:
         return dict.fromkeys(exact, 0) | new
 
 
-def _owed(
-    bounds: list[OffsetRange], committed: dict[ingestion.Partition, int], say: Callable[[str], None]
-) -> list[OffsetRange]:
+def _owed(bounds: list[OffsetRange], committed: Mapping[ingestion.Partition, int]) -> list[OffsetRange]:
     """What Kafka has and the raw store has not, partition by partition."""
     owed: list[OffsetRange] = []
     for bound in bounds:
@@ -260,15 +266,14 @@ def _owed(
                 f"offset {bound.end}, but {start} was ingested already: the topic was deleted and made anew; "
                 "delete its rows from platform.ingestion_offsets to ingest it from its beginning"
             )
-        if start < bound.start:
-            say(
-                f"Kafka dropped offsets {start} to {bound.start - 1} of '{bound.topic}' partition "
-                f"{bound.partition} on cluster '{bound.cluster}' before they were ingested; raise the "
-                "topic's retention"
-            )
-            start = bound.start
-        owed.append(OffsetRange(bound.cluster, bound.topic, bound.partition, start, bound.end))
+        owed.append(replace(bound, start=max(start, bound.start)))
     return owed
+
+
+def _lost(bounds: list[OffsetRange], committed: Mapping[ingestion.Partition, int]) -> list[OffsetRange]:
+    """What neither the raw store nor Kafka has any more."""
+    starts = [(bound, committed.get(bound.key, bound.start)) for bound in bounds]
+    return [replace(bound, start=start, end=bound.start) for bound, start in starts if start < bound.start]
 
 
 def split(ranges: list[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:
