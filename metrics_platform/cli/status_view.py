@@ -32,6 +32,12 @@ def view(status: Status, now: datetime) -> None:
     for outage in status.outages:
         span = f"{outage.start:%d %b %H:%M} to {outage.end:%H:%M}"
         console.print(f"outage      {span}: the {outage.layer} lacks cluster '{outage.cluster}'")
+    for each in status.lost:
+        console.print(
+            f"lost        {each.kind}: Kafka dropped {each.offsets:,} offsets of '{each.topic}' on cluster "
+            f"'{each.cluster}' before they were ingested, last noticed on {each.noticed_at:%d %b %H:%M}",
+            soft_wrap=True,
+        )
     for problem in status.problems:
         console.print(f"[red]problem[/red]     {problem}", soft_wrap=True)
     if status.healthy:

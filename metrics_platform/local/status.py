@@ -39,6 +39,12 @@ _OUTAGES = """
     FROM platform.outages WHERE closed_at IS NULL ORDER BY minute_start, cluster
 """
 
+_LOST = """
+    SELECT kind, cluster, topic, sum(last_offset - first_offset + 1)::bigint AS offsets,
+        max(noticed_at) AS noticed_at
+    FROM platform.lost_records GROUP BY kind, cluster, topic ORDER BY kind, cluster, topic
+"""
+
 # What was found last, where that is no good: clocks that differ, a layer without a Spark to work with.
 _ALARMS = """
     SELECT check_name, at, message
@@ -107,6 +113,17 @@ class Outage:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """How many offsets of a topic Kafka dropped before they were ingested, and when the last were missed."""
+
+    kind: str
+    cluster: str
+    topic: str
+    offsets: int
+    noticed_at: datetime
+
+
+@dataclass(frozen=True)
 class Alarm:
     """What a check found wrong when it last looked: `clock/...` or `spark/...`."""
 
@@ -124,6 +141,7 @@ class Books:
     older: tuple[Older, ...] = ()
     outages: tuple[Outage, ...] = ()
     alarms: tuple[Alarm, ...] = ()
+    lost: tuple[Lost, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -143,6 +161,7 @@ class Status:
     older: tuple[Older, ...]
     outages: tuple[Outage, ...]
     problems: tuple[str, ...]
+    lost: tuple[Lost, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -203,6 +222,7 @@ def _told(url: str, catalog: Catalog, now: datetime, seen: Status) -> Status:
         older=books.older,
         outages=books.outages,
         problems=tuple(problems),
+        lost=books.lost,
     )
 
 
@@ -224,7 +244,8 @@ def _books(url: str, timezone: str) -> Books:
             older = conn.cursor(row_factory=class_row(Older)).execute(_OLDER).fetchall()
             outages = conn.cursor(row_factory=class_row(Outage)).execute(_OUTAGES).fetchall()
             alarms = conn.cursor(row_factory=class_row(Alarm)).execute(_ALARMS).fetchall()
-            return Books(shift, tuple(newest), tuple(older), tuple(outages), tuple(alarms))
+            lost = conn.cursor(row_factory=class_row(Lost)).execute(_LOST).fetchall()
+            return Books(shift, tuple(newest), tuple(older), tuple(outages), tuple(alarms), tuple(lost))
     except psycopg.errors.UndefinedTable:
         return Books(problems=("no numbers yet: the metric store is still empty",))
     except psycopg.OperationalError as error:

@@ -21,7 +21,7 @@ from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.orchestration import by_hand
 from metrics_platform.orchestration.batch import Batch, Recomputed
-from metrics_platform.orchestration.ingestion import ingest
+from metrics_platform.orchestration.ingestion import Ingested, ingest_each
 from metrics_platform.orchestration.partitions import partition_key, windows_of
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.reconciliation import evaluations
@@ -44,7 +44,10 @@ def now() -> datetime:
 
 
 def raw_assets(platform: Platform) -> AssetsDefinition:
-    """The raw store's tables; unpartitioned, each run continues where the last one ended."""
+    """The raw store's tables; unpartitioned, each run continues where the last one ended.
+
+    A kind that cannot be read has no materialisation; the run fails only if that is every kind.
+    """
 
     @multi_asset(
         name="raw_events",
@@ -56,23 +59,22 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
     def raw_events(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         with batch_session(platform, context) as spark, platform.connect() as conn:
             migrate(conn, platform.catalog, now())
-            for kind in platform.catalog.kinds:
-                if raw_key(kind) not in context.selected_asset_keys:
-                    continue
-                done = ingest(platform, spark, conn, kind, now, context.log.warning)
-                yield MaterializeResult(
-                    asset_key=raw_key(kind),
-                    metadata={
-                        "accepted": done.accepted,
-                        "rejected": sum(done.rejected.values()),
-                        "rejected_by_reason": done.rejected,
-                        "steps": done.steps,
-                        "event_hours": len(done.hours),
-                        "missing_clusters": ", ".join(done.missing) or "none",
-                    },
-                )
+            kinds = [kind for kind in platform.catalog.kinds if raw_key(kind) in context.selected_asset_keys]
+            for kind, done in ingest_each(platform, spark, conn, kinds, now, context.log.warning):
+                yield MaterializeResult(asset_key=raw_key(kind), metadata=_raw_metadata(done))
 
     return raw_events
+
+
+def _raw_metadata(done: Ingested) -> dict[str, Any]:
+    return {
+        "accepted": done.accepted,
+        "rejected": sum(done.rejected.values()),
+        "rejected_by_reason": done.rejected,
+        "steps": done.steps,
+        "event_hours": len(done.hours),
+        "missing_clusters": ", ".join(done.missing) or "none",
+    }
 
 
 def minute_assets(platform: Platform, today: date) -> AssetsDefinition:
@@ -153,12 +155,27 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
 def _run(
     batch: Batch, context: AssetExecutionContext, asked: list[Window], metrics: Sequence[Metric]
 ) -> Recomputed:
-    """On schedule, settle what is owed; an hourly run also repairs older hours. By hand, recompute."""
+    """On schedule, settle what is owed; an hourly run also ingests and repairs older hours. By hand,
+    recompute."""
     if not context.run.tags.get(SCHEDULED_TAG):
         return batch.recompute(asked, metrics)
     if asked[0].grain is not Grain.HOUR:
         return batch.settle(asked, metrics)
+    _ingest(batch, context)
     return batch.settle([*asked, *batch.to_repair(asked, metrics)], metrics)
+
+
+def _ingest(batch: Batch, context: AssetExecutionContext) -> None:
+    """Ingest every kind that can be read.
+
+    It is no step of its own: Dagster skips a step of which one input is not there, and the exact numbers of
+    the other kinds with it.
+    """
+    platform = batch.platform
+    for kind, done in ingest_each(
+        platform, batch.spark, batch.conn, platform.catalog.kinds, batch.clock, batch.say
+    ):
+        context.log_event(AssetMaterialization(raw_key(kind), metadata=_raw_metadata(done)))
 
 
 def _beside(done: Recomputed, asked: Sequence[Window]) -> set[Window]:

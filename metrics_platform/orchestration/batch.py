@@ -5,14 +5,14 @@ asks Spark for the finest windows that are kept; the store merges the coarser on
 as all of their parts are. So a day costs nothing beyond its hours, and a late event one hour of work.
 
 Before it reads, the batch makes sure that the raw store holds everything that Kafka got until the newest
-window's end.
+window's end. What is of a kind of events that it lacks waits; the metrics of the other kinds do not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -22,7 +22,8 @@ from metrics_platform.catalog.model import Catalog, EventKind, Metric
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
 from metrics_platform.compute.duplicates import drop_duplicates
 from metrics_platform.compute.totals import Computed, compute
-from metrics_platform.orchestration.ingestion import ingest
+from metrics_platform.events.offsets import KafkaError
+from metrics_platform.orchestration.ingestion import ingest_each
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.reasons import reasons
 from metrics_platform.store import dirty, event_counts, gaps, ingestion, ledger
@@ -63,6 +64,11 @@ class Recomputed:
     rows: int
 
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+# Units that are complete, and the metrics of which they are.
+Ready = tuple[Sequence[Window], Sequence[Metric]]
+
+
 @dataclass(frozen=True)
 class Batch:
     """One run's recomputation. `clock` gives the current instant, `say` takes one-line messages."""
@@ -78,19 +84,25 @@ class Batch:
         """Compute the windows (hours, days or weeks) from their raw events, whatever is known of them.
 
         Hours bring their minutes along; of days and weeks only the hours are computed. What lacks a cluster
-        keeps its number and is left owed. Raises NotComplete for a window that has not ended, KafkaError when
-        no cluster answers.
+        keeps its number and is left owed, and so is what is of a kind that cannot be read. Raises NotComplete
+        for a window that has not ended, KafkaError when no kind can be read.
         """
-        units = self._prepare(windows, metrics)
-        return self._passes(units, metrics, minutes=windows[0].grain is Grain.HOUR)
+        minutes = windows[0].grain is Grain.HOUR
+        ready = self._prepare(windows, metrics)
+        return _sum([self._passes(units, mine, minutes=minutes) for units, mine in ready])
 
     def settle(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
         """Make the windows exact, computing only those of their hours that are not, or are dirty.
 
         Gaps of the stream come first. Raises as `recompute` does.
         """
-        units = self._prepare(windows, metrics)
+        ready = self._prepare(windows, metrics)
         self._forget_deleted()
+        return _sum([self._settle(windows, units, mine) for units, mine in ready])
+
+    def _settle(
+        self, windows: Sequence[Window], units: Sequence[Window], metrics: Sequence[Metric]
+    ) -> Recomputed:
         owed = self._owed(units, metrics)
         done = self._passes(owed, metrics, minutes=True)
         # A window whose hours were exact before it could be merged from them.
@@ -99,12 +111,26 @@ class Batch:
         return _sum([done, self._passes(more, metrics, minutes=True)])
 
     def to_repair(self, asked: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
-        """The hours that an hourly run settles beside those that it was asked for."""
-        kinds = {metric.kind for metric in metrics}
-        marked = [mark.hour_start for mark in dirty.dirty_hours(self.conn) if mark.kind in kinds]
-        return hours_to_repair(self.clock(), self.platform.catalog, asked, gaps.open_gaps(self.conn), marked)
+        """The hours that an hourly run settles beside those that it was asked for.
 
-    def _prepare(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
+        What waits for a cluster cannot be computed, and takes no place from what can.
+        """
+        kinds = sorted({metric.kind for metric in metrics})
+        reached = {kind: ingestion.ingested_through(self.conn, kind) or _NEVER for kind in kinds}
+        marked = [
+            mark.hour_start
+            for mark in dirty.dirty_hours(self.conn)
+            if mark.hour_start + HOUR <= reached.get(mark.kind, _NEVER)
+        ]
+        everything = min(reached.values(), default=_NEVER)
+        skipped = [
+            replace(gap, end=min(gap.end, everything))
+            for gap in gaps.open_gaps(self.conn)
+            if gap.start < everything
+        ]
+        return hours_to_repair(self.clock(), self.platform.catalog, asked, skipped, marked)
+
+    def _prepare(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Ready]:
         self._refuse_open(windows)
         return self._complete(self._units(windows), metrics)
 
@@ -273,22 +299,34 @@ class Batch:
                     "an exact number needs a complete window"
                 )
 
-    def _complete(self, units: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
-        """The units through whose end every cluster is ingested, after trying; the others are left owed."""
-        complete = list(units)
-        needed = max((unit.end for unit in units), default=None)
-        for kind in self.platform.catalog.kinds:
-            if needed is None or all(metric.kind != kind.name for metric in metrics):
-                continue
-            through = ingestion.ingested_through(self.conn, kind.name)
-            if through is None or through < needed:
-                ingest(self.platform, self.spark, self.conn, kind, self.clock, self.say)
-                through = ingestion.ingested_through(self.conn, kind.name)
-            waiting = [unit for unit in units if through is None or unit.end > through]
+    def _complete(self, units: Sequence[Window], metrics: Sequence[Metric]) -> list[Ready]:
+        """The units through whose end every cluster is ingested, after trying; the others are left owed.
+
+        Metrics whose kinds have the same units, as a rule all of them, stand together for one Spark pass.
+        Raises KafkaError when no kind can be read.
+        """
+        kinds = [kind for kind in self.platform.catalog.kinds if any(m.kind == kind.name for m in metrics)]
+        lacking = [kind for kind in kinds if self._waiting(kind, units)]
+        unread: KafkaError | None = None
+        try:
+            list(ingest_each(self.platform, self.spark, self.conn, lacking, self.clock, self.say))
+        except KafkaError as error:
+            unread = error
+        ready: dict[tuple[Window, ...], list[Metric]] = {}
+        for kind in kinds:
+            waiting = self._waiting(kind, units)
             if waiting:
                 self._leave_owed(kind, waiting)
-            complete = [unit for unit in complete if unit not in waiting]
-        return complete
+            complete = tuple(unit for unit in units if unit not in waiting)
+            ready.setdefault(complete, []).extend(m for m in metrics if m.kind == kind.name)
+        if unread and lacking == kinds:
+            raise unread
+        return list(ready.items())
+
+    def _waiting(self, kind: EventKind, units: Sequence[Window]) -> list[Window]:
+        """The units that end after what is ingested of some cluster of the kind."""
+        through = ingestion.ingested_through(self.conn, kind.name)
+        return [unit for unit in units if through is None or unit.end > through]
 
     def _leave_owed(self, kind: EventKind, units: Sequence[Window]) -> None:
         """Mark what waits for a cluster; the hourly run computes it when the cluster is back."""
@@ -362,7 +400,7 @@ def by_day(
 
 def _sum(done: Sequence[Recomputed]) -> Recomputed:
     return Recomputed(
-        computed=tuple(window for one in done for window in one.computed),
+        computed=tuple(dict.fromkeys(window for one in done for window in one.computed)),
         became_exact=tuple(pair for one in done for pair in one.became_exact),
         rows=sum(one.rows for one in done),
     )

@@ -5,14 +5,17 @@ the ledger. Killed anywhere, the next run repeats the planned step with the same
 store refuses what it already holds.
 
 A cluster that does not answer is left out, said and recorded; a later run reads on where its last step ended.
-A planned step that needs it is set aside: an append of nothing takes the step's number first, so that whoever
-planned it can write it no more, and then the store tells whether it had been written.
+A kind that cannot be read at all is recorded alike, and the other kinds go on.
+
+A planned step whose records Kafka cannot give any more, or not now, is set aside: an append of nothing takes
+the step's number first, so that whoever planned it can write it no more, and then the store tells whether it
+had been written. Offsets that Kafka dropped before they were ingested are said, recorded as lost and skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -72,7 +75,7 @@ def ingest(
     """Append everything that the kind's clusters had when this call began; those that do not answer are left
     out.
 
-    Raises KafkaError if none of them answers, or if a topic was deleted and made anew.
+    Raises KafkaError if none of them answers, or if a topic is missing or was deleted and made anew.
     """
     log = KafkaLog(platform.clusters, leave_out=True)
     try:
@@ -80,6 +83,31 @@ def ingest(
             return Ingestion(platform, spark, conn, kind, log).run(clock, say)
     finally:
         log.close()
+
+
+def ingest_each(
+    platform: Platform,
+    spark: SparkSession,
+    conn: Connection,
+    kinds: Sequence[EventKind],
+    clock: Callable[[], datetime],
+    say: Callable[[str], None],
+) -> Iterator[tuple[EventKind, Ingested]]:
+    """Ingest one kind after the other; one that cannot be read is left out and said.
+
+    Raises KafkaError in the end if none of them could be read.
+    """
+    failed: list[str] = []
+    for kind in kinds:
+        try:
+            done = ingest(platform, spark, conn, kind, clock, say)
+        except KafkaError as error:
+            failed.append(_not_ingested(kind, error))
+            say(failed[-1])
+        else:
+            yield kind, done
+    if failed and len(failed) == len(kinds):
+        raise KafkaError("; ".join(failed))
 
 
 @dataclass(frozen=True)
@@ -93,19 +121,44 @@ class Ingestion:
     log: KafkaLog
 
     def run(self, clock: Callable[[], datetime], say: Callable[[str], None]) -> Ingested:
-        """Finish a pending step, then read what Kafka has and the raw store has not."""
-        name = self.kind.name
-        ingestion.follow(self.conn, name, self.log.names(self.kind))
+        """Finish a pending step, then read what Kafka has and the raw store has not.
+
+        If the kind cannot be read, the raw store lacks it from all of its clusters.
+        """
+        ingestion.follow(self.conn, self.kind.name, self.log.names(self.kind))
         started = clock()
+        try:
+            return self._read_on(started, clock, say)
+        except KafkaError as error:
+            everywhere = dict.fromkeys(self.log.names(self.kind), _not_ingested(self.kind, error))
+            self._note_missing(everywhere | self.log.down, started)
+            raise
+
+    def _read_on(
+        self, started: datetime, clock: Callable[[], datetime], say: Callable[[str], None]
+    ) -> Ingested:
+        name = self.kind.name
         bounds = self.log.bounds(self.kind)
-        self._note_missing(started, say)
+        if not self.log.answering(self.kind):
+            raise Unreachable("; ".join(self.log.down.values()))
+        self._note_missing(self.log.down, started)
+        for reason in self.log.down.values():
+            say(f"'{name}' is ingested without a cluster: {reason}")
         unfinished = ingestion.pending(self.conn, name)
-        steps = [self.repeat(unfinished, clock())] if unfinished else []
-        owed = _owed(bounds, ingestion.committed_offsets(self.conn, name), say)
+        steps = [self.repeat(unfinished, bounds, clock())] if unfinished else []
+        committed = ingestion.committed_offsets(self.conn, name)
+        owed, lost = _owed(bounds, committed), _lost(bounds, committed)
+        for gone in lost:
+            say(
+                f"Kafka dropped offsets {gone.start} to {gone.end - 1} of '{gone.topic}' partition "
+                f"{gone.partition} on cluster '{gone.cluster}' before they were ingested; raise the "
+                "topic's retention"
+            )
         through = dict.fromkeys(self.log.answering(self.kind), started)
         portions = list(split(owed, records_per_step(self.platform.settings.batch)))
         for number, portion in enumerate(portions, start=1):
-            step = ingestion.plan(self.conn, name, map(_ledger_range, portion), clock())
+            skipped = map(_ledger_range, lost if number == 1 else ())
+            step = ingestion.plan(self.conn, name, map(_ledger_range, portion), clock(), lost=skipped)
             steps.append(self.do(step, through if number == len(portions) else {}, clock()))
         return _sum(steps, self.log)
 
@@ -115,10 +168,10 @@ class Ingestion:
         self.finish(step, appended, through, now)
         return appended
 
-    def repeat(self, step: ingestion.IngestionStep, now: datetime) -> Appended:
-        """Do a planned step again; set it aside if one of its clusters is down and it was never written."""
-        needed = {found.cluster for found in step.ranges if found.start < found.end}
-        if needed.isdisjoint(self.log.down):
+    def repeat(self, step: ingestion.IngestionStep, bounds: Iterable[OffsetRange], now: datetime) -> Appended:
+        """Do a planned step again; set it aside if it was never written and its records are not within the
+        bounds, which is what Kafka has as far as it answers."""
+        if _holds(bounds, step):
             return self.do(step, {}, now)
         appended = self._append(step, [])
         if appended.accepted or appended.rejected:
@@ -127,19 +180,15 @@ class Ingestion:
             ingestion.set_aside(self.conn, self.kind.name, step.version, now)
         return appended
 
-    def _note_missing(self, now: datetime, say: Callable[[str], None]) -> None:
-        """Say and record which clusters are left out, each from where it was ingested last.
-
-        Raises Unreachable if all are.
-        """
-        if not self.log.answering(self.kind):
-            raise Unreachable("; ".join(self.log.down.values()))
+    def _note_missing(self, missing: Mapping[str, str], now: datetime) -> None:
+        """Record which clusters are left out and why, each from where it was ingested last."""
         reached = ingestion.through_by_cluster(self.conn, self.kind.name)
-        minute = now.replace(second=0, microsecond=0)
-        for name, reason in self.log.down.items():
-            since = (reached[name] or minute).replace(second=0, microsecond=0)
-            outages.record_outage(self.conn, name, Layer.INGESTION, since, minute + MINUTE, reason, now)
-            say(f"'{self.kind.name}' is ingested without a cluster: {reason}")
+        # What was never ingested is missing since it was missed first.
+        begun = {one.cluster: one.start for one in outages.open_outages(self.conn, Layer.INGESTION)}
+        for name, reason in missing.items():
+            since = (reached[name] or begun.get(name, now)).replace(second=0, microsecond=0)
+            until = now.replace(second=0, microsecond=0) + MINUTE
+            outages.record_outage(self.conn, name, Layer.INGESTION, since, until, reason, now)
 
     def _write(self, step: ingestion.IngestionStep) -> Appended:
         """The step's change to the raw store; none if it was written before."""
@@ -213,9 +262,7 @@ class Ingestion:
         return dict.fromkeys(exact, 0) | new
 
 
-def _owed(
-    bounds: list[OffsetRange], committed: dict[ingestion.Partition, int], say: Callable[[str], None]
-) -> list[OffsetRange]:
+def _owed(bounds: list[OffsetRange], committed: Mapping[ingestion.Partition, int]) -> list[OffsetRange]:
     """What Kafka has and the raw store has not, partition by partition."""
     owed: list[OffsetRange] = []
     for bound in bounds:
@@ -226,15 +273,14 @@ def _owed(
                 f"offset {bound.end}, but {start} was ingested already: the topic was deleted and made anew; "
                 "delete its rows from platform.ingestion_offsets to ingest it from its beginning"
             )
-        if start < bound.start:
-            say(
-                f"Kafka dropped offsets {start} to {bound.start - 1} of '{bound.topic}' partition "
-                f"{bound.partition} on cluster '{bound.cluster}' before they were ingested; raise the "
-                "topic's retention"
-            )
-            start = bound.start
-        owed.append(OffsetRange(bound.cluster, bound.topic, bound.partition, start, bound.end))
+        owed.append(replace(bound, start=max(start, bound.start)))
     return owed
+
+
+def _lost(bounds: list[OffsetRange], committed: Mapping[ingestion.Partition, int]) -> list[OffsetRange]:
+    """What neither the raw store nor Kafka has any more."""
+    starts = [(bound, committed.get(bound.key, bound.start)) for bound in bounds]
+    return [replace(bound, start=start, end=bound.start) for bound, start in starts if start < bound.start]
 
 
 def split(ranges: list[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:
@@ -255,6 +301,17 @@ def split(ranges: list[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:
             )
             for r in ranges
         ]
+
+
+def _not_ingested(kind: EventKind, error: KafkaError) -> str:
+    return f"'{kind.name}' cannot be ingested: {error}"
+
+
+def _holds(bounds: Iterable[OffsetRange], step: ingestion.IngestionStep) -> bool:
+    """Whether all records of the step lie within the bounds."""
+    there = {bound.key: bound for bound in bounds}
+    needed = [(there.get((r.cluster, r.topic, r.partition)), r) for r in step.ranges if r.start < r.end]
+    return all(bound and bound.start <= r.start and r.end <= bound.end for bound, r in needed)
 
 
 def _ledger_range(found: OffsetRange) -> ingestion.OffsetRange:

@@ -28,15 +28,12 @@ _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset
 NAMES = {Grain.HOUR: "hourly", Grain.DAY: "daily", Grain.WEEK: "weekly"}
 
 
-def _raw(platform: Platform) -> AssetSelection:
-    return AssetSelection.assets(*(raw_key(kind) for kind in platform.catalog.kinds))
-
-
 def batch_jobs(platform: Platform) -> list[UnresolvedAssetJobDefinition]:
-    """Ingestion alone, and for each grain ingestion followed by its exact windows."""
+    """Ingestion alone, and for each grain its exact windows, for which the batch ingests by itself."""
+    raw = AssetSelection.assets(*(raw_key(kind) for kind in platform.catalog.kinds))
     jobs = [
         define_asset_job(
-            INGESTION, _raw(platform), tags=_BATCH, description="Brings the raw store up to date with Kafka."
+            INGESTION, raw, tags=_BATCH, description="Brings the raw store up to date with Kafka."
         )
     ]
     for grain, name in NAMES.items():
@@ -44,7 +41,7 @@ def batch_jobs(platform: Platform) -> list[UnresolvedAssetJobDefinition]:
         jobs.append(
             define_asset_job(
                 name,
-                metrics | _raw(platform) if grain is Grain.HOUR else metrics,
+                metrics,
                 tags=_BATCH,
                 description=f"Makes {grain}s exact from the raw events.",
             )

@@ -51,7 +51,7 @@ def replay(
 ) -> Replayed:
     """Decode the kind's selected rejected records again; the kind must have been ingested before.
 
-    A step that was interrupted is finished first, or set aside if it needs a cluster that does not answer.
+    A step that was interrupted is finished first, or set aside if Kafka cannot give its records.
     Raises KafkaError if a topic of that step cannot be had.
     """
     log = KafkaLog(platform.clusters, leave_out=True)
@@ -60,9 +60,8 @@ def replay(
         with ingestion_turn(conn, kind.name):
             replays: list[Appended] = []
             if unfinished := ingestion.pending(conn, kind.name):
-                if unfinished.replay is None:
-                    log.bounds(kind)  # finds which clusters are down
-                finished = steps.repeat(unfinished, clock())
+                bounds = log.bounds(kind) if unfinished.replay is None else []
+                finished = steps.repeat(unfinished, bounds, clock())
                 replays += [finished] if unfinished.replay is not None else []
             left = _by_reason(platform, kind, selection)
             step = ingestion.plan(conn, kind.name, [], clock(), selection.to_json())

@@ -5,6 +5,9 @@ finished is used again, with the same offsets, so that the raw store can recogni
 A step that replays rejected records reads no offsets; it says which of them instead, and its count of
 rejected records is the (negative) change that it made, so that sums over all steps say what the raw store
 holds.
+
+A step that skips offsets which Kafka no longer has records them as lost. No window's coverage is lower for
+them: nobody knows the event times of what is gone, nor whether it was any metric's event.
 """
 
 from __future__ import annotations
@@ -66,8 +69,10 @@ def plan(
     ranges: Iterable[OffsetRange],
     now: datetime,
     replay: Mapping[str, str] | None = None,
+    lost: Iterable[OffsetRange] = (),
 ) -> IngestionStep:
-    """The pending step if there is one (as it was planned then), otherwise a new one."""
+    """The pending step if there is one (as it was planned then), otherwise a new one, which skips what is
+    lost."""
     with conn.transaction():
         lock_ingestion(conn, kind)
         waiting = pending(conn, kind)
@@ -86,7 +91,20 @@ def plan(
                 "replay": None if replay is None else Jsonb(dict(replay)),
             },
         )
+        _record_lost(conn, kind, lost, now)
         return _step(kind, only(conn.execute(_PENDING, (kind,))))
+
+
+def _record_lost(conn: Connection, kind: str, lost: Iterable[OffsetRange], now: datetime) -> None:
+    # A step that was set aside has skipped nothing: what it lost is lost again, perhaps with more behind it.
+    conn.cursor().executemany(
+        """
+        INSERT INTO platform.lost_records AS old VALUES (%s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (kind, cluster, topic, partition, first_offset) DO UPDATE
+        SET last_offset = greatest(old.last_offset, excluded.last_offset), noticed_at = excluded.noticed_at
+        """,
+        [(kind, one.cluster, one.topic, one.partition, one.start, one.end - 1, now) for one in lost],
+    )
 
 
 def pending(conn: Connection, kind: str) -> IngestionStep | None:
@@ -144,6 +162,18 @@ def set_aside(conn: Connection, kind: str, version: int, now: datetime) -> None:
     """
     with conn.transaction():
         lock_ingestion(conn, kind)
+        # Where the first step of a partition began: what Kafka drops from there on is lost.
+        conn.execute(
+            """
+            INSERT INTO platform.ingestion_offsets (kind, cluster, topic, partition, next_offset)
+            SELECT kind, part.cluster, part.topic, part.partition, part.start
+            FROM platform.ingestion, jsonb_to_recordset(ranges)
+                AS part (cluster text, topic text, partition integer, start bigint)
+            WHERE kind = %s AND version = %s AND status = 'planned'
+            ON CONFLICT DO NOTHING
+            """,
+            (kind, version),
+        )
         conn.execute(
             """
             UPDATE platform.ingestion SET ranges = '[]', status = 'done', done_at = %s, accepted = 0,

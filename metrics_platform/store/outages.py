@@ -97,11 +97,13 @@ def close_caught_up(conn: Connection, now: datetime) -> None:
     conn.execute(_CLOSE_CAUGHT_UP, {"now": now})
 
 
-def open_outages(conn: Connection) -> list[Outage]:
-    """The outages not yet closed, oldest first."""
+def open_outages(conn: Connection, layer: Layer | None = None) -> list[Outage]:
+    """The outages not yet closed, oldest first; of one layer if given."""
     rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM platform.outages WHERE closed_at IS NULL "
-        "ORDER BY minute_start, cluster, layer"
+        f"SELECT {_COLUMNS} FROM platform.outages "
+        "WHERE closed_at IS NULL AND (%(layer)s::text IS NULL OR layer = %(layer)s) "
+        "ORDER BY minute_start, cluster, layer",
+        {"layer": layer},
     )
     return [_outage(row) for row in rows]
 

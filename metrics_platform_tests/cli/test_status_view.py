@@ -18,6 +18,7 @@ from metrics_platform.store.alarms import Verdict, record_reason, record_verdict
 from metrics_platform.store.commit import Commit, Source, commit
 from metrics_platform.store.connection import connect
 from metrics_platform.store.coverage import Seen
+from metrics_platform.store.ingestion import OffsetRange, plan
 from metrics_platform.store.outages import Layer, record_outage
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, window
@@ -59,6 +60,24 @@ def test_a_person_sees_outages_and_coverage(status: Status, monkeypatch: pytest.
     status_view.view(status, NOW)
     assert "outage      02 Mar 10:09 to 10:18: the stream lacks cluster 'rome'" in out.getvalue()
     assert "1/1 66.7%" in out.getvalue()
+
+
+def test_records_that_kafka_dropped_are_told_by_topic(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with connect(database) as conn:
+        migrate(conn, catalog(METRICS[0]), NOW)
+        parts = [OffsetRange("oslo", "web.visits", number, 10, 1010) for number in range(2)]
+        plan(conn, "visits", [], NOW, lost=parts)
+    lost = local_status._books(database, "UTC").lost
+    status = Status(Path("/data"), None, (), None, None, (), (), (), (), lost)
+    status_view.view(status, NOW)
+    line, last = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        "lost        visits: Kafka dropped 2,000 offsets of 'web.visits' on cluster 'oslo'"
+    )
+    assert line.endswith(f"before they were ingested, last noticed on {NOW:%d %b %H:%M}")
+    assert last == "healthy"
 
 
 def test_windows_of_older_definitions_are_told_with_what_renews_them(

@@ -148,11 +148,14 @@ class Installation:
     def ingest(self, death: Death | None = None) -> None:
         """Ingestion between batches."""
         with self.connection() as conn, dies(death):
-            for kind in self._catalog.kinds:
-                try:
-                    ingestion.ingest(self._platform, self._spark, conn, kind, self.clock, self._say)
-                except KafkaError as error:
-                    self._say(f"ingestion of {kind.name} waits: {error}")
+            try:
+                self._ingest(conn)
+            except KafkaError as error:
+                self._say(f"ingestion waits: {error}")
+
+    def _ingest(self, conn: Connection) -> None:
+        kinds = self._catalog.kinds
+        list(ingestion.ingest_each(self._platform, self._spark, conn, kinds, self.clock, self._say))
 
     def batch(self, death: Death | None = None) -> None:
         """Ingestion and all that the schedules would have run since the last batch that came through: the
@@ -160,8 +163,7 @@ class Installation:
         now, metrics = self.clock.now(), self._catalog.metrics
         with self.connection() as conn, dies(death):
             try:
-                for kind in self._catalog.kinds:
-                    ingestion.ingest(self._platform, self._spark, conn, kind, self.clock, self._say)
+                self._ingest(conn)
                 self._batch(conn).settle(self._hours(conn), metrics)
                 for grain in (Grain.DAY, Grain.WEEK):
                     if ended := self._ended(grain):

@@ -41,7 +41,9 @@ def webshop() -> Catalog:
 @pytest.fixture
 def platform(webshop: Catalog, kafka: str, database: str, jars: Path, data_dir: Path) -> Platform:
     """A migrated installation over the example catalogue, with topics that keep records of any age."""
-    catalog = replace(webshop, kinds=tuple(replace(kind, topics=(_topic(kafka),)) for kind in webshop.kinds))
+    catalog = replace(
+        webshop, kinds=tuple(replace(kind, topics=(new_topic(kafka),)) for kind in webshop.kinds)
+    )
     settings = Settings(
         catalog=PACKAGE / "catalog" / "webshop.yaml",
         clusters=data_dir / "clusters.yaml",
@@ -104,7 +106,7 @@ def second_broker(jars: Path) -> Iterator[Broker]:
 def pair(platform: Platform, second_broker: Broker) -> Platform:
     """The installation on two clusters, dc1 and dc2, with the same topics on both."""
     for kind in platform.catalog.kinds:
-        _topic(second_broker.address, kind.topics[0])
+        new_topic(second_broker.address, kind.topics[0])
     [first] = platform.clusters
     clusters = (Cluster("dc1", first.bootstrap_servers), Cluster("dc2", second_broker.address))
     return replace(platform, clusters=clusters)
@@ -117,7 +119,7 @@ def conn(platform: Platform) -> Iterator[Connection]:
         yield conn
 
 
-def _topic(bootstrap: str, name: str | None = None) -> str:
+def new_topic(bootstrap: str, name: str | None = None) -> str:
     """A new topic that keeps its records whatever their times say."""
     name = name or f"test-{uuid4().hex[:12]}"
     topic = NewTopic(name, num_partitions=3, replication_factor=1, config={"retention.ms": "-1"})

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from dagster import (
+    AssetKey,
+    Definitions,
+    ExecuteInProcessResult,
+    ResourceDefinition,
+    build_schedule_context,
+)
 
 from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.events.clusters import Cluster
+from metrics_platform.events.offsets import KafkaError
 from metrics_platform.local.ports import free_ports
-from metrics_platform.local.shop import Record
-from metrics_platform.orchestration import streaming
+from metrics_platform.local.shop import INTERACTIONS, Record
+from metrics_platform.orchestration import assets, batch, streaming
+from metrics_platform.orchestration.assets import batch_assets, raw_assets
 from metrics_platform.orchestration.batch import Batch, fresh_hours
 from metrics_platform.orchestration.ingestion import ingest
+from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
 from metrics_platform.orchestration.platform import Platform
+from metrics_platform.orchestration.resources import BATCH_SPARK
 from metrics_platform.orchestration.shift import Iteration, Shift
 from metrics_platform.store import dirty, gaps, ingestion, ledger, outages
 from metrics_platform.store.connection import Connection
@@ -169,22 +180,27 @@ def test_a_cluster_that_is_not_there_at_all_is_left_out(
     assert label(conn, Grain.MINUTE, minute, both).events == clicks(sent, minute, close_of(2))
 
 
-def test_metrics_of_a_cluster_that_is_gone_have_no_minute_and_the_others_do(
-    platform: Platform, conn: Connection, spark: SparkSession
-) -> None:
+def orders_elsewhere(platform: Platform) -> Platform:
+    """The installation with its orders on a cluster that is not there."""
     [port] = free_ports(1)
     interactions, orders = platform.catalog.kinds
-    kinds = (replace(interactions, clusters=("local",)), replace(orders, clusters=("gone",)))
-    apart = replace(
+    kinds = (replace(orders, clusters=("gone",)), replace(interactions, clusters=("local",)))
+    return replace(
         platform,
         clusters=(*platform.clusters, Cluster("gone", f"127.0.0.1:{port}")),
         catalog=replace(platform.catalog, kinds=kinds),
     )
+
+
+def test_metrics_of_a_cluster_that_is_gone_have_no_minute_and_the_others_do(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    apart = orders_elsewhere(platform)
     send(platform, NINE, NINE + 3 * MINUTE, 5, seed=4)
     done: list[Iteration] = []
     with shift_at_work(apart, spark, ManualClock(close_of(2)), done, []) as shift:
         shift.attempt()
-    there = {metric.name for metric in apart.catalog.metrics if metric.kind == interactions.name}
+    there = {metric.name for metric in apart.catalog.metrics if metric.kind == INTERACTIONS}
     assert set(done[0].metrics) == set(ledger.newest_minutes(conn)) == there
     assert label(conn, Grain.MINUTE, NINE, apart).coverage == 1
 
@@ -286,11 +302,11 @@ def test_an_hour_is_exact_only_with_every_cluster(
     with shift_at_work(pair, spark, ManualClock(hour.end + GRACE), [], []) as shift:
         shift.attempt()
 
-    batch = Batch(pair, spark, conn, "batch", clock, said.append)
+    run = Batch(pair, spark, conn, "batch", clock, said.append)
     clock.wait_until(hour.end + 3 * MINUTE)
     before = label(conn, Grain.HOUR, NINE, pair)
     with second_broker.silent():
-        done = batch.settle([_earlier(pair, hour), hour], pair.catalog.metrics)
+        done = run.settle([_earlier(pair, hour), hour], pair.catalog.metrics)
     assert done.computed == (_earlier(pair, hour),)
     assert label(conn, Grain.HOUR, NINE, pair) == before
     assert before.source is Source.ROLLUP
@@ -303,13 +319,114 @@ def test_an_hour_is_exact_only_with_every_cluster(
 
     clock.advance(60 * MINUTE)
     fresh = fresh_hours(clock.now(), pair.catalog.calendar)
-    batch.settle([*fresh, *batch.to_repair(fresh, pair.catalog.metrics)], pair.catalog.metrics)
+    run.settle([*fresh, *run.to_repair(fresh, pair.catalog.metrics)], pair.catalog.metrics)
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
     after = label(conn, Grain.HOUR, NINE, pair)
     assert (after.exact, after.coverage) == (True, 1)
     assert dirty.dirty_hours(conn) == []
     assert outages.open_outages(conn) == []
+
+
+def _hourly(
+    platform: Platform, spark: SparkSession, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> ExecuteInProcessResult:
+    """Run the hourly job as its schedule does."""
+    monkeypatch.setattr(assets, "batch_session", lambda *_: nullcontext(spark))
+    monkeypatch.setattr(assets, "now", clock)
+    today = clock.now().date()
+    definitions = Definitions(
+        assets=[raw_assets(platform), batch_assets(platform, Grain.HOUR, today)],
+        jobs=batch_jobs(platform)[:2],
+        schedules=[schedule for schedule in batch_schedules(platform) if schedule.name == "exact_hours"],
+        resources={BATCH_SPARK: ResourceDefinition.none_resource()},
+    )
+    context = build_schedule_context(
+        scheduled_execution_time=clock.now(), repository_def=definitions.get_repository_def()
+    )
+    [request] = definitions.resolve_schedule_def("exact_hours").evaluate_tick(context).run_requests or []
+    return definitions.resolve_job_def("hourly").execute_in_process(
+        tags=dict(request.tags), raise_on_error=False
+    )
+
+
+def test_a_kind_that_cannot_be_read_holds_no_other_up(
+    platform: Platform, conn: Connection, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = orders_elsewhere(platform)
+    sent = send(platform, NINE + 10 * MINUTE, NINE + 20 * MINUTE, 5, seed=5)
+    clock = ManualClock(NINE + 63 * MINUTE)
+
+    run = _hourly(apart, spark, clock, monkeypatch)
+
+    assert run.success
+    raw = {event.asset_key for event in run.get_asset_materialization_events() if event.asset_key}
+    assert AssetKey(["raw_events", INTERACTIONS]) in raw
+    assert AssetKey(["raw_events", "orders"]) not in raw
+    hour = apart.catalog.calendar.window(Grain.HOUR, NINE)
+    for metric in oracle.RULES:
+        if apart.catalog.metric(metric).kind == INTERACTIONS:
+            assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
+            assert ledger.labels(conn, [metric], [hour])[metric, hour].exact
+        else:
+            assert ledger.labels(conn, [metric], [hour]) == {}
+    [outage] = outages.open_outages(conn)
+    assert (outage.cluster, outage.layer, outage.end) == ("gone", Layer.INGESTION, clock.now() + MINUTE)
+    assert outage.reason.startswith("Kafka cluster 'gone'")
+    waiting = [mark for mark in dirty.dirty_hours(conn) if mark.hour_start == NINE]
+    assert [(mark.kind, mark.reason) for mark in waiting] == [("orders", "cluster gone not ingested yet")]
+
+    nowhere = replace(
+        apart, clusters=(Cluster("local", apart.clusters[1].bootstrap_servers), apart.clusters[1])
+    )
+    clock.advance(MINUTE)
+    assert not _hourly(nowhere, spark, clock, monkeypatch).success
+    assert {one.cluster for one in outages.open_outages(conn)} == {"local", "gone"}
+    assert len(outages.open_outages(conn)) == 2  # each goes on; it does not begin anew
+
+
+def test_a_day_is_computed_of_the_kinds_that_are_there_and_made_up_for_in_one_pass(
+    platform: Platform, conn: Connection, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = send(platform, NINE, NINE + 30 * MINUTE, 2, seed=6)
+    interactions, orders = platform.catalog.kinds
+    lost = (replace(orders, topics=("nowhere",)), interactions)
+    without = replace(platform, catalog=replace(platform.catalog, kinds=lost))
+    day = platform.catalog.calendar.window(Grain.DAY, NINE)
+    clock, said, passes = ManualClock(day.end + 20 * MINUTE), list[str](), list[set[str]]()
+    compute = batch.compute
+
+    def counted(events: dict[str, Any], *arguments: Any) -> Any:
+        passes.append(set(events))
+        return compute(events, *arguments)
+
+    monkeypatch.setattr(batch, "compute", counted)
+    Batch(without, spark, conn, "daily", clock, said.append).settle([day], platform.catalog.metrics)
+    assert passes
+    assert {kind for found in passes for kind in found} == {INTERACTIONS}
+    assert said[0].startswith("'orders' cannot be ingested: topic 'nowhere' does not exist")
+    assert said[1].endswith("of 'orders' cannot be exact yet: cluster local not ingested yet")
+    kinds = {metric.name: metric.kind for metric in platform.catalog.metrics}
+    known = ledger.labels(conn, list(kinds), [day])
+    assert {kinds[name] for name, _ in known if known[name, day].exact} == {INTERACTIONS}
+    assert {mark.kind for mark in dirty.dirty_hours(conn)} == {"orders"}
+    with pytest.raises(KafkaError, match="'orders' cannot be ingested"):
+        Batch(without, spark, conn, "by hand", clock, print).recompute(
+            [day], [metric for metric in platform.catalog.metrics if metric.kind == "orders"]
+        )
+
+    assert {outage.cluster for outage in outages.open_outages(conn)} == {"local"}
+    clock.advance(MINUTE)
+    for kind in platform.catalog.kinds:
+        ingest(platform, spark, conn, kind, clock, print)
+    assert outages.open_outages(conn) == []
+    Batch(platform, spark, conn, "daily again", clock, print).settle([day], platform.catalog.metrics)
+    for metric in oracle.RULES:
+        assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.DAY) == []
+    passes.clear()
+    hour = platform.catalog.calendar.window(Grain.HOUR, NINE)
+    Batch(platform, spark, conn, "by hand", clock, print).recompute([hour], platform.catalog.metrics)
+    assert passes == [{INTERACTIONS, "orders"}]
 
 
 def _earlier(platform: Platform, hour: Window) -> Window:

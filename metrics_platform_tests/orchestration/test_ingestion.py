@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from metrics_platform.events.offsets import KafkaError
@@ -16,6 +17,8 @@ from metrics_platform.store import ingestion
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.orchestration import killed_ingestion
 from metrics_platform_tests.orchestration.clock import START, ManualClock
+from metrics_platform_tests.orchestration.conftest import new_topic
+from metrics_platform_tests.orchestration.standalone import wait_for
 from metrics_platform_tests.orchestration.traffic import send
 
 if TYPE_CHECKING:
@@ -93,23 +96,97 @@ def test_records_that_kafka_dropped_are_said_and_the_rest_is_ingested(
     ingest(platform, spark, conn, kind, ManualClock(), print)
     before = len(_positions(platform, spark))
     send(platform, START + MINUTE, START + 2 * MINUTE, rate=5, seed=6)
-    dropped = _drop_first_records(platform, conn)
+    ends = ingestion.committed_offsets(conn, kind.name)
+    _drop_records(platform, {partition: end + 3 for partition, end in ends.items()})
     said: list[str] = []
     more = ingest(platform, spark, conn, kind, ManualClock(), said.append)
     assert more.accepted + sum(more.rejected.values()) > 0
     assert len(_positions(platform, spark)) > before
-    assert len(said) == dropped
+    assert len(said) == len(ends)
     assert "before they were ingested; raise the topic's retention" in said[0]
+    assert _lost(conn) == {partition: (end, end + 2) for partition, end in ends.items()}
 
 
-def _drop_first_records(platform: Platform, conn: Connection) -> int:
-    """Let Kafka forget three records that were not ingested, in each partition; returns the partitions."""
-    from confluent_kafka import TopicPartition
+class _Killed(Exception):
+    pass
+
+
+def _kill(
+    platform: Platform, conn: Connection, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> ingestion.IngestionStep:
+    """Ingest until Spark has written, or until just before; the step that stays behind."""
+
+    def die(*_: object, **__: object) -> None:
+        raise _Killed
 
     kind = platform.catalog.kinds[0]
-    offsets = ingestion.committed_offsets(conn, kind.name)
+    with monkeypatch.context() as patched, pytest.raises(_Killed):
+        patched.setattr(
+            *((ingestion, "finish", die) if written else (type(platform.raw_store), "append", die))
+        )
+        ingest(platform, spark, conn, kind, ManualClock(), print)
+    step = ingestion.pending(conn, kind.name)
+    assert step is not None
+    return step
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_planned_step_whose_records_kafka_dropped_is_not_waited_for(
+    platform: Platform,
+    conn: Connection,
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    written: bool,
+) -> None:
+    send(platform, START, START + MINUTE, rate=5, seed=7)
+    step = _kill(platform, conn, spark, monkeypatch, written)
+    _drop_records(platform, {(r.cluster, r.topic, r.partition): 4 for r in step.ranges})
+    said: list[str] = []
+    kind = platform.catalog.kinds[0]
+    ingest(platform, spark, conn, kind, ManualClock(), said.append)
+
+    first = 0 if written else 4
+    expected = [(r.partition, offset) for r in step.ranges for offset in range(first, r.end)]
+    assert _positions(platform, spark) == sorted(expected)
+    lost = {} if written else {(r.cluster, r.topic, r.partition): (0, 3) for r in step.ranges}
+    assert _lost(conn) == lost
+    assert len(said) == len(lost)
+
+
+def test_a_planned_step_of_a_topic_made_anew_makes_room_for_what_is_wrong(
+    platform: Platform, conn: Connection, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = platform.catalog.kinds[0]
+    send(platform, START, START + MINUTE, rate=5, seed=8)
+    ingest(platform, spark, conn, kind, ManualClock(), print)
+    before = _positions(platform, spark)
+    send(platform, START, START + MINUTE, rate=5, seed=9)
+    _kill(platform, conn, spark, monkeypatch, written=False)
     admin = AdminClient({"bootstrap.servers": platform.clusters[0].bootstrap_servers})
-    wanted = [TopicPartition(topic, partition, end + 3) for (_, topic, partition), end in offsets.items()]
+    for deleted in admin.delete_topics([kind.topics[0]]).values():
+        deleted.result()
+    wait_for(lambda: kind.topics[0] not in admin.list_topics(timeout=5).topics, 30, "the topic is gone")
+    new_topic(platform.clusters[0].bootstrap_servers, kind.topics[0])
+
+    with pytest.raises(KafkaError, match="was deleted and made anew"):
+        ingest(platform, spark, conn, kind, ManualClock(), print)
+    assert ingestion.pending(conn, kind.name) is None
+    conn.execute("DELETE FROM platform.ingestion_offsets")
+    sent = send(platform, START, START + MINUTE, rate=1, seed=10)
+    ingest(platform, spark, conn, kind, ManualClock(), print)
+    assert len(_positions(platform, spark)) == len(before) + sum(r.kind == kind.name for r in sent)
+
+
+def _lost(conn: Connection) -> dict[ingestion.Partition, tuple[int, int]]:
+    rows = conn.execute(
+        "SELECT cluster, topic, partition, first_offset, last_offset FROM platform.lost_records"
+    ).fetchall()
+    return {(cluster, topic, partition): (first, last) for cluster, topic, partition, first, last in rows}
+
+
+def _drop_records(platform: Platform, until: dict[ingestion.Partition, int]) -> None:
+    """Let Kafka forget what lies before the offsets."""
+    admin = AdminClient({"bootstrap.servers": platform.clusters[0].bootstrap_servers})
+    wanted = [TopicPartition(topic, partition, offset) for (_, topic, partition), offset in until.items()]
     for deleted in admin.delete_records(wanted).values():
         deleted.result()
-    return len(wanted)

@@ -136,6 +136,9 @@ def test_hours_of_a_kind_without_metrics_are_not_repaired(
     hour = platform.catalog.calendar.window(Grain.HOUR, FIRST)
     dirty.mark_dirty(conn, orders.name, {hour.start: 1}, 1, FRESH, clock.now())
     clock.advance(24 * HOUR)
+    # What waits for a cluster takes no place either.
+    assert batch.to_repair([], platform.catalog.metrics) == []
+    _ingest_all(batch)
     of_others = [metric for metric in platform.catalog.metrics if metric.kind == INTERACTIONS]
     assert batch.to_repair([], of_others) == []
     assert batch.to_repair([], platform.catalog.metrics) == [hour]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from threading import Barrier
 
@@ -21,6 +22,7 @@ from metrics_platform.store.ingestion import (
     newest_version,
     pending,
     plan,
+    set_aside,
 )
 from metrics_platform_tests.store.shop import NOW, at
 
@@ -55,6 +57,28 @@ def test_offsets_of_partitions_that_a_step_left_out_stay(conn: Connection) -> No
         finish(conn, "visits", plan(conn, "visits", ranges, NOW).version, COUNTS, {}, LATER)
     assert committed_offsets(conn, "visits") == {
         ("local", "web.visits", 0): 25,
+        ("local", "web.visits", 1): 7,
+    }
+
+
+def test_what_a_step_skips_is_recorded_with_it_and_again_when_it_was_set_aside(conn: Connection) -> None:
+    def lost() -> list[tuple[object, ...]]:
+        columns = "partition, first_offset, last_offset, noticed_at"
+        return conn.execute(f"SELECT {columns} FROM platform.lost_records").fetchall()
+
+    gone = OffsetRange("local", "web.visits", 0, 4, 10)
+    step = plan(conn, "visits", SECOND, NOW, lost=[gone])
+    assert lost() == [(0, 4, 9, NOW)]
+    set_aside(conn, "visits", step.version, NOW)
+    plan(conn, "visits", SECOND, LATER, lost=[replace(gone, end=12)])
+    assert lost() == [(0, 4, 11, LATER)]
+
+
+def test_a_step_set_aside_leaves_behind_where_it_began(conn: Connection) -> None:
+    finish(conn, "visits", plan(conn, "visits", FIRST[1:], NOW).version, COUNTS, {}, NOW)
+    set_aside(conn, "visits", plan(conn, "visits", [*SECOND, *FIRST[1:]], NOW).version, LATER)
+    assert committed_offsets(conn, "visits") == {
+        ("local", "web.visits", 0): 10,
         ("local", "web.visits", 1): 7,
     }
 

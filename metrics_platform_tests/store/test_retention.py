@@ -68,8 +68,9 @@ def test_counts_of_minutes_stay_as_long_as_hours(conn: Connection, shop: Catalog
 
 def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
     old, recent = NOW - BOOKS_KEPT - timedelta(days=1), NOW - timedelta(days=1)
-    for at in (old, old, recent):
-        step = ingestion.plan(conn, "visits", [], at)
+    for version, at in enumerate((old, old, recent)):
+        lost = ingestion.OffsetRange("dc1", "web.visits", 0, version, version + 1)
+        step = ingestion.plan(conn, "visits", [], at, lost=[lost])
         ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), {"dc1": old}, at)
     for cluster in ("dc1", "dc2"):
         outages.record_outage(conn, cluster, Layer.STREAM, old, old + timedelta(minutes=1), "silent", old)
@@ -80,6 +81,7 @@ def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
     prune_books(conn, NOW)
 
     assert conn.execute("SELECT version FROM platform.ingestion ORDER BY version").fetchall() == [(3,)]
+    assert conn.execute("SELECT first_offset FROM platform.lost_records").fetchall() == [(2,)]
     assert ingestion.ingested_through(conn, "visits") == old
     assert conn.execute("SELECT severity FROM platform.alarms").fetchall() == [("late",)]
     assert [one.cluster for one in outages.open_outages(conn)] == ["dc2"]
