@@ -18,7 +18,7 @@ from dagster._core.storage.event_log import SqlEventLogStorage, SqlEventLogStora
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from sqlalchemy import and_
 
-from metrics_platform.orchestration.assets import LAYER_TAG
+from metrics_platform.orchestration.coordinator import LAYER_TAG
 from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, batch_session
