@@ -44,7 +44,7 @@ _ADDED = {
     "_fields": "string",
     "_reason_before": "string",
 }
-# An hour's few late events are not worth reading and writing the whole hour.
+# A few late events are no reason to write the whole of their hour anew.
 _SMALL_FILE = 16 * 1024**2
 _COMPACT_BELOW = "spark.databricks.delta.optimize.minFileSize"
 
