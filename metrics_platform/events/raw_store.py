@@ -45,6 +45,9 @@ _ADDED = {
     "_fields": "string",
     "_reason_before": "string",
 }
+# A few late events are no reason to write the whole of their hour anew.
+_SMALL_FILE = 16 * 1024**2
+_COMPACT_BELOW = "spark.databricks.delta.optimize.minFileSize"
 
 
 @dataclass(frozen=True)
@@ -244,12 +247,18 @@ class RawStore:
         return self._table(spark, kind).where("event_hour is null")
 
     def optimize(self, spark: SparkSession, kind: EventKind, since: datetime) -> None:
-        """Compact the rejected records and the hours from `since` on; drop files unused for a week.
+        """Compact the rejected records and the hours from `since` on, of older hours only what late events
+        left; drop files unused for a week.
 
         Must not happen beside a replay: Delta would refuse one of the two.
         """
         table = f"delta.`{self.path(kind)}`"
         spark.sql(f"OPTIMIZE {table} WHERE event_hour IS NULL OR event_hour >= {_seconds(since)}")
+        spark.conf.set(_COMPACT_BELOW, _SMALL_FILE)
+        try:
+            spark.sql(f"OPTIMIZE {table} WHERE event_hour < {_seconds(since)}")
+        finally:
+            spark.conf.unset(_COMPACT_BELOW)
         spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
 
     def _table(self, spark: SparkSession, kind: EventKind, *, pinned: bool = False) -> DataFrame:

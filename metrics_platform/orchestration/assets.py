@@ -35,7 +35,6 @@ from metrics_platform.store.schema import migrate
 # A run with this tag computes only what is owed; an hourly one also the dirty hours, wherever they lie. A run
 # by hand computes everything that it was asked for.
 SCHEDULED_TAG = "metrics_platform/scheduled"
-LAYER_TAG = "metrics_platform/layer"
 
 
 def now() -> datetime:
@@ -54,7 +53,6 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
         specs=raw_specs(platform),
         can_subset=True,
         required_resource_keys={BATCH_SPARK},
-        op_tags={LAYER_TAG: "batch"},
     )
     def raw_events(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         with batch_session(platform, context) as spark, platform.connect() as conn:
@@ -116,7 +114,6 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
         can_subset=True,
         required_resource_keys={BATCH_SPARK},
         backfill_policy=BackfillPolicy.single_run(),
-        op_tags={LAYER_TAG: "batch"},
     )
     def exact(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         metrics = _selected(platform, context, grain)

@@ -14,11 +14,13 @@ from dagster import (
     op,
 )
 from dagster._core.instance.utils import RUNLESS_RUN_ID
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqlEventLogStorage, SqlEventLogStorageTable
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from sqlalchemy import and_
 
-from metrics_platform.orchestration.assets import LAYER_TAG
+from metrics_platform.orchestration.coordinator import LAYER_TAG
+from metrics_platform.orchestration.jobs import INGESTION
 from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, batch_session
@@ -27,13 +29,16 @@ from metrics_platform.store.locks import ingestion_turn
 from metrics_platform.store.retention import prune, prune_books
 
 JOB = "maintenance"
-# Hours that were ingested since the last maintenance, and the late events' hours of some days before.
+# Most late events come within that time; compacting whole hours costs more than what comes later is worth.
 _COMPACT = timedelta(days=3)
 _RUNS_PER_DAY = 500
+# A shift's minutes soon have no partition, and there is always a newer ingestion. The status of exact hours,
+# days and weeks hangs on the runs that computed them.
+_SHORT_LIVED = (SHIFT, INGESTION, JOB)
 
 
 def maintenance_job(platform: Platform) -> JobDefinition:
-    """Prunes the metric store, compacts the raw store, deletes the runs of old shifts."""
+    """Prunes the metric store, compacts the raw store, deletes old runs."""
 
     @op(name="tidy", required_resource_keys={BATCH_SPARK})
     def tidy(context: OpExecutionContext) -> None:
@@ -47,7 +52,7 @@ def maintenance_job(platform: Platform) -> JobDefinition:
                         with ingestion_turn(conn, kind.name):
                             platform.raw_store.optimize(spark, kind, now - _COMPACT)
         old = now - timedelta(days=MINUTE_DAYS + 1)
-        deleted = delete_old_shifts(context.instance, old)
+        deleted = delete_old_runs(context.instance, old)
         verdicts = delete_old_verdicts(context.instance, old)
         context.log.info(f"pruned windows: {pruned}; deleted runs: {deleted}, verdicts: {verdicts}")
 
@@ -69,9 +74,16 @@ def maintenance_schedule(platform: Platform) -> ScheduleDefinition:
     )
 
 
-def delete_old_shifts(instance: DagsterInstance, before: datetime) -> int:
-    """Delete shifts whose minutes have no partition any more, with their events and logs; bounded per day."""
-    old = instance.get_run_ids(RunsFilter(job_name=SHIFT, created_before=before), limit=_RUNS_PER_DAY)
+def delete_old_runs(instance: DagsterInstance, before: datetime) -> int:
+    """Delete runs that nothing hangs on any more, with their events and logs; bounded per day and job."""
+    old = [
+        run_id
+        for job_name in _SHORT_LIVED
+        for run_id in instance.get_run_ids(
+            RunsFilter(job_name=job_name, created_before=before, statuses=FINISHED_STATUSES),
+            limit=_RUNS_PER_DAY,
+        )
+    ]
     for run_id in old:
         instance.delete_run(run_id)
         instance.compute_log_manager.delete_logs(prefix=[run_id])

@@ -84,7 +84,7 @@ def refuse_other_definitions(
 ) -> None:
     """Raise StackError unless Dagster and the store follow the definitions that the catalogue's file has now.
 
-    A run loads the file anew, so it would compute by a definition that Dagster does not show.
+    A run computes by the definition that Dagster has loaded, whatever the file says by now.
     """
     for metric in metrics:
         if loaded.get(metric.name) != metric.version:

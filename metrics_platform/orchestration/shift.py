@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import psycopg
 
-from metrics_platform.catalog.windows import MINUTE, Window
+from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.compute import lifeline
 from metrics_platform.compute.totals import count_events
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import REQUEST_SECONDS, KafkaError, Unreachable
 from metrics_platform.orchestration import streaming
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import event_counts, gaps, lease, ledger, outages
+from metrics_platform.store import event_counts, gaps, lease, outages
 from metrics_platform.store.commit import Commit, Committed, commit, next_revision
 from metrics_platform.store.connection import Connection, StoreUnavailable
 from metrics_platform.store.coverage import lost_share
@@ -179,7 +179,7 @@ class Shift:
                 lifeline.check(self._platform.settings.stream, self._spark)
                 lease.announce_ready(self._conn, LEASE, self._run_id, now)
                 self._clock.wait_until(now + POLL)
-        self._newest = ledger.newest_minute(self._conn)
+        self._newest = self._lease.newest_minute
         self._say(f"shift took the lease (token {self._lease.token})")
 
     def attempt(self) -> None:
@@ -205,7 +205,7 @@ class Shift:
     def _iterate(self) -> None:
         started = self._clock.now()
         closed = streaming.newest_closed(started, self._platform.settings.grace)
-        plan = streaming.plan(self._newest, closed, self._platform.catalog.first_instant)
+        plan = streaming.plan(self._newest, closed, self._oldest(started))
         if plan is None:
             return
         revision = next_revision(self._conn)
@@ -234,6 +234,12 @@ class Shift:
                 headroom=(closed.end + MINUTE - finished).total_seconds(),
             )
         )
+
+    def _oldest(self, now: datetime) -> datetime:
+        """Before that nothing is owed: the catalogue's start, or the hours that old are deleted and no batch
+        makes them exact."""
+        catalog = self._platform.catalog
+        return max(catalog.first_instant, catalog.kept_from(Grain.HOUR, now))
 
     def _find(self, windows: tuple[Window, ...], closed: Window) -> streaming.Ranges:
         until = closed.end + self._platform.settings.grace
@@ -291,6 +297,7 @@ class Shift:
             )
             for kind, counted in totals.counted.items():
                 event_counts.record_counted(self._conn, kind, counted)
+            lease.committed(self._conn, self._lease, windows[-1].start)
             for cluster, reason in self._log.down.items():
                 start, end = windows[0].start, windows[-1].end
                 outages.record_outage(self._conn, cluster, Layer.STREAM, start, end, reason, now)

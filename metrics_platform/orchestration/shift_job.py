@@ -16,7 +16,7 @@ from dagster import (
 
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration import clocks, freshness
-from metrics_platform.orchestration.assets import LAYER_TAG
+from metrics_platform.orchestration.coordinator import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import STREAM_SPARK, stream_session

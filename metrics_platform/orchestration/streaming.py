@@ -43,7 +43,7 @@ class Plan:
 
 def plan(newest_done: datetime | None, closed: Window, since: datetime) -> Plan | None:
     """What to do now that the minute `closed` has ended; None if that was done before, or if it began before
-    `since`, the catalogue's first instant: no batch would ever make it exact.
+    `since`: no batch would ever make it exact.
 
     `newest_done` is the start of the newest minute ever committed by the stream, None before the first.
     """

@@ -84,7 +84,7 @@ class Committed:
 
 
 class StaleDefinition(Exception):
-    """The store's relation of a metric follows another definition than the one this process loaded."""
+    """The store's relation of a metric follows another definition than the one this run loaded."""
 
 
 def next_revision(conn: Connection) -> int:
@@ -219,7 +219,7 @@ def _refuse_stale(conn: Connection, metrics: list[Metric]) -> None:
         if versions.get(metric.name) != metric.version:
             raise StaleDefinition(
                 f"metric '{metric.name}': the store follows definition {versions.get(metric.name)}, "
-                f"this process loaded {metric.version}; restart it, so that it loads the current catalogue"
+                f"this run loaded {metric.version}; run it again with the catalogue of the code server"
             )
 
 

@@ -35,37 +35,53 @@ class Gap:
 
 _COLUMNS: LiteralString = "minute_start, minute_end, reason, offsets, recorded_at, closed_at"
 
+
+def _exact(start: LiteralString, end: LiteralString) -> LiteralString:
+    """SQL: what of [start, end) is exact, by minutes or by their hours, for the metric `owing`.
+
+    The ledger is read once for each metric, not once for each minute.
+    """
+    return f"""
+        coalesce((
+            SELECT range_agg(tstzrange(window_start, window_end)) FROM platform.ledger
+            WHERE ledger.metric = owing.name AND ledger.grain IN ('minute', 'hour')
+              AND ledger.source = 'batch'
+              AND ledger.window_start > {start} - interval '1 hour'
+              AND ledger.window_start < {end}), '{{}}')
+    """
+
+
+def _owing(end: LiteralString) -> LiteralString:
+    """SQL: the metrics that owe what lies before `end`; one that came later owes it nothing."""
+    return f"platform.metrics AS owing WHERE owing.retired_at IS NULL AND owing.first_seen < {end}"
+
+
 _RECORD = f"""
-    INSERT INTO platform.gaps (minute_start, minute_end, reason, offsets, recorded_at)
-    SELECT lower(part), upper(part), %(reason)s, %(offsets)s, %(now)s
-    FROM unnest(
-        tstzmultirange(tstzrange(%(start)s, %(end)s)) - coalesce(
+    WITH skipped AS (
+        SELECT tstzmultirange(tstzrange(%(start)s, %(end)s)) - coalesce(
             (SELECT range_agg(tstzrange(minute_start, minute_end)) FROM platform.gaps
              WHERE minute_start < %(end)s AND minute_end > %(start)s),
-            '{{}}')
-    ) AS part
+            '{{}}') AS minutes
+    ), made AS (
+        SELECT coalesce(range_intersect_agg({_exact("%(start)s", "%(end)s")}), '{{}}') AS exact
+        FROM {_owing("%(end)s")}
+    )
+    INSERT INTO platform.gaps (minute_start, minute_end, reason, offsets, recorded_at, closed_at)
+    SELECT lower(part), upper(part), %(reason)s, %(offsets)s, %(now)s, closed_at
+    FROM skipped, made, LATERAL (
+        SELECT unnest(minutes - exact) AS part, NULL::timestamptz AS closed_at
+        UNION ALL SELECT unnest(minutes * exact), %(now)s
+    ) AS parts
+    ORDER BY part
     RETURNING {_COLUMNS}
 """
 
 
 def some_minute_not_exact(table: LiteralString) -> LiteralString:
-    """SQL over a table with minute_start and minute_end: a minute in between is not exact for some metric.
-
-    A minute is exact by itself or within its exact hour. A metric that came later owes it nothing.
-    The ledger is read once for each metric, not once for each minute.
-    """
+    """SQL over a table with minute_start and minute_end: a minute in between is not exact for some metric."""
+    start, end = f"{table}.minute_start", f"{table}.minute_end"
     return f"""
-        EXISTS (
-        SELECT FROM platform.metrics AS owing
-        WHERE owing.retired_at IS NULL AND owing.first_seen < {table}.minute_end
-          AND NOT coalesce((
-            SELECT range_agg(tstzrange(window_start, window_end))
-                @> tstzrange({table}.minute_start, {table}.minute_end)
-            FROM platform.ledger
-            WHERE ledger.metric = owing.name AND ledger.grain IN ('minute', 'hour')
-              AND ledger.source = 'batch'
-              AND ledger.window_start > {table}.minute_start - interval '1 hour'
-              AND ledger.window_start < {table}.minute_end), false))
+        EXISTS (SELECT FROM {_owing(end)} AND NOT {_exact(start, end)} @> tstzrange({start}, {end}))
     """
 
 
@@ -85,7 +101,8 @@ def record_gap(
 ) -> list[Gap]:
     """Record that the minutes in [start, end) were skipped; minutes recorded before stay as they are.
 
-    Returns the gaps that are new: none when all minutes were recorded, several when some in the middle were.
+    What is exact already is a gap of its own, closed at once. Returns the gaps that are new: none when all
+    minutes were recorded.
     """
     values = {"start": start, "end": end, "reason": reason, "offsets": Jsonb(offsets), "now": now}
     with conn.transaction():

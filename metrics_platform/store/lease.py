@@ -37,6 +37,7 @@ class Lease:
 
     `holder` is None when it was released. `from_minute` is the first minute that the holder has to compute,
     set when the lease was handed over and None when it was taken. `successor` is ready to take it over.
+    `newest_minute` is the newest minute that any holder committed, None before the first.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Lease:
     from_minute: datetime | None
     successor: str | None
     successor_ready_at: datetime | None
+    newest_minute: datetime | None
 
     @property
     def fence(self) -> Fence:
@@ -56,7 +58,8 @@ class Lease:
 
 
 _COLUMNS: LiteralString = (
-    "name, holder, token, ttl, acquired_at, expires_at, from_minute, successor, successor_ready_at"
+    "name, holder, token, ttl, acquired_at, expires_at, from_minute, successor, successor_ready_at, "
+    "newest_minute"
 )
 
 _ACQUIRE = f"""
@@ -88,6 +91,14 @@ def acquire(conn: Connection, name: str, holder: str, now: datetime, ttl: timede
 def renew(conn: Connection, lease: Lease, now: datetime) -> Lease:
     """Hold the lease for another `ttl` from now. Raises FenceLost when its token is no longer current."""
     return _change(conn, lease, f"expires_at = {_FROM_NOW}", {"now": now})
+
+
+def committed(conn: Connection, lease: Lease, minute: datetime) -> None:
+    """Inside a commit's transaction: say that the minute which began then, and those before, are done.
+
+    The ledger cannot tell: a batch makes minutes exact that no shift has seen. Raises FenceLost.
+    """
+    _change(conn, lease, "newest_minute = %(minute)s", {"minute": minute})
 
 
 def announce_ready(conn: Connection, name: str, successor: str, now: datetime) -> Lease | None:

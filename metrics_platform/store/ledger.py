@@ -119,11 +119,6 @@ def newest(
     return [read_label(row) for row in rows]
 
 
-def newest_minute(conn: Connection, source: Source | None = None) -> datetime | None:
-    """The start of the newest minute in the store, of any metric; only from `source` if given."""
-    return max(newest_minutes(conn, source).values(), default=None)
-
-
 def newest_minutes(conn: Connection, source: Source | None = None) -> dict[str, datetime]:
     """The start of the newest minute of each metric; only from `source` if given."""
     rows = conn.execute(

@@ -298,7 +298,15 @@ _LOST_RECORDS = """
         'Offsets that Kafka no longer had when they were to be ingested';
 """
 
-MIGRATIONS = (_FIRST, _DIRTY_EVENTS, _REPLAYS, _OLDER_WINDOWS, _COVERAGE, HISTORY, _LOST_RECORDS)
+_STREAMED = """
+    ALTER TABLE platform.lease ADD COLUMN newest_minute timestamptz;
+    COMMENT ON COLUMN platform.lease.newest_minute IS 'The newest minute that a holder has committed';
+    UPDATE platform.lease SET newest_minute = (
+        SELECT max(window_start) FROM platform.ledger JOIN platform.metrics ON name = metric
+        WHERE grain = 'minute' AND retired_at IS NULL);
+"""
+
+MIGRATIONS = (_FIRST, _DIRTY_EVENTS, _REPLAYS, _OLDER_WINDOWS, _COVERAGE, HISTORY, _LOST_RECORDS, _STREAMED)
 
 
 def applied(conn: Connection) -> int:

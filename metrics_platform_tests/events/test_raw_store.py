@@ -14,6 +14,7 @@ import pytest
 
 from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.catalog.windows import Calendar
+from metrics_platform.events import raw_store
 from metrics_platform.events.decode import decode
 from metrics_platform.events.raw_store import Appended, Held, RawStore
 from metrics_platform.events.rejected import Selection
@@ -317,22 +318,43 @@ def test_the_store_says_what_hours_hold(spark: SparkSession, store: RawStore) ->
     assert store.held(spark, VISITS, NOON - 2 * HOUR, NOON) == Held(0, 0, 0, 0)
 
 
+def files_of(spark: SparkSession, store: RawStore, hour: datetime) -> dict[str, int]:
+    """The files that hold an event hour, with their sizes."""
+    table = spark.read.format("delta").load(store.path(VISITS)).where(f"event_hour = {millis(hour) // 1000}")
+    files = table.select("_metadata.file_path", "_metadata.file_size").distinct().collect()
+    return {row["file_path"]: row["file_size"] for row in files}
+
+
+def test_late_events_of_an_old_hour_are_compacted_without_the_hour(
+    spark: SparkSession, store: RawStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(spark, store, 1, [visit(f"{n}", NOON) for n in range(1000)])
+    [(hour, size)] = files_of(spark, store, NOON).items()
+    monkeypatch.setattr(raw_store, "_SMALL_FILE", size)
+    for step in (2, 3, 4):
+        append(spark, store, step, [visit(f"late {step}", NOON)])
+    store.optimize(spark, VISITS, since=NOON + HOUR)
+    after = files_of(spark, store, NOON)
+    assert len(after) == 2
+    assert hour in after
+    store.optimize(spark, VISITS, since=NOON + HOUR)
+    assert files_of(spark, store, NOON) == after
+
+
 def test_compaction_keeps_the_content_in_fewer_files(spark: SparkSession, store: RawStore) -> None:
     for step in (1, 2, 3):
         append(spark, store, step, [visit(f"{step}", NOON), visit("old", NOON - 24 * HOUR), b"bad"])
     before = everything(spark, store)
 
     def files(hour: datetime) -> int:
-        table = spark.read.format("delta").load(store.path(VISITS))
-        found = table.where(f"event_hour = {millis(hour) // 1000}")
-        return found.select("_metadata.file_path").distinct().count()
+        return len(files_of(spark, store, hour))
 
     def files_of_rejected() -> int:
         return store.rejected(spark, VISITS).select("_metadata.file_path").distinct().count()
 
     assert (files(NOON), files(NOON - 24 * HOUR), files_of_rejected()) == (3, 3, 3)
     store.optimize(spark, VISITS, since=NOON - HOUR)
-    assert (files(NOON), files(NOON - 24 * HOUR), files_of_rejected()) == (1, 3, 1)
+    assert (files(NOON), files(NOON - 24 * HOUR), files_of_rejected()) == (1, 1, 1)
     assert everything(spark, store) == before
     # And the store still knows which steps it holds.
     append(spark, store, 3, [visit("again", NOON)])

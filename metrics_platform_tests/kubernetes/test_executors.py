@@ -122,7 +122,8 @@ def test_no_port_is_tried_for_two_things(shipped: Installation, tmp_path: Path) 
     tried = [port for first in firsts for port in range(first, first + tries + 1)]
     assert len(set(tried)) == len(tried)
     instance = yaml.safe_load((ROOT / "dagster.yaml").read_text())
-    assert instance["run_coordinator"]["config"]["max_concurrent_runs"] <= tries + 1
+    limits = instance["run_coordinator"]["config"]["tag_concurrency_limits"]
+    assert sum(limit["limit"] for limit in limits) <= tries + 1
 
 
 def test_the_file_of_the_pod_template_is_there(shipped: Installation, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What Dagster loads: every asset, check, schedule and sensor of the example catalogue, and at what cost."""
 
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,10 +20,13 @@ from dagster import (
     TimeWindowPartitionsDefinition,
 )
 
+from metrics_platform.catalog.load import CatalogError
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration.build import build_definitions
 from metrics_platform.orchestration.partitions import partitions
+from metrics_platform.orchestration.platform import load_for_runs
+from metrics_platform.settings import PACKAGE
 from metrics_platform_tests.orchestration.nowhere import CLUSTER, ENVIRONMENT, catalog, platform
 
 TODAY = date(2026, 11, 22)
@@ -173,22 +178,61 @@ print(len(list(defs.resolve_all_asset_specs())))
 """
 
 
-def test_loading_needs_no_server_and_no_jvm(tmp_path: Path, jars: Path) -> None:
-    clusters = tmp_path / "clusters.yaml"
+def run_code(code: str, catalogue: Path, jars: Path) -> str:
+    """What a code server's process prints that executes the code."""
+    clusters = catalogue.parent / "clusters.yaml"
     clusters.write_text(f"clusters: [{{name: local, bootstrap_servers: '{CLUSTER.bootstrap_servers}'}}]")
     environment = {
         **ENVIRONMENT,
+        "METRICS_PLATFORM_CATALOG": str(catalogue),
         "METRICS_PLATFORM_CLUSTERS": str(clusters),
         "METRICS_PLATFORM_JARS": str(jars),
         "PATH": "/nonexistent",
+        "TMPDIR": str(catalogue.parent),
     }
-    loaded = subprocess.run(
-        [sys.executable, "-c", LOAD],
+    done = subprocess.run(
+        [sys.executable, "-c", code],
         env=environment,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert loaded.returncode == 0, loaded.stderr
-    assert int(loaded.stdout) == 4 + 5 * len(METRICS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    """A file with the example catalogue."""
+    return shutil.copyfile(PACKAGE / "catalog" / "webshop.yaml", tmp_path / "catalogue.yaml")
+
+
+def test_loading_needs_no_server_and_no_jvm(catalogue: Path, jars: Path) -> None:
+    assert int(run_code(LOAD, catalogue, jars)) == 4 + 5 * len(METRICS)
+
+
+EDIT = """
+import os, pathlib, subprocess, sys
+
+file = pathlib.Path(os.environ["METRICS_PLATFORM_CATALOG"])
+from metrics_platform.definitions import defs
+
+file.write_text("edited: and broken")
+# Dagster starts a run's process the same way: with the environment that the code server has by then.
+run = "from metrics_platform.definitions import defs; print(len(list(defs.resolve_all_asset_specs())))"
+subprocess.run([sys.executable, "-c", run], check=True)
+"""
+
+
+def test_runs_have_the_catalogue_of_their_code_server_whatever_becomes_of_its_file(
+    catalogue: Path, jars: Path
+) -> None:
+    assert int(run_code(EDIT, catalogue, jars)) == 4 + 5 * len(METRICS)
+    assert {path.name for path in catalogue.parent.iterdir()} == {"catalogue.yaml", "clusters.yaml"}
+
+
+def test_a_mistake_is_told_of_the_file_that_people_know(catalogue: Path, jars: Path) -> None:
+    catalogue.write_text("metrics: {}")
+    with pytest.raises(CatalogError, match=re.escape(str(catalogue))):
+        load_for_runs(replace(platform(jars).settings, catalog=catalogue), {})

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metrics_platform.catalog.windows import MINUTE
+from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.events.clusters import Cluster
 from metrics_platform.local.ports import free_ports
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.shift import LEASE, LEASE_TTL, Iteration, Shift, ShiftFailed
 from metrics_platform.store import gaps, lease, ledger
+from metrics_platform.store.commit import next_revision
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.lease import FenceLost
+from metrics_platform.store.ledger import Label, Source
 from metrics_platform_tests.orchestration.clock import START, ManualClock
 from metrics_platform_tests.orchestration.traffic import send
 
@@ -107,6 +109,65 @@ def test_a_dead_shift_is_followed_after_its_lease_and_its_minutes_are_a_gap(
     assert _minutes(conn)[-3:] == [START + n * MINUTE for n in (7, 8, 9)]
 
 
+def _make_exact(conn: Connection, platform: Platform, window: Window, now: datetime) -> None:
+    """Say of every metric that a batch computed the window."""
+    ledger.write(
+        conn,
+        [
+            Label(
+                metric=metric.name,
+                window=window,
+                source=Source.BATCH,
+                revision=next_revision(conn),
+                minutes_present=window.minutes,
+                minutes_total=window.minutes,
+                events=0,
+                definition=metric.version,
+                run_id="batch",
+                committed_at=now,
+                first_committed_at=now,
+                exact_at=now,
+            )
+            for metric in platform.catalog.metrics
+        ],
+    )
+
+
+def test_minutes_that_a_batch_overtook_were_skipped_all_the_same(
+    open_shift: Callable[[str], Shift], platform: Platform, clock: ManualClock, conn: Connection
+) -> None:
+    with working(open_shift("dead")) as dead, working(open_shift("next")) as follower:
+        dead.take_over()
+        dead.attempt()
+        hour = platform.catalog.calendar.window(Grain.HOUR, START)
+        clock.wait_until(hour.end + 3 * MINUTE)
+        _make_exact(conn, platform, hour, clock.now())
+        _make_exact(
+            conn, platform, platform.catalog.calendar.window(Grain.MINUTE, hour.end - MINUTE), clock.now()
+        )
+        clock.advance(5 * MINUTE + GRACE)
+        follower.take_over()
+        follower.attempt()
+    [overtaken, left] = gaps.all_gaps(conn, START, clock.now())
+    assert (overtaken.start, overtaken.end) == (START + 5 * MINUTE, hour.end)
+    assert overtaken.recorded_at == overtaken.closed_at == clock.now()
+    assert overtaken.offsets == left.offsets
+    assert (left.start, left.end, left.closed_at) == (hour.end, hour.end + 5 * MINUTE, None)
+
+
+def test_after_a_long_outage_nothing_is_a_gap_whose_hours_are_deleted(
+    open_shift: Callable[[str], Shift], platform: Platform, clock: ManualClock, conn: Connection
+) -> None:
+    with working(open_shift("dead")) as dead, working(open_shift("next")) as follower:
+        dead.take_over()
+        dead.attempt()
+        clock.advance(platform.catalog.retention[Grain.HOUR] + timedelta(days=10))
+        follower.take_over()
+        follower.attempt()
+    [gap] = gaps.open_gaps(conn)
+    assert gap.start == platform.catalog.kept_from(Grain.HOUR, clock.now())
+
+
 def test_a_minute_is_computed_once_more_for_its_stragglers_but_reported_once(
     open_shift: Callable[[str], Shift], clock: ManualClock, done: list[Iteration]
 ) -> None:
@@ -147,7 +208,7 @@ def test_a_broker_that_is_down_is_said_tried_again_and_given_up(
     failures = [line for line in said if line.startswith("iteration failed")]
     assert len(failures) == 5
     assert all("\n" not in line and "check that the broker runs" in line for line in failures)
-    assert ledger.newest_minute(conn) is None
+    assert _minutes(conn) == []
     current = lease.read(conn, LEASE)
     assert current is not None
     assert current.holder is None  # released, so that the next shift need not wait

@@ -30,7 +30,7 @@ def lease(
     ready: datetime | None = None,
 ) -> Lease:
     expires = renewed + TTL if holder else renewed
-    return Lease("stream", holder, 1, TTL, acquired, expires, None, successor, ready)
+    return Lease("stream", holder, 1, TTL, acquired, expires, None, successor, ready, None)
 
 
 def run(name: str, since: datetime) -> ShiftRun:

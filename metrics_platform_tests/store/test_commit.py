@@ -222,7 +222,7 @@ def test_a_process_with_yesterdays_definition_may_not_commit(conn: Connection, s
     minute = window(shop, "minute", "2026-03-02T10:15")
     changed = catalog(*(replace(metric, filter="page <> 'admin'") for metric in METRICS))
     migrate(conn, changed, NOW)
-    with pytest.raises(StaleDefinition, match=r"'visits'.* restart it"):
+    with pytest.raises(StaleDefinition, match=r"'visits'.* run it again"):
         put(conn, shop, Source.STREAM, [minute], [])
 
 

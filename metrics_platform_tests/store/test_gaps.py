@@ -61,6 +61,18 @@ def test_the_batch_closes_a_gap_and_both_times_are_kept(conn: Connection, shop: 
     assert skip(conn, "11:00", "11:02") == []
 
 
+def test_what_the_batch_made_exact_before_is_a_gap_that_is_closed_at_once(
+    conn: Connection, shop: Catalog
+) -> None:
+    put(conn, shop, Source.BATCH, [shop.calendar.window(Grain.HOUR, clock("11:00"))], [])
+    put(conn, catalog(shop.metrics[0]), Source.BATCH, minutes(shop, "12:00", "12:05"), [])
+    [closed, left] = skip(conn, "11:30", "12:10", ["offsets"])
+    assert closed == Gap(clock("11:30"), clock("12:00"), "restart", ["offsets"], NOW, NOW)
+    assert left == Gap(clock("12:00"), clock("12:10"), "restart", ["offsets"], NOW, None)
+    assert open_gaps(conn) == [left]
+    assert skip(conn, "11:30", "12:10") == []
+
+
 def test_a_gap_stays_open_until_its_last_minute_is_exact(conn: Connection, shop: Catalog) -> None:
     skip(conn, "11:58", "12:02")
     put(conn, shop, Source.BATCH, minutes(shop, "11:58", "12:00"), [])

@@ -10,6 +10,7 @@ import pytest
 from psycopg import errors
 
 from metrics_platform.catalog.model import Catalog
+from metrics_platform.store import migrations
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.lease import (
@@ -17,11 +18,13 @@ from metrics_platform.store.lease import (
     Lease,
     acquire,
     announce_ready,
+    committed,
     hand_over,
     read,
     release,
     renew,
 )
+from metrics_platform.store.schema import migrate
 from metrics_platform_tests.store.shop import NOW, Visit, at, put, values, window
 
 TTL = timedelta(seconds=30)
@@ -114,6 +117,32 @@ def test_a_successor_that_takes_an_expired_lease_is_no_longer_waiting(conn: Conn
 
 def test_nobody_can_be_ready_for_a_lease_that_was_never_taken(conn: Connection) -> None:
     assert announce_ready(conn, "shift", "second", NOW) is None
+
+
+def test_the_newest_minute_is_its_holders_and_outlives_them(conn: Connection) -> None:
+    first = take(conn)
+    assert first.newest_minute is None
+    committed(conn, first, at("2026-03-02T10:15"))
+    release(conn, first, SOON)
+    second = acquire(conn, "shift", "second", SOON, TTL)
+    assert second
+    assert second.newest_minute == at("2026-03-02T10:15")
+    with pytest.raises(FenceLost):
+        committed(conn, first, at("2026-03-02T10:16"))
+    assert read(conn, "shift") == second
+
+
+def test_in_an_older_store_the_stream_goes_on_from_the_ledgers_newest_minute(
+    database: str, shop: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(database) as conn:
+        with monkeypatch.context() as older:
+            older.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:6])
+            migrate(conn, shop, NOW)
+        put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
+        conn.execute("INSERT INTO platform.lease VALUES ('shift', NULL, 7, '30 s', %s, %s)", (NOW, NOW))
+        migrate(conn, shop, SOON)
+        assert take(conn).newest_minute == at("2026-03-02T10:15")
 
 
 def test_one_of_many_gets_it(database: str, conn: Connection) -> None:

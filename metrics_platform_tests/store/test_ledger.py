@@ -13,12 +13,12 @@ NAMES = [metric.name for metric in catalog().metrics]
 
 
 def test_the_newest_minute_of_all_and_of_one_source(conn: Connection, shop: Catalog) -> None:
-    assert ledger.newest_minute(conn) is None
+    assert ledger.newest_minutes(conn) == {}
     put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
     put(conn, catalog(shop.metrics[0]), Source.BATCH, [window(shop, "minute", "2026-03-02T10:16")], [])
-    assert ledger.newest_minute(conn) == at("2026-03-02T10:16")
-    assert ledger.newest_minute(conn, Source.STREAM) == at("2026-03-02T10:15")
-    assert ledger.newest_minutes(conn)["revenue"] == at("2026-03-02T10:15")
+    newest = dict.fromkeys(NAMES, at("2026-03-02T10:15"))
+    assert ledger.newest_minutes(conn, Source.STREAM) == newest
+    assert ledger.newest_minutes(conn) == newest | {NAMES[0]: at("2026-03-02T10:16")}
 
 
 def test_newest_windows_leave_the_future_out(conn: Connection, shop: Catalog) -> None:
