@@ -283,7 +283,16 @@ HISTORY = """
         'How far a number of some age (since its window ended) usually is from the exact one';
 """
 
-MIGRATIONS = (_FIRST, _DIRTY_EVENTS, _REPLAYS, _OLDER_WINDOWS, _COVERAGE, HISTORY)
+_FORGOTTEN = """
+    CREATE TABLE platform.forgotten (
+        what text PRIMARY KEY,
+        before timestamptz NOT NULL
+    );
+    COMMENT ON TABLE platform.forgotten IS
+        'How far retention has got: windows of a grain by their end, revisions by when they were replaced';
+"""
+
+MIGRATIONS = (_FIRST, _DIRTY_EVENTS, _REPLAYS, _OLDER_WINDOWS, _COVERAGE, HISTORY, _FORGOTTEN)
 
 
 def applied(conn: Connection) -> int:

@@ -108,10 +108,30 @@ def test_revisions_go_when_their_time_is_over_and_not_before(conn: Connection, s
     assert conn.execute(kept).fetchone() == (2 * 4 * 3, 2 * 4)
     prune(conn, shop, SECOND + shop.revisions_kept)
     assert conn.execute(kept).fetchone() == (2 * 4 * 3, 2 * 4)
-    prune(conn, shop, THIRD + shop.revisions_kept)
-    assert conn.execute(kept).fetchone() == (4 * 3, 4)
     still = windows_as_of(conn, shop, "visits", Grain.MINUTE, 1, SECOND, SECOND + shop.revisions_kept)
     assert counts(still) == {minute.start: {"home": 2}}
+    prune(conn, shop, THIRD + shop.revisions_kept)
+    assert conn.execute(kept).fetchone() == (4 * 3, 4)
+
+
+def test_raising_a_retention_brings_nothing_back(conn: Connection, shop: Catalog) -> None:
+    minute = window(shop, "minute", "2026-03-02T10:15")
+    for when, visits in ((FIRST, 1), (SECOND, 2), (THIRD, 3)):
+        put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)] * visits, now=when)
+    month = timedelta(days=30)
+    raised = replace(shop, revisions_kept=month)
+    prune(conn, shop, SECOND + shop.revisions_kept)
+    prune(conn, raised, SECOND + shop.revisions_kept)
+    with pytest.raises(QueryError, match="from 2026-03-02T10:22"):
+        windows_as_of(conn, raised, "visits", Grain.MINUTE, 1, FIRST, SECOND + shop.revisions_kept)
+    assert counts(seen(conn, raised, Grain.MINUTE, SECOND)) == {minute.start: {"home": 2}}
+
+    prune(conn, raised, NOW + timedelta(days=9))
+    longer = replace(raised, retention=dict.fromkeys(shop.retention, month))
+    with pytest.raises(QueryError, match="minutes can be shown as they were from 2026-03-04T10:00"):
+        windows_as_of(conn, longer, "visits", Grain.MINUTE, 1, THIRD, NOW + timedelta(days=9))
+    hours = windows_as_of(conn, longer, "visits", Grain.HOUR, 1, THIRD, NOW + timedelta(days=9))
+    assert [row["value"] for row in hours.records()] == [3]
 
 
 def test_a_changed_definition_leaves_what_was_read_before_it_readable(
