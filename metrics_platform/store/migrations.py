@@ -292,7 +292,20 @@ _FORGOTTEN = """
         'How far retention has got: windows of a grain by their end, revisions by when they were replaced';
 """
 
-MIGRATIONS = (_FIRST, _DIRTY_EVENTS, _REPLAYS, _OLDER_WINDOWS, _COVERAGE, HISTORY, _FORGOTTEN)
+_UNKNOWN_ERRORS = """
+    ALTER TABLE platform.corrections ALTER COLUMN smape DROP NOT NULL;
+"""
+
+MIGRATIONS = (
+    _FIRST,
+    _DIRTY_EVENTS,
+    _REPLAYS,
+    _OLDER_WINDOWS,
+    _COVERAGE,
+    HISTORY,
+    _FORGOTTEN,
+    _UNKNOWN_ERRORS,
+)
 
 
 def applied(conn: Connection) -> int:
