@@ -296,6 +296,17 @@ _UNKNOWN_ERRORS = """
     ALTER TABLE platform.corrections ALTER COLUMN smape DROP NOT NULL;
 """
 
+_DEFINITIONS = """
+    CREATE TABLE platform.definitions (
+        metric text NOT NULL,
+        version text NOT NULL,
+        columns jsonb NOT NULL,
+        PRIMARY KEY (metric, version)
+    );
+    COMMENT ON TABLE platform.definitions IS 'All definitions that ever were current, with their columns';
+    INSERT INTO platform.definitions SELECT name, version, columns FROM platform.metrics;
+"""
+
 MIGRATIONS = (
     _FIRST,
     _DIRTY_EVENTS,
@@ -305,6 +316,7 @@ MIGRATIONS = (
     HISTORY,
     _FORGOTTEN,
     _UNKNOWN_ERRORS,
+    _DEFINITIONS,
 )
 
 

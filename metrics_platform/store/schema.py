@@ -81,6 +81,10 @@ def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
             "UPDATE platform.metrics SET retired_at = %s WHERE retired_at IS NULL AND NOT name = ANY(%s)",
             (now, [metric.name for metric in catalog.metrics]),
         )
+        conn.execute(
+            "INSERT INTO platform.definitions SELECT name, version, columns FROM platform.metrics "
+            "ON CONFLICT DO NOTHING"
+        )
 
 
 def current_versions(conn: Connection) -> dict[str, str]:

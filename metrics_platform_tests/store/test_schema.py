@@ -12,7 +12,7 @@ from metrics_platform.catalog.measures import Avg, Count, Max, Measure, Min, Per
 from metrics_platform.catalog.model import Catalog, Dimension, Metric
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect
-from metrics_platform.store.migrations import StoreTooNew
+from metrics_platform.store.migrations import MIGRATIONS, StoreTooNew
 from metrics_platform.store.schema import ViewInUse, migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, PAGE, Visit, catalog, put, window
 
@@ -237,6 +237,16 @@ def test_names_and_descriptions_need_no_escaping(conn: Connection) -> None:
     assert conn.execute("SELECT obj_description('metrics.\"select\"'::regclass)").fetchone() == (
         odd.description,
     )
+
+
+def test_a_store_that_kept_no_definitions_keeps_its_present_one(conn: Connection, shop: Catalog) -> None:
+    last = len(MIGRATIONS)
+    conn.execute("DROP TABLE platform.definitions")
+    conn.execute("DELETE FROM platform.migrations WHERE number >= %s", (last,))
+    changed = replace(SALES, dimensions=())
+    migrate(conn, catalog(changed), LATER)
+    kept = conn.execute("SELECT version FROM platform.definitions WHERE metric = 'sales'").fetchall()
+    assert {version for (version,) in kept} == {SALES.version, changed.version}
 
 
 def test_an_older_platform_leaves_a_newer_store_alone(conn: Connection, shop: Catalog) -> None:
