@@ -44,6 +44,12 @@ def query(
 def _print(result: Result, catalog: Catalog, output: Format, now: datetime) -> None:
     if not result.windows:
         typer.echo(f"no {result.grain} of '{result.metric.name}' has been computed yet", err=True)
+    if result.dropped:
+        typer.echo(
+            f"some of these {result.grain}s follow an older definition; its dimensions that are not shown: "
+            + ", ".join(f"{column.name} ({column.pg_type})" for column in result.dropped),
+            err=True,
+        )
     if output is Format.JSON:
         typer.echo(formats.as_json(result, now))
     elif output is Format.CSV:

@@ -13,6 +13,9 @@ value equals an absent value. What only one side has counts as 0 on the other:
 An error of 0 / 0 is 0; where only the divisor is 0 there is no relative error and no WAPE. The platform's
 one word for "how far off" is the WAPE: it is defined for every measure, and never smaller than the relative
 error of the total.
+
+After a change of the dimensions several old rows may match one new row. Values that add up are added up; of
+others the old number is not known (null), and neither are the window's WAPE and SMAPE.
 """
 
 from __future__ import annotations
@@ -41,8 +44,8 @@ def compared(metric: Metric, kept: Collection[str]) -> sql.Composed:
 
     `_pair` (id, grain, window_start) names revisions, each to be compared with what its window holds now.
     `_both` has a row for each combination of dimension values: _id, the dimensions, _old and _new (the
-    measure's first value), _off (how far apart), and _kind: missing (in the old rows), extra, changed, or
-    null. `_apart` has one row for each pair with any rows: _id, the totals and the errors.
+    measure's first value), _off (how far apart; null if not known), and _kind: missing (in the old rows),
+    extra, changed, or null. `_apart` has one row for each pair with any rows: _id, the totals and the errors.
 
     No dimension begins with an underscore, so these names collide with none.
     """
@@ -57,13 +60,15 @@ def compared(metric: Metric, kept: Collection[str]) -> sql.Composed:
             SELECT _pair.id, {held_dimensions} {held_values}, false
             FROM _pair JOIN {table} AS held USING (grain, window_start)
         ), _matched AS (
-            SELECT _id, {dimensions} {sums}, bool_or(_was) AS _was, NOT bool_and(_was) AS _is
+            SELECT _id, {dimensions} {sums}, bool_or(_was) AS _was, NOT bool_and(_was) AS _is,
+                   {additive} OR count(*) FILTER (WHERE _was) <= 1 AS _known
             FROM _side GROUP BY _id {groups}
         ), _both AS (
-            SELECT *, _old_0 AS _old, _new_0 AS _new,
-                   abs(coalesce(_old_0, 0) - coalesce(_new_0, 0))::double precision AS _off,
+            SELECT *, CASE WHEN _known THEN _old_0 END AS _old, _new_0 AS _new,
+                   CASE WHEN _known THEN abs(coalesce(_old_0, 0) - coalesce(_new_0, 0))::double precision END
+                   AS _off,
                    CASE WHEN NOT _was THEN 'missing' WHEN NOT _is THEN 'extra'
-                        WHEN {differs} THEN 'changed' END AS _kind
+                        WHEN NOT _known OR {differs} THEN 'changed' END AS _kind
             FROM _matched
         ), _summed AS (
             SELECT _id,
@@ -72,10 +77,11 @@ def compared(metric: Metric, kept: Collection[str]) -> sql.Composed:
                    count(*) FILTER (WHERE _kind = 'missing') AS _missing,
                    count(*) FILTER (WHERE _kind = 'extra') AS _extra,
                    count(*) FILTER (WHERE _kind = 'changed') AS _changed,
-                   sum(_off) AS _off, coalesce(sum(abs(_new)), 0)::double precision AS _weight,
-                   avg(CASE WHEN _off = 0 THEN 0 ELSE
-                       2 * _off / (abs(coalesce(_old, 0)) + abs(coalesce(_new, 0)))::double precision END
-                   ) AS _smape
+                   CASE WHEN bool_and(_known) THEN sum(_off) END AS _off,
+                   coalesce(sum(abs(_new)), 0)::double precision AS _weight,
+                   CASE WHEN bool_and(_known) THEN avg(CASE WHEN _off = 0 THEN 0 ELSE
+                       2 * _off / (abs(coalesce(_old, 0)) + abs(coalesce(_new, 0)))::double precision END)
+                   END AS _smape
             FROM _both GROUP BY _id
         ), _apart AS (
             SELECT *, CASE WHEN _off = 0 THEN 0 ELSE _off / nullif(_weight, 0) END AS _wape,
@@ -100,6 +106,7 @@ def compared(metric: Metric, kept: Collection[str]) -> sql.Composed:
             for side in ("old", "new")
             for what in ("events", *range(len(metric.measure.values)))
         ),
+        additive=sql.Literal(metric.measure.additive),
         differs=sql.SQL(" OR ").join(_differences(metric)),
         old_total=sql.Identifier(total[0]),
         new_total=sql.Identifier(total[1]),

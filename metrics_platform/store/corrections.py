@@ -63,7 +63,7 @@ class Correction:
     absolute_error: float
     relative_error: float | None
     wape: float | None
-    smape: float
+    smape: float | None
     worst: list[dict[str, Any]]
 
     @property
@@ -97,7 +97,8 @@ _RECORD = sql.SQL(
     ), {compared}, _worst AS (
         SELECT _id, jsonb_agg(
             jsonb_build_object('dimensions', {dimensions}, 'old', _old, 'new', _new) ORDER BY _place) AS worst
-        FROM (SELECT *, row_number() OVER (PARTITION BY _id ORDER BY _off DESC, {dimensions}::text) AS _place
+        FROM (SELECT *, row_number() OVER (
+                  PARTITION BY _id ORDER BY _off DESC NULLS LAST, {dimensions}::text) AS _place
               FROM _both WHERE _kind IS NOT NULL) AS changes
         WHERE _place <= %(worst)s GROUP BY _id
     )
@@ -106,7 +107,8 @@ _RECORD = sql.SQL(
            new_source, old_revision, new_revision, old_definition, new_definition, old_events, new_events,
            {old_total}, {new_total}, coalesce(_missing, 0), coalesce(_extra, 0), coalesce(_changed, 0),
            coalesce(_absolute, 0), CASE WHEN _apart._id IS NULL THEN 0 ELSE _relative END,
-           CASE WHEN _apart._id IS NULL THEN 0 ELSE _wape END, coalesce(_smape, 0), coalesce(worst, '[]')
+           CASE WHEN _apart._id IS NULL THEN 0 ELSE _wape END,
+           CASE WHEN _apart._id IS NULL THEN 0 ELSE _smape END, coalesce(worst, '[]')
     FROM _pair LEFT JOIN _apart ON _apart._id = _pair.id LEFT JOIN _worst ON _worst._id = _pair.id
     WHERE old_source <> 'batch' AND new_source = 'batch' OR _missing + _extra + _changed > 0
     ON CONFLICT (revision_id) DO NOTHING

@@ -10,7 +10,7 @@ A revision could be read from `committed_at` until `superseded_at`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,8 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import COLUMNS, STORED, Label, read_label
 from metrics_platform.store.schema import kept_values
 from metrics_platform.store.sql_text import listed, names, value_of
+
+_REVISIONS = "revisions"  # what platform.forgotten calls them, beside the grains
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,31 @@ def archive(conn: Connection, metric: Metric, windows: Sequence[Window], now: da
 
 
 def answers_from(conn: Connection, catalog: Catalog, grain: Grain, now: datetime) -> datetime:
-    """The earliest instant of which `seen_at` tells the whole truth: before it, numbers are forgotten."""
+    """The earliest instant of which `seen_at` tells the whole truth: before it, numbers are forgotten.
+
+    A retention that was raised since brings nothing back.
+    """
+    gone = conn.execute(
+        "SELECT before FROM platform.forgotten WHERE what = ANY(%s)", ([_REVISIONS, grain],)
+    ).fetchall()
     return max(
         now - catalog.revisions_kept,
         catalog.kept_from(grain, now),
         migrations.applied_at(conn, migrations.HISTORY),
+        *(before for (before,) in gone),
+    )
+
+
+def note_forgotten(conn: Connection, revisions: datetime, windows: Mapping[Grain, datetime]) -> None:
+    """Remember what may be gone: revisions replaced before an instant, windows ended by their grain's."""
+    before = {_REVISIONS: revisions, **windows}
+    conn.execute(
+        """
+        INSERT INTO platform.forgotten AS known (what, before)
+        SELECT * FROM unnest(%s::text[], %s::timestamptz[])
+        ON CONFLICT (what) DO UPDATE SET before = greatest(known.before, excluded.before)
+        """,
+        (list(before), list(before.values())),
     )
 
 

@@ -306,7 +306,43 @@ _STREAMED = """
         WHERE grain = 'minute' AND retired_at IS NULL);
 """
 
-MIGRATIONS = (_FIRST, _DIRTY_EVENTS, _REPLAYS, _OLDER_WINDOWS, _COVERAGE, HISTORY, _LOST_RECORDS, _STREAMED)
+_FORGOTTEN = """
+    CREATE TABLE platform.forgotten (
+        what text PRIMARY KEY,
+        before timestamptz NOT NULL
+    );
+    COMMENT ON TABLE platform.forgotten IS
+        'How far retention has got: windows of a grain by their end, revisions by when they were replaced';
+"""
+
+_UNKNOWN_ERRORS = """
+    ALTER TABLE platform.corrections ALTER COLUMN smape DROP NOT NULL;
+"""
+
+_DEFINITIONS = """
+    CREATE TABLE platform.definitions (
+        metric text NOT NULL,
+        version text NOT NULL,
+        columns jsonb NOT NULL,
+        PRIMARY KEY (metric, version)
+    );
+    COMMENT ON TABLE platform.definitions IS 'All definitions that ever were current, with their columns';
+    INSERT INTO platform.definitions SELECT name, version, columns FROM platform.metrics;
+"""
+
+MIGRATIONS = (
+    _FIRST,
+    _DIRTY_EVENTS,
+    _REPLAYS,
+    _OLDER_WINDOWS,
+    _COVERAGE,
+    HISTORY,
+    _LOST_RECORDS,
+    _STREAMED,
+    _FORGOTTEN,
+    _UNKNOWN_ERRORS,
+    _DEFINITIONS,
+)
 
 
 def applied(conn: Connection) -> int:

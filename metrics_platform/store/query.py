@@ -12,10 +12,12 @@ from typing import Any
 
 from psycopg import errors, sql
 
+from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.store import accuracy, history, ledger
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.definitions import dropped_dimensions
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.sql_text import names
 
@@ -29,7 +31,9 @@ class Result:
     """Windows of one metric, newest first.
 
     `windows` holds every window that was computed; `rows` their rows, the one with the most events first, as
-    values of `columns`. A window without events has no rows.
+    values of `columns`. A window without events has no rows. `dropped` are the dimensions that some of the
+    windows, of older definitions, were counted by and that the metric does not have: their values are not
+    shown.
     """
 
     metric: Metric
@@ -37,6 +41,7 @@ class Result:
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     windows: tuple[Label, ...]
+    dropped: tuple[Column, ...]
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as dictionaries."""
@@ -74,7 +79,8 @@ def last_windows(
     with _snapshot(conn, metric):
         labels = accuracy.with_bands(conn, [found], ledger.newest(conn, [found.name], grain, now, n), now)
         rows = _rows(conn, found, grain, [label.window.start for label in labels])
-    return _result(found, grain, labels, rows)
+        dropped = dropped_dimensions(conn, found, {label.definition for label in labels})
+    return _result(found, grain, labels, rows, dropped)
 
 
 def windows_as_of(
@@ -100,7 +106,8 @@ def windows_as_of(
         starts = {one.revision_id: one.label.window.start for one in seen if one.revision_id is not None}
         for revision_id, *rest in history.rows_of(conn, found, list(starts)):
             rows.append((starts[revision_id], *rest))
-    return _result(found, grain, [one.label for one in seen], rows)
+        dropped = dropped_dimensions(conn, found, {one.label.definition for one in seen})
+    return _result(found, grain, [one.label for one in seen], rows, dropped)
 
 
 def _told(at: datetime, catalog: Catalog) -> str:
@@ -131,7 +138,13 @@ def _rows(conn: Connection, metric: Metric, grain: Grain, starts: list[datetime]
     return conn.execute(query, (grain, starts)).fetchall()
 
 
-def _result(metric: Metric, grain: Grain, labels: Sequence[Label], rows: Iterable[tuple[Any, ...]]) -> Result:
+def _result(
+    metric: Metric,
+    grain: Grain,
+    labels: Sequence[Label],
+    rows: Iterable[tuple[Any, ...]],
+    dropped: tuple[Column, ...],
+) -> Result:
     """Rows (window_start, then `read_columns`) under their labels."""
     by_window: dict[datetime, list[tuple[Any, ...]]] = defaultdict(list)
     width = len(metric.dimensions)
@@ -154,6 +167,7 @@ def _result(metric: Metric, grain: Grain, labels: Sequence[Label], rows: Iterabl
             for row in sorted(by_window[label.window.start], key=_largest_first)
         ),
         windows=tuple(labels),
+        dropped=dropped,
     )
 
 

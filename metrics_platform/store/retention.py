@@ -30,14 +30,16 @@ def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]
     """
     deleted = dict.fromkeys(catalog.retention, 0)
     names = [name for (name,) in conn.execute("SELECT name FROM platform.metrics ORDER BY name").fetchall()]
-    for grain in catalog.retention:
-        before = catalog.kept_from(grain, now)
+    windows = {grain: catalog.kept_from(grain, now) for grain in catalog.retention}
+    revisions = now - catalog.revisions_kept
+    history.note_forgotten(conn, revisions, windows)  # first: whoever dies below has deleted some of it
+    for grain, before in windows.items():
         for name in names:
             while batch := _prune_batch(conn, catalog, name, grain, before):
                 deleted[grain] += batch
         _prune_lessons(conn, grain, before)
     for name in names:
-        while history.prune(conn, name, now - catalog.revisions_kept, _BATCH):
+        while history.prune(conn, name, revisions, _BATCH):
             pass
     _prune_counts(conn, catalog, now)
     return deleted

@@ -7,6 +7,10 @@ When a metric's definition changes its columns nothing is lost: a new column is 
 gone stays in the tables and leaves the view, and a column whose type changed is kept beside the new
 one as "<column> <old type>", where it is found again when its type comes back. Old windows keep their old
 numbers until they are computed again: the view shows a value wherever it is kept.
+
+A view is touched only when its text changes, and in place where its columns stay: so what others built on it
+stays too. Where columns go, move or change type it is made anew, with its grants; if something depends on
+it then, the migration is refused as a whole.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString, cast
 
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
 from metrics_platform.catalog.measures import Column
@@ -36,6 +40,19 @@ _WINDOW = (Column("grain", "text"), Column("window_start", "timestamptz"))
 _REVISION = (Column("revision_id", "bigint"),)
 
 
+class ViewInUse(Exception):
+    """A metric's view must be made anew and something depends on it; the message says what and what to do."""
+
+
+# What the store has of a metric: its definition, its view's text (null if somebody dropped it) and comment.
+_KNOWN: LiteralString = """
+    SELECT name, version, CASE WHEN view.oid IS NOT NULL THEN view_hash END,
+           obj_description(view.oid, 'pg_class')
+    FROM platform.metrics
+    LEFT JOIN pg_class AS view ON relname = name AND relnamespace = to_regnamespace('metrics')
+"""
+
+
 @dataclass(frozen=True)
 class _Table:
     """A table of a metric: the key that its rows are found by, and the columns that follow the definition."""
@@ -50,7 +67,7 @@ def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
     """Bring the store to this version of the platform and to the catalogue's definitions.
 
     Safe to repeat, and to run in several processes at once. Raises StoreTooNew when a newer version of
-    the platform was here.
+    the platform was here, ViewInUse when a view cannot be changed; then nothing is done.
     """
     if _is_current(conn, catalog):
         return
@@ -63,6 +80,10 @@ def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
         conn.execute(
             "UPDATE platform.metrics SET retired_at = %s WHERE retired_at IS NULL AND NOT name = ANY(%s)",
             (now, [metric.name for metric in catalog.metrics]),
+        )
+        conn.execute(
+            "INSERT INTO platform.definitions SELECT name, version, columns FROM platform.metrics "
+            "ON CONFLICT DO NOTHING"
         )
 
 
@@ -78,12 +99,16 @@ def _is_current(conn: Connection, catalog: Catalog) -> bool:
     migrations.refuse_newer(done)
     if done < len(migrations.MIGRATIONS):
         return False
-    rows = conn.execute(
-        "SELECT name, version, view_hash FROM platform.metrics WHERE retired_at IS NULL"
-    ).fetchall()
+    rows = conn.execute(f"{_KNOWN} WHERE retired_at IS NULL").fetchall()
     columns = _existing_columns(conn, "store")
-    wanted = {(m.name, m.version, _fingerprint(conn, m, columns[m.name])) for m in catalog.metrics}
-    return set(rows) == wanted
+    return set(rows) == {_wanted(conn, metric, columns[metric.name]) for metric in catalog.metrics}
+
+
+def _wanted(
+    conn: Connection, metric: Metric, existing: Mapping[str, str]
+) -> tuple[str, str, str, str | None]:
+    """What _KNOWN says of a metric whose relation has its definition."""
+    return metric.name, metric.version, _fingerprint(conn, metric, existing), metric.description or None
 
 
 def _migrate_metric(
@@ -91,16 +116,18 @@ def _migrate_metric(
 ) -> None:
     """Bring one relation to its definition; `existing` are the columns of its base table, `history` those of
     its replaced rows, both kept up to date."""
-    row = conn.execute(
-        "SELECT version, view_hash FROM platform.metrics WHERE name = %s", (metric.name,)
-    ).fetchone()
-    if row != (metric.version, _fingerprint(conn, metric, existing)):
-        conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier("metrics", metric.name)))
+    known = conn.execute(f"{_KNOWN} WHERE name = %s", (metric.name,)).fetchone()
+    if known != _wanted(conn, metric, existing):
+        view = known[2] if known else None
+        stays = view == _fingerprint(conn, metric, existing) and _has_columns(metric, existing)
+        if view and not stays:
+            _lock_view(conn, metric)
         _migrate_table(conn, _Table("store", metric.name, _WINDOW, metric.columns), existing)
         kept = [Column(name, existing[name]) for name in _kept(metric, existing)]
         replaced = _Table("history", metric.name, _REVISION, (*metric.read_columns, *kept))
         _migrate_table(conn, replaced, history)
-        conn.execute(_view(metric, existing))
+        if not stays:
+            _migrate_view(conn, metric, existing)
         conn.execute(_comment(metric))
     conn.execute(
         """
@@ -140,6 +167,57 @@ def _migrate_table(conn: Connection, wanted: _Table, existing: dict[str, str]) -
         else:
             _add_column(conn, table, column)
             existing[column.name] = kind
+
+
+def _has_columns(metric: Metric, existing: Mapping[str, str]) -> bool:
+    return all(existing.get(column.name) == _canonical(column) for column in metric.columns)
+
+
+def _lock_view(conn: Connection, metric: Metric) -> None:
+    """Lock the view before its table, as readers do: the other way round, both would wait for each other."""
+    # LOCK would lock every table of the view, the ledger too. This locks the view alone, and changes nothing.
+    view = sql.Identifier("metrics", metric.name)
+    conn.execute(sql.SQL("ALTER VIEW {} ALTER COLUMN grain DROP DEFAULT").format(view))
+
+
+def _migrate_view(conn: Connection, metric: Metric, existing: Mapping[str, str]) -> None:
+    """Give the metric's view its text, in place if PostgreSQL can. Raises ViewInUse."""
+    view = _view(metric, existing)
+    try:
+        with conn.transaction():
+            conn.execute(view)
+    except errors.InvalidTableDefinition:  # columns go, move or change type
+        grants = _grants(conn, metric)
+        _drop_view(conn, metric)
+        conn.execute(view)
+        for grant in grants:
+            conn.execute(grant)
+
+
+def _drop_view(conn: Connection, metric: Metric) -> None:
+    try:
+        conn.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier("metrics", metric.name)))
+    except errors.DependentObjectsStillExist as error:
+        dependants = "; ".join((error.diag.message_detail or "").splitlines())
+        raise ViewInUse(
+            f"metric '{metric.name}': the columns of its view change, but others are built on it "
+            f"({dependants}); drop those, start again, and create them anew; nothing was changed"
+        ) from None
+
+
+def _grants(conn: Connection, metric: Metric) -> list[bytes]:
+    """What others may do with the metric's view, as statements that grant it again."""
+    rows = conn.execute(
+        """
+        SELECT format('GRANT %%s ON metrics.%%I TO %%s', privilege_type, relname,
+                      CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
+               || CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+        FROM pg_class CROSS JOIN aclexplode(relacl)
+        WHERE relname = %s AND relnamespace = to_regnamespace('metrics')
+        """,
+        (metric.name,),
+    ).fetchall()
+    return [statement.encode() for (statement,) in rows]
 
 
 def _aside(name: str, kind: str) -> str:
@@ -222,7 +300,7 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
     ]
     return sql.SQL(
         """
-        CREATE VIEW {view} AS
+        CREATE OR REPLACE VIEW {view} AS
         SELECT numbers.grain, numbers.window_start, ledger.window_end, {own}, numbers.events,
                CASE ledger.source WHEN 'batch' THEN 'exact' ELSE 'approximate' END AS label,
                platform.coverage(ledger.minutes_present, ledger.minutes_total, ledger.minutes_lost,
@@ -256,5 +334,5 @@ def _comment(metric: Metric) -> sql.Composed:
 
 
 def _fingerprint(conn: Connection, metric: Metric, existing: Mapping[str, str]) -> str:
-    text = _view(metric, existing).as_string(conn) + _comment(metric).as_string(conn)
+    text = _view(metric, existing).as_string(conn)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

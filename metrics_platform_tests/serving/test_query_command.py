@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.model import Dimension
+from metrics_platform.catalog.windows import Grain
 from metrics_platform.cli.main import app
 from metrics_platform.settings import PACKAGE, PREFIX
 from metrics_platform.store.commit import Commit, Source, commit
@@ -47,6 +50,21 @@ def test_nothing_computed_yet_is_said_so(store: str) -> None:
     assert answer.exit_code == 0
     assert json.loads(answer.stdout) == []
     assert answer.stderr == "no minute of 'clicks_per_page' has been computed yet\n"
+
+
+def test_dimensions_of_an_older_definition_are_named(database: str) -> None:
+    webshop, now = load_catalog(CATALOG), datetime.now(UTC)
+    clicks = webshop.metric("clicks_per_page")
+    by_more = replace(clicks, dimensions=(*clicks.dimensions, Dimension("shelf", "page", "string")))
+    before, hour = replace(webshop, metrics=(by_more,)), webshop.calendar.last_complete(Grain.HOUR, now)
+    with connect(database) as conn:
+        migrate(conn, before, now)
+        commit(conn, before, Commit(Source.BATCH, 1, "run", now, (hour,), totals(before, [hour], [])))
+        migrate(conn, webshop, now)
+    answer = ask(database, "clicks_per_page", "--grain", "hour", "--format", "csv")
+    assert answer.stderr == (
+        "some of these hours follow an older definition; its dimensions that are not shown: shelf (text)\n"
+    )
 
 
 def test_a_wrong_name_gets_one_line(store: str) -> None:

@@ -13,14 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.measures import Avg, Max, Measure, Percentiles
+from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.corrections import Correction, corrections, newest_reconciliations
 from metrics_platform.store.retention import prune
 from metrics_platform.store.schema import migrate
-from metrics_platform_tests.store.shop import METRICS, NOW, Visit, at, catalog, put, window
+from metrics_platform_tests.store.shop import METRICS, NOW, PAGE, Visit, at, catalog, put, window
 
 LATER = NOW + timedelta(hours=1)
 MUCH_LATER = NOW + timedelta(hours=2)
@@ -138,6 +139,40 @@ def test_values_that_do_not_add_up_have_no_total_and_are_compared_row_by_row(
     assert (highest.wape, highest.rows_changed) == (0.75, 1)
     [latency] = log(conn, "latency", "minute")  # its median is the same, its p95 is not
     assert (latency.wape, latency.rows_changed) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "measure", [Avg("seconds", "double"), Max("seconds", "double"), Percentiles("seconds", "double", (0.5,))]
+)
+def test_without_a_dimension_old_values_that_do_not_add_up_are_not_known(
+    conn: Connection, measure: Measure
+) -> None:
+    by_page = Metric("pace", "visits", measure, (PAGE,))
+    minute = window(catalog(by_page), "minute", "2026-03-02T10:15")
+    visits = [
+        Visit(minute.start, page, seconds=seconds) for page, seconds in (("home", 50.0), ("cart", 60.0))
+    ]
+    migrate(conn, catalog(by_page), NOW)
+    put(conn, catalog(by_page), Source.BATCH, [minute], visits)
+    shop = catalog(replace(by_page, dimensions=()))
+    migrate(conn, shop, NOW)
+    put(conn, shop, Source.BATCH, [minute], visits, now=LATER)
+    [line] = log(conn, "pace", "minute")
+    [worst] = line.worst
+    assert worst["old"] is None
+    assert 50 <= worst["new"] <= 60
+    assert (line.rows_changed, line.old_events, line.wape, line.smape) == (1, 2, None, None)
+
+
+def test_without_a_dimension_old_values_that_add_up_are_compared(conn: Connection) -> None:
+    by_page = catalog(METRICS[0])
+    minute = window(by_page, "minute", "2026-03-02T10:15")
+    put(conn, by_page, Source.BATCH, [minute], pages(minute, home=2, cart=1))
+    shop = catalog(replace(METRICS[0], dimensions=()))
+    migrate(conn, shop, NOW)
+    put(conn, shop, Source.BATCH, [minute], pages(minute, home=2, cart=2), now=LATER)
+    [line] = log(conn, grain="minute")
+    assert (line.old_total, line.wape, line.worst[0]["old"]) == (3, 1 / 4, 3)
 
 
 def test_without_an_exact_number_above_zero_there_is_no_relative_error(

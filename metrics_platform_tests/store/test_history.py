@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.measures import Column
+from metrics_platform.catalog.model import Catalog, Dimension
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
@@ -108,10 +109,30 @@ def test_revisions_go_when_their_time_is_over_and_not_before(conn: Connection, s
     assert conn.execute(kept).fetchone() == (2 * 4 * 3, 2 * 4)
     prune(conn, shop, SECOND + shop.revisions_kept)
     assert conn.execute(kept).fetchone() == (2 * 4 * 3, 2 * 4)
-    prune(conn, shop, THIRD + shop.revisions_kept)
-    assert conn.execute(kept).fetchone() == (4 * 3, 4)
     still = windows_as_of(conn, shop, "visits", Grain.MINUTE, 1, SECOND, SECOND + shop.revisions_kept)
     assert counts(still) == {minute.start: {"home": 2}}
+    prune(conn, shop, THIRD + shop.revisions_kept)
+    assert conn.execute(kept).fetchone() == (4 * 3, 4)
+
+
+def test_raising_a_retention_brings_nothing_back(conn: Connection, shop: Catalog) -> None:
+    minute = window(shop, "minute", "2026-03-02T10:15")
+    for when, visits in ((FIRST, 1), (SECOND, 2), (THIRD, 3)):
+        put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)] * visits, now=when)
+    month = timedelta(days=30)
+    raised = replace(shop, revisions_kept=month)
+    prune(conn, shop, SECOND + shop.revisions_kept)
+    prune(conn, raised, SECOND + shop.revisions_kept)
+    with pytest.raises(QueryError, match="from 2026-03-02T10:22"):
+        windows_as_of(conn, raised, "visits", Grain.MINUTE, 1, FIRST, SECOND + shop.revisions_kept)
+    assert counts(seen(conn, raised, Grain.MINUTE, SECOND)) == {minute.start: {"home": 2}}
+
+    prune(conn, raised, NOW + timedelta(days=9))
+    longer = replace(raised, retention=dict.fromkeys(shop.retention, month))
+    with pytest.raises(QueryError, match="minutes can be shown as they were from 2026-03-04T10:00"):
+        windows_as_of(conn, longer, "visits", Grain.MINUTE, 1, THIRD, NOW + timedelta(days=9))
+    hours = windows_as_of(conn, longer, "visits", Grain.HOUR, 1, THIRD, NOW + timedelta(days=9))
+    assert [row["value"] for row in hours.records()] == [3]
 
 
 def test_a_changed_definition_leaves_what_was_read_before_it_readable(
@@ -132,6 +153,24 @@ def test_a_changed_definition_leaves_what_was_read_before_it_readable(
     assert [name for (name,) in names] == [
         "revision_id", "page", "events", "value bigint", "value",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["page", "device"])
+def test_a_dimension_that_is_gone_or_of_another_type_is_told(
+    conn: Connection, shop: Catalog, name: str
+) -> None:
+    minute = window(shop, "minute", "2026-03-02T10:15")
+    put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)], now=FIRST)
+    assert seen(conn, shop, Grain.MINUTE, FIRST).dropped == ()
+    by_flag = replace(METRICS[0], dimensions=(Dimension(name, "page is not null", "boolean"),))
+    changed = catalog(by_flag, *METRICS[5:])
+    migrate(conn, changed, SECOND)
+    page = (Column("page", "text"),)
+    assert last_windows(conn, changed, "visits", Grain.MINUTE, 1, SECOND).dropped == page
+    put(conn, changed, Source.BATCH, [minute], [], now=THIRD)
+    assert last_windows(conn, changed, "visits", Grain.MINUTE, 1, THIRD).dropped == ()
+    old = seen(conn, changed, Grain.MINUTE, FIRST)
+    assert ([row["value"] for row in old.records()], old.dropped) == ([1], page)
 
 
 def test_a_number_that_the_new_type_cannot_hold_is_kept_as_it_was(conn: Connection) -> None:

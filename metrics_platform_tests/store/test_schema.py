@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from metrics_platform.catalog.measures import Avg, Count, Max, Measure, Percentiles, Sum
+from metrics_platform.catalog.measures import Avg, Count, Max, Measure, Min, Percentiles, Sum
 from metrics_platform.catalog.model import Catalog, Dimension, Metric
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect
-from metrics_platform.store.migrations import StoreTooNew
-from metrics_platform.store.schema import migrate
+from metrics_platform.store.migrations import MIGRATIONS, StoreTooNew
+from metrics_platform.store.schema import ViewInUse, migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, PAGE, Visit, catalog, put, window
 
 LATER = NOW + timedelta(days=1)
@@ -146,6 +147,72 @@ def test_a_metric_may_change_its_measure(conn: Connection, shop: Catalog, measur
     assert conn.execute("SELECT count(value) FROM metrics.sales WHERE grain = 'minute'").fetchone() == (1,)
 
 
+REPORT = "CREATE VIEW report AS SELECT page, sum(value) AS total FROM metrics.sales GROUP BY page"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"filter": "amount > 0"}, {"description": "Money."}, {"measure": Min("amount", "decimal(12,2)")}],
+)
+def test_what_others_built_on_a_view_stays_while_its_columns_do(
+    conn: Connection, shop: Catalog, change: dict[str, Any]
+) -> None:
+    sell(conn, shop)
+    conn.execute(REPORT)
+    changed = replace(SALES, **change)
+    migrate(conn, catalog(changed), LATER)
+    assert conn.execute("SELECT total FROM report").fetchone() == (4,)
+    assert conn.execute("SELECT version FROM platform.metrics WHERE name = 'sales'").fetchone() == (
+        changed.version,
+    )
+    assert conn.execute("SELECT obj_description('metrics.sales'::regclass)").fetchone() == (
+        changed.description or None,
+    )
+
+
+def test_what_others_may_read_stays_when_a_view_is_made_anew(conn: Connection, shop: Catalog) -> None:
+    conn.execute("GRANT SELECT ON metrics.sales TO PUBLIC")
+    conn.execute("GRANT SELECT, REFERENCES ON metrics.sales TO pg_monitor WITH GRANT OPTION")
+
+    def grants() -> list[tuple[object, ...]]:
+        query = "SELECT unnest(relacl)::text AS acl FROM pg_class WHERE oid = 'metrics.sales'::regclass"
+        return conn.execute(f"{query} ORDER BY acl").fetchall()
+
+    before = grants()
+    assert len(before) == 3  # the owner's own, too
+    for dimensions in ((PAGE, DEVICE), (DEVICE,)):
+        migrate(conn, catalog(replace(SALES, dimensions=dimensions)), LATER)
+        assert grants() == before
+
+
+def test_a_view_that_others_built_on_is_not_made_anew_under_them(conn: Connection, shop: Catalog) -> None:
+    sell(conn, shop)
+    conn.execute(REPORT)
+    books = "SELECT name, version, view_hash FROM platform.metrics ORDER BY name"
+    before = conn.execute(books).fetchall()
+    both = catalog(METRICS[0], replace(SALES, dimensions=(DEVICE, PAGE)))
+    with pytest.raises(ViewInUse) as refused:
+        migrate(conn, both, LATER)
+    assert str(refused.value) == (
+        "metric 'sales': the columns of its view change, but others are built on it (view report depends on "
+        "view metrics.sales); drop those, start again, and create them anew; nothing was changed"
+    )
+    assert conn.execute(books).fetchall() == before
+    assert "device" not in columns(conn, "store")
+    sell(conn, shop)
+
+    conn.execute("DROP VIEW report")
+    migrate(conn, both, LATER)
+    conn.execute(REPORT)
+
+
+def test_a_view_that_somebody_dropped_comes_back(conn: Connection, shop: Catalog) -> None:
+    sell(conn, shop)
+    conn.execute("DROP VIEW metrics.sales")
+    migrate(conn, shop, LATER)
+    assert conn.execute("SELECT count(*) FROM metrics.sales").fetchone() == (4,)
+
+
 def test_since_tells_when_the_definition_became_current(conn: Connection, shop: Catalog) -> None:
     migrate(conn, catalog(replace(SALES, description="Money.")), LATER)
     assert conn.execute("SELECT since, first_seen FROM platform.metrics").fetchone() == (NOW, NOW)
@@ -170,6 +237,16 @@ def test_names_and_descriptions_need_no_escaping(conn: Connection) -> None:
     assert conn.execute("SELECT obj_description('metrics.\"select\"'::regclass)").fetchone() == (
         odd.description,
     )
+
+
+def test_a_store_that_kept_no_definitions_keeps_its_present_one(conn: Connection, shop: Catalog) -> None:
+    last = len(MIGRATIONS)
+    conn.execute("DROP TABLE platform.definitions")
+    conn.execute("DELETE FROM platform.migrations WHERE number >= %s", (last,))
+    changed = replace(SALES, dimensions=())
+    migrate(conn, catalog(changed), LATER)
+    kept = conn.execute("SELECT version FROM platform.definitions WHERE metric = 'sales'").fetchall()
+    assert {version for (version,) in kept} == {SALES.version, changed.version}
 
 
 def test_an_older_platform_leaves_a_newer_store_alone(conn: Connection, shop: Catalog) -> None:
