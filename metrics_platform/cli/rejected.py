@@ -16,7 +16,7 @@ from rich.table import Table
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog, EventKind
 from metrics_platform.cli.examples import examples
-from metrics_platform.cli.installation import DataDir, installation
+from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.query import Format
 from metrics_platform.compute.cluster import ClusterUnavailable
 from metrics_platform.compute.session import JarsMissing
@@ -178,8 +178,8 @@ def _asked(
 ) -> tuple[Sequence[EventKind], Selection]:
     """The kinds and the selection that the options name."""
     zone = catalog.calendar.zone
-    selection = Selection(reason, topic, _time("--since", since, zone), _time("--until", until, zone))
-    return _kinds(catalog, kind), selection
+    first, last = (read_time(text, zone) if text else None for text in (since, until))
+    return _kinds(catalog, kind), Selection(reason, topic, first, last)
 
 
 def _kinds(catalog: Catalog, name: str | None) -> Sequence[EventKind]:
@@ -191,17 +191,6 @@ def _kinds(catalog: Catalog, name: str | None) -> Sequence[EventKind]:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
     raise _failure(f"no kind of event is called '{name}'; {hint}")
-
-
-def _time(option: str, text: str | None, zone: ZoneInfo) -> datetime | None:
-    """The instant, in the catalogue's time zone where the text names none."""
-    if text is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise _failure(f"{option}: '{text}' is no time; write one such as 2026-11-22T10:05") from None
-    return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def _tables(store: RawStore, kinds: Sequence[EventKind]) -> dict[str, str]:
