@@ -6,25 +6,30 @@ import io
 import json
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner, Result
 
 from metrics_platform.catalog.changes import changes
 from metrics_platform.catalog.model import Catalog, Dimension, EventKind
+from metrics_platform.catalog.restating import SpanError
 from metrics_platform.catalog.windows import Calendar, Grain
+from metrics_platform.cli.main import app
 from metrics_platform.cli.preview_view import as_json, as_tables
 from metrics_platform.compute.comparison import Comparison
 from metrics_platform.local.shop import INTERACTIONS, Record
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.preview import Preview, preview
-from metrics_platform.store.connection import Connection
-from metrics_platform_tests.orchestration import oracle
+from metrics_platform.settings import PACKAGE, PREFIX
+from metrics_platform.store.connection import Connection, StoreUnavailable, connect
+from metrics_platform.store.schema import migrate
+from metrics_platform_tests.orchestration import nowhere, oracle
 from metrics_platform_tests.orchestration.clock import START, ManualClock
 from metrics_platform_tests.orchestration.traffic import send
 
@@ -163,3 +168,33 @@ def _people_and_programs_read_it(previews: list[Preview]) -> None:
         "old": "type = 'click'",
         "new": "type = 'view'",
     }
+
+
+WEBSHOP = PACKAGE / "catalog" / "webshop.yaml"
+
+
+def ask(url: str, tmp_path: Path, *words: str) -> Result:
+    """What the command says to a catalogue that counts views instead of clicks."""
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(WEBSHOP.read_text().replace("filter: type = 'click'", "filter: type = 'view'"))
+    environment = {PREFIX + "POSTGRES": url, PREFIX + "CATALOG": str(WEBSHOP), PREFIX + "RAW_STORE": "none"}
+    return CliRunner().invoke(app, ["preview", str(changed), *words], env=environment)
+
+
+def test_before_the_first_migration_it_is_said_so(database: str, tmp_path: Path) -> None:
+    answer = ask(database, tmp_path)
+    assert isinstance(answer.exception, StoreUnavailable)
+    assert str(answer.exception).endswith("holds no metric store yet; start the platform")
+
+
+def test_more_hours_than_the_catalogue_has_are_refused(database: str, tmp_path: Path) -> None:
+    catalog = nowhere.catalog()
+    with connect(database) as conn:
+        migrate(conn, catalog, datetime.now(UTC))
+        conn.execute(
+            "INSERT INTO platform.ingested (kind, cluster, through) VALUES ('interactions', 'local', %s)",
+            (catalog.first_instant + timedelta(hours=3.5),),
+        )
+    answer = ask(database, tmp_path, "--hours", "99999999")
+    assert isinstance(answer.exception, SpanError)
+    assert str(answer.exception) == "the catalogue has 3 complete hours; write --hours 3 or fewer"
