@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -129,12 +128,8 @@ def as_json(result: Result, now: datetime) -> str:
 
 def as_csv(result: Result, now: datetime) -> str:
     """CSV with a header; times in ISO 8601, age in seconds."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*result.columns, "age_seconds"])
-    for row in result.records():
-        writer.writerow([*(cell(value) for value in row.values()), _seconds(now, row)])
-    return buffer.getvalue()
+    rows = ([*row.values(), _seconds(now, row)] for row in result.records())
+    return csv_lines([[*result.columns, "age_seconds"], *rows])
 
 
 def _seconds(now: datetime, row: dict[str, Any]) -> float:
@@ -152,8 +147,17 @@ def plain(value: object) -> int | float | str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def cell(value: object) -> object:
+def csv_lines(rows: Iterable[Iterable[object]]) -> str:
+    """CSV as PostgreSQL reads it: nothing for null, "" for an empty text; csv.writer has one for both."""
+    return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+
+
+def _cell(value: object) -> str:
     """A value as CSV has it: times in ISO 8601, lengths of time in seconds, lists as JSON."""
+    if value is None:
+        return ""
     if isinstance(value, list):
-        return json.dumps(value, ensure_ascii=False)
-    return plain(value) if isinstance(value, date | timedelta) else value
+        value = json.dumps(value, ensure_ascii=False)
+    text = str(plain(value) if isinstance(value, date | timedelta) else value)
+    quoted = not text or any(character in text for character in ',"\r\n')
+    return '"' + text.replace('"', '""') + '"' if quoted else text

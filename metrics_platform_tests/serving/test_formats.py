@@ -93,6 +93,16 @@ def test_a_band_stands_beside_its_number(result: Result) -> None:
     assert len([line for line in printed(told) if "± 0.4 %" in line]) == 2
 
 
+def test_csv_tells_what_is_absent_from_what_is_empty() -> None:
+    rows = [[None, "", 'a "b"', "c,d", "two\nlines"], [1.5, ["x", None], NOW, timedelta(minutes=1), False]]
+    text = formats.csv_lines(rows)
+    assert text.startswith(',"","a ""b""","c,d","two\nlines"\n1.5,')
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["", "", 'a "b"', "c,d", "two\nlines"],
+        ["1.5", '["x", null]', NOW.isoformat(), "60.0", "False"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("length", "words"),
     [
