@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metrics_platform.catalog.windows import Window
-from metrics_platform.serving.formats import dimension, number, plain
+from metrics_platform.serving.formats import dimension, local_time, number, plain
 
 if TYPE_CHECKING:
     from metrics_platform.compute.comparison import Comparison, Pair, Result
@@ -34,8 +34,9 @@ class Format(StrEnum):
 
 def as_tables(previews: Sequence[Preview], tried: Sequence[Window], zone: ZoneInfo) -> RenderableType:
     """What a person reads: per metric what changes, both results side by side, and what restating costs."""
-    first, last = (instant.astimezone(zone) for instant in (tried[0].start, tried[-1].end))
-    heading = f"Events from {first:%d %b %Y %H:%M} to {last:%d %b %H:%M}, {zone.key} time"
+    first = local_time(tried[0].start, zone, "%d %b %Y %H:%M")
+    last = local_time(tried[-1].end, zone, "%d %b %H:%M")
+    heading = f"Events from {first} to {last}, {zone.key} time"
     return Group(Text(heading), *(part for each in previews for part in _metric(each)))
 
 

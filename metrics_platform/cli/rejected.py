@@ -25,6 +25,7 @@ from metrics_platform.events.offsets import KafkaError
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.events.rejected import RejectedError, Selection, count, newest
 from metrics_platform.serving import rejects
+from metrics_platform.serving.formats import local_time
 from metrics_platform.settings import Settings
 from metrics_platform.store import ingestion
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect, place
@@ -158,7 +159,7 @@ def _summary(kind: EventKind, done: Replayed, zone: ZoneInfo) -> str:
     lines = [f"{kind.name}: replayed {done.events:,}, still rejected {sum(done.still_rejected.values()):,}"]
     lines += [f"  {count:,} {reason}" for reason, count in done.still_rejected.items()]
     if done.hours:
-        hours = ", ".join(f"{hour.astimezone(zone):%Y-%m-%d %H:%M}" for hour in done.hours[:_HOURS_SHOWN])
+        hours = ", ".join(local_time(hour, zone, "%Y-%m-%d %H:%M") for hour in done.hours[:_HOURS_SHOWN])
         more = f" and {len(done.hours) - _HOURS_SHOWN} more" if len(done.hours) > _HOURS_SHOWN else ""
         lines.append(f"  to be computed again: the hours from {hours}{more}")
     return "\n".join(lines)

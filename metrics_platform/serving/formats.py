@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from rich.table import Table
 from rich.text import Text
 
+from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.query import Result
@@ -78,9 +79,23 @@ def truth(label: Label) -> Text:
     return Text(label.word, style=COLOURS[label.word])
 
 
+def is_older(label: Label, metric: Metric) -> bool:
+    """Whether the number was made by another definition than the metric's current one."""
+    return label.definition != metric.version
+
+
 def window_name(window: Window, zone: ZoneInfo) -> str:
     """When a window began, in the catalogue's time zone."""
-    return window.start.astimezone(zone).strftime(_TIMES[window.grain])
+    if window.grain in (Grain.DAY, Grain.WEEK):  # no two begin on the same date
+        return window.start.astimezone(zone).strftime(_TIMES[window.grain])
+    return local_time(window.start, zone, _TIMES[window.grain])
+
+
+def local_time(instant: datetime, zone: ZoneInfo, pattern: str) -> str:
+    """An instant in the zone; a time that occurs twice, because clocks go back, says which one it is."""
+    local = instant.astimezone(zone)
+    twice = local.replace(fold=1 - local.fold).utcoffset() != local.utcoffset()
+    return local.strftime(f"{pattern} %Z" if twice else pattern)
 
 
 def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
@@ -101,11 +116,12 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
     }
     for label in result.windows:
         table.add_section()
+        older = "\nolder definition" if is_older(label, metric) else ""
         truths = [
             error_band(label.error_band),
             coverage(label.coverage),
             age(now - label.committed_at),
-            truth(label),
+            truth(label).append(older, style="dim"),
         ]
         first = [window_name(label.window, zone)]
         for row in rows.get(label.window.start, []):

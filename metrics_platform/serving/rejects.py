@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metrics_platform.events.rejected import RejectedCount, RejectedRecord
-from metrics_platform.serving.formats import csv_lines
+from metrics_platform.serving.formats import csv_lines, local_time
 
 # What fits beside the other columns of a wide terminal and says what kind of record it is.
 _SHOWN = 120
@@ -98,4 +98,4 @@ def _cut(text: str | None) -> str:
 
 
 def _time(instant: datetime, zone: ZoneInfo) -> str:
-    return instant.astimezone(zone).strftime("%d %b %H:%M:%S")
+    return local_time(instant, zone, "%d %b %H:%M:%S")

@@ -26,7 +26,7 @@ def corrections_table(found: Sequence[Correction], zone: ZoneInfo) -> Table:
     for one in found:
         additive = one.old_total is not None
         table.add_row(
-            f"{one.corrected_at.astimezone(zone):%d %b %H:%M}",
+            formats.local_time(one.corrected_at, zone, "%d %b %H:%M"),
             one.metric,
             f"{one.grain} {formats.window_name(one.window, zone).removeprefix('week of ')}",
             formats.number(one.old_total if additive else one.old_events),
