@@ -45,8 +45,9 @@ def preview(
 ) -> None:
     """Run the installed and the changed definitions over real events; print both, and what restating costs.
 
-    Nothing is written. The costs are those of all history, or of the hours from --from to --to. Times without
-    an offset are in the catalogue's time zone.
+    Nothing is written. The costs are those of all history, or of the hours from --from to --to.
+
+    Times without an offset are in the catalogue's time zone.
     """
     now = datetime.now(UTC)
     settings = installation(data_dir, "POSTGRES", "RAW_STORE")
