@@ -12,6 +12,7 @@ all measures share.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,6 +24,8 @@ HLL_LOG2_REGISTERS = 12
 # Normalised rank error of 1.33 % (one-sided, 99 % confidence); exact up to this many values.
 # Source: Karnin, Lang, Liberty, "Optimal Quantile Approximation in Streams", 2016.
 KLL_K = 200
+# Sums of doubles differ in their last digits with the order of their terms: that is no change.
+NOISE = 1e-9
 
 Number = int | float | Decimal
 
@@ -90,9 +93,15 @@ class Measure:
         """One SQL expression over the state columns for each of `values`; None for a sketch."""
         raise NotImplementedError
 
-    def value_of(self, state: Mapping[str, Any]) -> Number | None:
-        """The number in Python, where no store is asked: `value` from the columns of state and `events`."""
-        return state[self.states[0].name]
+    def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
+        """One number for each of `values` in Python, where no store is asked, from the columns of state and
+        `events`."""
+        return (state[self.states[0].name],)
+
+    def differ(self, old: Number, new: Number, sketches: Sequence[bytes | None]) -> bool:
+        """Whether two numbers are further apart than two computations of the same events may be. `sketches`
+        are what they were read from, where this is a measure with sketches."""
+        return numbers_differ(old, new)
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
         """The sketch of the whole from the sketches of its parts."""
@@ -118,8 +127,8 @@ class Count(Measure):
     def value_sql(self) -> tuple[str, ...]:
         return ("events",)
 
-    def value_of(self, state: Mapping[str, Any]) -> Number | None:
-        return state["events"]
+    def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
+        return (state["events"],)
 
 
 @dataclass(frozen=True)
@@ -206,8 +215,8 @@ class Avg(_Numeric):
     def value_sql(self) -> tuple[str, ...]:
         return ("total / nullif(inputs, 0)",)
 
-    def value_of(self, state: Mapping[str, Any]) -> Number | None:
-        return None if state["total"] is None else state["total"] / state["inputs"]
+    def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
+        return (None if state["total"] is None else state["total"] / state["inputs"],)
 
 
 @dataclass(frozen=True)
@@ -232,8 +241,13 @@ class Distinct(Measure):
     def value_sql(self) -> None:
         return None
 
-    def value_of(self, state: Mapping[str, Any]) -> Number | None:
-        return self.sketch_values(state["sketch"])[0]
+    def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
+        return self.sketch_values(state["sketch"])
+
+    def differ(self, old: Number, new: Number, sketches: Sequence[bytes | None]) -> bool:
+        # Made in one piece, a sketch estimates by the order of its inputs; merged, by its registers alone.
+        merged = (self.merge_sketches([sketch] * 2) if sketch else None for sketch in sketches)
+        return old != new and len({self.sketch_values(sketch) for sketch in merged}) > 1
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
         from datasketches import hll_sketch, hll_union, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
@@ -243,7 +257,7 @@ class Distinct(Measure):
             union.update(hll_sketch.deserialize(sketch))
         return union.get_result(tgt_hll_type.HLL_8).serialize_updatable()
 
-    def sketch_values(self, sketch: bytes | None) -> Sequence[int]:
+    def sketch_values(self, sketch: bytes | None) -> tuple[int]:
         from datasketches import hll_sketch  # pyright: ignore[reportAttributeAccessIssue]
 
         return (round(hll_sketch.deserialize(sketch).get_estimate()) if sketch else 0,)
@@ -279,8 +293,20 @@ class Percentiles(Measure):
     def value_sql(self) -> None:
         return None
 
-    def value_of(self, state: Mapping[str, Any]) -> Number | None:
-        return self.sketch_values(state["sketch"])[0]
+    def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
+        return self.sketch_values(state["sketch"])
+
+    def differ(self, old: Number, new: Number, sketches: Sequence[bytes | None]) -> bool:
+        """Beyond KLL_K inputs a sketch draws lots: two numbers between its extremes, with ranks as close as
+        both errors allow, may come from the same events."""
+        from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]
+
+        parsed = [kll_doubles_sketch.deserialize(sketch) for sketch in sketches if sketch]
+        allowed = sum(one.normalized_rank_error(False) for one in parsed if one.is_estimation_mode())
+        low, high = sorted((float(old), float(new)))
+        apart = max(one.get_rank(high) - one.get_rank(low, inclusive=True) for one in parsed)
+        outside = any(low < one.get_min_value() or high > one.get_max_value() for one in parsed)
+        return low != high and (not allowed or outside or apart > allowed)
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
         from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]
@@ -298,6 +324,13 @@ class Percentiles(Measure):
             return (None,) * (len(self.at) + 1)
         found = [parsed.get_quantile(rank) for rank in self.at]
         return (found[0], *found)
+
+
+def numbers_differ(old: Number, new: Number) -> bool:
+    """Whether two numbers are not the same, doubles by more than NOISE."""
+    if isinstance(old, float) or isinstance(new, float):
+        return not math.isclose(old, new, rel_tol=NOISE)
+    return old != new
 
 
 def percentile_column(rank: float) -> str:

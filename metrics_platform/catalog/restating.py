@@ -36,23 +36,37 @@ def windows_to_restate(
 
     Raises SpanError when none of them is kept any more.
     """
-    found: dict[Grain, list[Window]] = {}
-    for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK):
-        windows = _kept(catalog, grain, start, end, now)
-        if windows:
-            found[grain] = windows
-            end = windows[0].start
+    found = _computed(catalog, start, end, now)
     if not found:
         raise SpanError("no windows of that age are kept; write a later --from, or raise the retention")
     return found
 
 
 def windows_to_write(catalog: Catalog, start: datetime, end: datetime, now: datetime) -> dict[Grain, int]:
-    """How many windows of each grain restating [start, end) replaces: those that have ended and are kept."""
-    return {
-        grain: sum(1 for window in _kept(catalog, grain, start, end, now) if window.end <= now)
-        for grain in Grain
-    }
+    """How many windows of each grain restating [start, end) replaces: those computed, the minutes of their
+    hours, and the days and weeks that they cover. A day in part of an older definition keeps its number.
+    """
+    computed = _computed(catalog, start, end, now)
+    hours = computed.get(Grain.HOUR, [])
+    minutes = _kept(catalog, Grain.MINUTE, hours[0].start, hours[-1].end, now) if hours else []
+    written = {Grain.MINUTE: set(minutes), Grain.HOUR: set(hours)}
+    for finer, grain in ((Grain.HOUR, Grain.DAY), (Grain.DAY, Grain.WEEK)):
+        around = _kept(catalog, grain, start, end, now)
+        covered = {
+            window for window in around if written[finer].issuperset(catalog.calendar.children(window))
+        }
+        written[grain] = covered.union(computed.get(grain, []))
+    return {grain: len(windows) for grain, windows in written.items()}
+
+
+def _computed(catalog: Catalog, start: datetime, end: datetime, now: datetime) -> dict[Grain, list[Window]]:
+    found: dict[Grain, list[Window]] = {}
+    for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK):
+        windows = _kept(catalog, grain, start, end, now)
+        if windows:
+            found[grain] = windows
+            end = windows[0].start
+    return found
 
 
 def _kept(catalog: Catalog, grain: Grain, start: datetime, end: datetime, now: datetime) -> list[Window]:

@@ -14,6 +14,7 @@ import typer
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.cli.installation import installation
+from metrics_platform.settings import Settings
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect, place
 from metrics_platform.store.query import QueryError
 
@@ -36,19 +37,24 @@ def catalog_and_store(data_dir: Path | None, command: str) -> Iterator[tuple[Cat
     settings = installation(data_dir, "POSTGRES")
     catalog = load_catalog(settings.catalog)
     try:
-        with connect(settings.postgres, f"metrics-platform {command}") as conn:
+        with open_store(settings, command) as conn:
             yield catalog, conn
     except (QueryError, StoreUnavailable) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def open_store(settings: Settings, command: str) -> Iterator[Connection]:
+    """A connection to the metric store. Raises StoreUnavailable, also for a store that is not there yet."""
+    try:
+        with connect(settings.postgres, f"metrics-platform {command}") as conn:
+            yield conn
     except psycopg.errors.UndefinedTable:
-        typer.echo(
-            f"PostgreSQL at {place(settings.postgres)} holds no metric store yet; start the platform",
-            err=True,
-        )
-        raise typer.Exit(1) from None
+        raise StoreUnavailable(
+            f"PostgreSQL at {place(settings.postgres)} holds no metric store yet; start the platform"
+        ) from None
     except psycopg.OperationalError:
-        typer.echo(
-            f"PostgreSQL at {place(settings.postgres)} stopped answering; ask again when it is back", err=True
-        )
-        raise typer.Exit(1) from None
+        raise StoreUnavailable(
+            f"PostgreSQL at {place(settings.postgres)} stopped answering; ask again when it is back"
+        ) from None

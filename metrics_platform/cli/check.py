@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -37,8 +38,7 @@ def check(catalog: _CatalogPath = None, data_dir: _DataDir = None) -> None:
 
     Exit codes: 0 it can be used; 1 it has mistakes, one line for each on standard error.
     """
-    if catalog is None:
-        catalog = state.require(data_dir.resolve()).catalog if data_dir else _PACKAGED
+    catalog = catalog or _installed(data_dir)
     try:
         found = load_catalog(catalog)
     except CatalogError as error:
@@ -48,6 +48,15 @@ def check(catalog: _CatalogPath = None, data_dir: _DataDir = None) -> None:
     console = Console()
     console.print(Text(f"{catalog} can be used.\n", style="green"), soft_wrap=True)
     console.print(describe(found))
+
+
+def _installed(data_dir: Path | None) -> Path:
+    """The catalogue of the stack that other commands ask; the example where none runs, or servers elsewhere
+    are named."""
+    if data_dir:
+        return state.require(data_dir.resolve()).catalog
+    here = None if f"{PREFIX}POSTGRES" in os.environ else state.read(state.DATA_DIR.resolve())
+    return here.catalog if here and here.running else _PACKAGED
 
 
 def describe(catalog: Catalog) -> RenderableType:

@@ -17,6 +17,7 @@ from metrics_platform.settings import PREFIX, Settings
 
 UI = PREFIX + "DAGSTER_UI"
 LINK = PREFIX + "DAGSTER_UI_LINK"  # the same for people, where their browsers reach it at another address
+_YEARS = range(1900, 2200)  # what 64 bits hold in nanoseconds, as some readers of the raw store count
 _PLACES = ("CLUSTERS", "POSTGRES", "RAW_STORE")
 
 DataDir = Annotated[
@@ -48,9 +49,20 @@ def ui_link(known: Mapping[str, str]) -> str | None:
 
 
 def read_time(text: str, zone: ZoneInfo) -> datetime:
-    """An instant in UTC, written in ISO 8601; without an offset it is a time in the catalogue's zone."""
+    """An instant in UTC, written in ISO 8601; without an offset it is a time in the catalogue's zone, which
+    its clocks have to show just once."""
     try:
         read = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"'{text}' is no time; write it as 2026-01-31T10:00") from None
-    return (read if read.tzinfo else read.replace(tzinfo=zone)).astimezone(UTC)
+    if read.year not in _YEARS:
+        raise typer.BadParameter(f"'{text}' is out of reach; write a year from {_YEARS[0]} to {_YEARS[-1]}")
+    if read.tzinfo:
+        return read.astimezone(UTC)
+    first, second = (read.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    instant = first.astimezone(UTC)
+    if first.utcoffset() != second.utcoffset():
+        times = "twice" if instant.astimezone(zone).replace(tzinfo=None) == read else "never"
+        either = " or ".join(each.isoformat(timespec="minutes") for each in (first, second))
+        raise typer.BadParameter(f"clocks in {zone.key} show '{text}' {times}; write {either}")
+    return instant

@@ -17,12 +17,12 @@ from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.problems import suggestion
 from metrics_platform.catalog.restating import SpanError, check_span
 from metrics_platform.catalog.windows import HOUR, Grain, Window
+from metrics_platform.cli.asking import open_store
 from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.preview_view import Format, as_json, as_tables
 from metrics_platform.compute.session import session, spark_settings
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.settings import Settings, SparkSettings
-from metrics_platform.store.connection import connect
 from metrics_platform.store.ingestion import ingested_through
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def preview(
 ) -> None:
     """Run the installed and the changed definitions over real events; print both, and what restating costs.
 
-    Nothing is written. Times without an offset are in the catalogue's time zone.
+    Nothing is written. The costs are those of all history, or of the hours from --from to --to.
+
+    Times without an offset are in the catalogue's time zone.
     """
     now = datetime.now(UTC)
     settings = installation(data_dir, "POSTGRES", "RAW_STORE")
@@ -74,7 +76,7 @@ def _chosen(old: Catalog, new: Catalog, names: list[str] | None) -> list[Change]
 def _ingested_through(settings: Settings, old: Catalog, changed: list[Change]) -> datetime:
     """Until when the raw store holds everything of the events that the changed metrics count."""
     kinds = {change.metric.kind for change in changed} & {kind.name for kind in old.kinds}
-    with connect(settings.postgres, "metrics-platform preview") as conn:
+    with open_store(settings, "preview") as conn:
         reached = [ingested_through(conn, kind) for kind in sorted(kinds)]
     known = [instant for instant in reached if instant]
     if not known:
@@ -86,6 +88,11 @@ def _ingested_through(settings: Settings, old: Catalog, changed: list[Change]) -
 
 def _newest(catalog: Catalog, count: int, through: datetime) -> list[Window]:
     last = catalog.calendar.last_complete(Grain.HOUR, through)
+    known = (last.end - catalog.first_instant) // HOUR
+    if known < 1:
+        raise SpanError("no hour is complete since the catalogue's start; try again after the next one")
+    if count > known:
+        raise SpanError(f"the catalogue has {known:,} complete hours; write --hours {known} or fewer")
     return [catalog.calendar.window(Grain.HOUR, last.start - n * HOUR) for n in reversed(range(count))]
 
 

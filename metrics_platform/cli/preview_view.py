@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metrics_platform.catalog.windows import Window
-from metrics_platform.serving.formats import dimension, number, plain
+from metrics_platform.serving.formats import dimension, local_time, number, plain
 
 if TYPE_CHECKING:
     from metrics_platform.compute.comparison import Comparison, Pair, Result
@@ -34,9 +34,10 @@ class Format(StrEnum):
 
 def as_tables(previews: Sequence[Preview], tried: Sequence[Window], zone: ZoneInfo) -> RenderableType:
     """What a person reads: per metric what changes, both results side by side, and what restating costs."""
-    first, last = (instant.astimezone(zone) for instant in (tried[0].start, tried[-1].end))
-    heading = f"Events from {first:%d %b %Y %H:%M} to {last:%d %b %H:%M}, {zone.key} time"
-    return Group(Text(heading), *(part for each in previews for part in _metric(each)))
+    first = local_time(tried[0].start, zone, "%d %b %Y %H:%M")
+    last = local_time(tried[-1].end, zone, "%d %b %H:%M")
+    heading = f"Events from {first} to {last}, {zone.key} time"
+    return Group(Text(heading), *(part for each in previews for part in _metric(each, zone)))
 
 
 def as_json(previews: Sequence[Preview], tried: Sequence[Window]) -> str:
@@ -49,18 +50,23 @@ def as_json(previews: Sequence[Preview], tried: Sequence[Window]) -> str:
     return json.dumps(found, indent=2, ensure_ascii=False, default=plain)
 
 
-def _metric(preview: Preview) -> Iterator[RenderableType]:
+def _metric(preview: Preview, zone: ZoneInfo) -> Iterator[RenderableType]:
     change, comparison = preview.change, preview.comparison
     versions = " -> ".join(side.version for side in (change.old, change.new) if side)
     yield Text.assemble("\n", (change.metric.name, "bold"), f"  {change.word}  {versions}")
     yield _differences(preview)
     yield _rows(comparison)
     yield Text(
-        f"{len(comparison.rows)} rows: {comparison.missing} missing, {comparison.extra} extra, "
+        f"{_count(len(comparison.rows), 'row')}: {comparison.missing} missing, {comparison.extra} extra, "
         f"{comparison.different} with another number"
+        + (
+            " (percentiles by more than their rank error)"
+            if change.metric.measure.name == "percentiles"
+            else ""
+        )
     )
     if change.new:
-        yield from _costs(preview)
+        yield from _costs(preview, zone)
 
 
 def _differences(preview: Preview) -> Table:
@@ -71,35 +77,55 @@ def _differences(preview: Preview) -> Table:
 
 
 def _rows(comparison: Comparison) -> Table:
-    """The total, then the rows with the most events."""
-    names = comparison.dimensions or ("",)
-    table = Table(*names, box=None, pad_edge=False)
+    """The total, then the rows with the most events; of several numbers each has a line."""
+    names, numbers = comparison.dimensions or ("",), comparison.numbers
+    table = Table(*names, *([""] if len(numbers) > 1 else []), box=None, pad_edge=False)
     for heading in ("old", "new", "difference", "relative"):
         table.add_column(heading, justify="right")
-    table.add_row("total", *("" for _ in names[1:]), *_cells(comparison.total), style="bold")
+    _add(table, ["total", *("" for _ in names[1:])], comparison.total, numbers, style="bold")
     for pair in comparison.rows[:SHOWN] if comparison.dimensions else ():
-        table.add_row(*(escape(dimension(value)) for value in pair.key), *_cells(pair))
+        _add(table, [escape(dimension(value)) for value in pair.key], pair, numbers)
     return table
 
 
-def _cells(pair: Pair) -> list[str]:
-    old, new = ("missing" if side is None else number(side.value) for side in (pair.old, pair.new))
-    share = "" if pair.relative is None else f"{pair.relative:+.2%}"
-    return [old, new, number(_whole(pair.difference)), share]
+def _add(
+    table: Table, first: list[str], pair: Pair, numbers: Sequence[str], style: str | None = None
+) -> None:
+    for name in numbers:
+        which = [name] if len(numbers) > 1 else []
+        table.add_row(*first, *which, *_cells(pair, name), style=style)
+        first = [""] * len(first)
+
+
+def _cells(pair: Pair, name: str) -> list[str]:
+    old, new = ("missing" if side is None else number(side.values.get(name)) for side in (pair.old, pair.new))
+    relative = pair.relative(name)
+    share = "" if relative is None else f"{relative:+.2%}"
+    return [old, new, number(_whole(pair.difference(name))), share]
 
 
 def _whole(value: float | None) -> float | int | None:
     return int(value) if value is not None and value.is_integer() else value
 
 
-def _costs(preview: Preview) -> Iterator[Text]:
+def _costs(preview: Preview, zone: ZoneInfo) -> Iterator[Text]:
     reads = preview.reads
+    first, last = (local_time(instant, zone, "%d %b %Y %H:%M") for instant in preview.restated)
+    yield Text(f"restating {first} to {last}")
     yield Text(
-        f"restating reads   {reads.hours:,} event hours of {preview.change.metric.kind}: "
-        f"{reads.files:,} files, {_size(reads.bytes)}, {reads.events:,} events"
+        f"  reads   {_count(reads.hours, 'event hour')} of {preview.change.metric.kind}: "
+        f"{_count(reads.files, 'file')}, {_size(reads.bytes)}, {_count(reads.events, 'event')}"
     )
-    written = (f"{each.windows:,} {each.grain}s with about {each.rows:,} rows" for each in preview.writes)
-    yield Text(f"restating writes  {', '.join(written)}")
+    written = [
+        f"{_count(each.windows, each.grain)} with about {_count(each.rows, 'row')}"
+        for each in preview.writes
+        if each.windows
+    ]
+    yield Text(f"  writes  {', '.join(written) or 'nothing: no window of that age is kept'}")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _size(count: int) -> str:
@@ -115,27 +141,32 @@ def _record(preview: Preview) -> dict[str, Any]:
         "new_version": change.new.version if change.new else None,
         "definition": [asdict(each) for each in change.differences],
         "dimensions": comparison.dimensions,
-        "total": _pair(comparison.total),
+        "total": _pair(comparison.total, comparison.numbers),
         "rows": [
-            {"key": dict(zip(comparison.dimensions, pair.key, strict=True)), **_pair(pair)}
+            {
+                "key": dict(zip(comparison.dimensions, pair.key, strict=True)),
+                **_pair(pair, comparison.numbers),
+            }
             for pair in comparison.rows
         ],
         "missing": comparison.missing,
         "extra": comparison.extra,
         "different": comparison.different,
+        "restated": dict(zip(("from", "to"), preview.restated, strict=True)),
         "reads": asdict(preview.reads),
         "writes": [asdict(each) for each in preview.writes],
     }
 
 
-def _pair(pair: Pair) -> dict[str, Any]:
+def _pair(pair: Pair, numbers: Sequence[str]) -> dict[str, Any]:
     return {
         "old": _result(pair.old),
         "new": _result(pair.new),
-        "difference": pair.difference,
-        "relative": pair.relative,
+        "difference": {name: pair.difference(name) for name in numbers},
+        "relative": {name: pair.relative(name) for name in numbers},
+        "different": pair.different,
     }
 
 
 def _result(result: Result | None) -> dict[str, Any] | None:
-    return None if result is None else asdict(result)
+    return None if result is None else {"events": result.events, **result.values}

@@ -16,7 +16,7 @@ from rich.table import Table
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog, EventKind
 from metrics_platform.cli.examples import examples
-from metrics_platform.cli.installation import DataDir, installation
+from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.query import Format
 from metrics_platform.compute.cluster import ClusterUnavailable
 from metrics_platform.compute.session import JarsMissing
@@ -25,6 +25,7 @@ from metrics_platform.events.offsets import KafkaError
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.events.rejected import RejectedError, Selection, count, newest
 from metrics_platform.serving import rejects
+from metrics_platform.serving.formats import local_time
 from metrics_platform.settings import Settings
 from metrics_platform.store import ingestion
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect, place
@@ -158,7 +159,7 @@ def _summary(kind: EventKind, done: Replayed, zone: ZoneInfo) -> str:
     lines = [f"{kind.name}: replayed {done.events:,}, still rejected {sum(done.still_rejected.values()):,}"]
     lines += [f"  {count:,} {reason}" for reason, count in done.still_rejected.items()]
     if done.hours:
-        hours = ", ".join(f"{hour.astimezone(zone):%Y-%m-%d %H:%M}" for hour in done.hours[:_HOURS_SHOWN])
+        hours = ", ".join(local_time(hour, zone, "%Y-%m-%d %H:%M") for hour in done.hours[:_HOURS_SHOWN])
         more = f" and {len(done.hours) - _HOURS_SHOWN} more" if len(done.hours) > _HOURS_SHOWN else ""
         lines.append(f"  to be computed again: the hours from {hours}{more}")
     return "\n".join(lines)
@@ -178,8 +179,8 @@ def _asked(
 ) -> tuple[Sequence[EventKind], Selection]:
     """The kinds and the selection that the options name."""
     zone = catalog.calendar.zone
-    selection = Selection(reason, topic, _time("--since", since, zone), _time("--until", until, zone))
-    return _kinds(catalog, kind), selection
+    first, last = (read_time(text, zone) if text else None for text in (since, until))
+    return _kinds(catalog, kind), Selection(reason, topic, first, last)
 
 
 def _kinds(catalog: Catalog, name: str | None) -> Sequence[EventKind]:
@@ -191,17 +192,6 @@ def _kinds(catalog: Catalog, name: str | None) -> Sequence[EventKind]:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
     raise _failure(f"no kind of event is called '{name}'; {hint}")
-
-
-def _time(option: str, text: str | None, zone: ZoneInfo) -> datetime | None:
-    """The instant, in the catalogue's time zone where the text names none."""
-    if text is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise _failure(f"{option}: '{text}' is no time; write one such as 2026-11-22T10:05") from None
-    return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def _tables(store: RawStore, kinds: Sequence[EventKind]) -> dict[str, str]:

@@ -13,11 +13,13 @@ from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.restating import check_span, windows_to_restate
 from metrics_platform.catalog.windows import Window
+from metrics_platform.cli.asking import open_store
 from metrics_platform.cli.installation import UI, DataDir, installation, read_time, ui_link, variables
 from metrics_platform.cli.signals import stop_on_signals
 from metrics_platform.local.errors import StackError
-from metrics_platform.store.connection import Connection, connect
+from metrics_platform.store.connection import Connection
 from metrics_platform.store.definitions import count_restated, newest_revision
+from metrics_platform.store.dirty import dirty_hours
 from metrics_platform.store.query import find_metric
 
 ALL = "all"
@@ -29,7 +31,7 @@ def restate(
     start: Annotated[str, typer.Option("--from", metavar="TIME", help="The first instant to restate.")],
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="The instant to restate until.")],
     wait: Annotated[
-        bool, typer.Option("--wait", help="Return when it is done; exit 1 if it failed.")
+        bool, typer.Option("--wait", help="Return when it is done; exit 1 if a window is left.")
     ] = False,
     ui: Annotated[
         str | None,
@@ -55,7 +57,7 @@ def restate(
     if not address:
         raise StackError(f"{UI} is not set; write --ui with the address of the Dagster UI")
     link = ui or ui_link(known) or address
-    with connect(settings.postgres, "metrics-platform restate") as conn:
+    with open_store(settings, "restate") as conn:
         loaded = backfills.loaded_versions(address, metrics)
         backfills.refuse_other_definitions(metrics, loaded, backfills.stored_versions(conn), settings.catalog)
         before = newest_revision(conn)
@@ -100,3 +102,15 @@ def _wait(
     if not progress.succeeded:
         why = f" ({progress.error})" if progress.error else ""
         raise StackError(f"the backfill ended as {progress.status}{why}; see {followed.page}")
+    if done < total:
+        raise StackError(_left(conn, metrics, windows, f"{total - done} of {total} windows are left"))
+
+
+def _left(conn: Connection, metrics: Sequence[Metric], windows: list[Window], told: str) -> str:
+    """Why a run that succeeded left windows as they were: they wait, as a rule, for a Kafka cluster."""
+    kinds = {metric.kind for metric in metrics}
+    marks = [mark for mark in dirty_hours(conn) if mark.kind in kinds]
+    reasons = {mark.reason for mark in marks if any(window.contains(mark.hour_start) for window in windows)}
+    if not reasons:
+        return f"{told}; restate them again"
+    return f"{told} ({'; '.join(sorted(reasons))}); the hourly runs compute them as soon as they can"

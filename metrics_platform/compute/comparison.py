@@ -8,12 +8,14 @@ only the new one has.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
+from metrics_platform.catalog.measures import Number, numbers_differ
 from metrics_platform.catalog.model import Metric
 
 Key = tuple[Any, ...]
@@ -22,32 +24,33 @@ _MERGE = {"sum": sum, "min": min, "max": max}
 
 @dataclass(frozen=True)
 class Result:
-    """One row of a metric: the events counted in it, and its number."""
+    """One row of a metric: the events counted in it, and its numbers by the names of their columns."""
 
     events: int
-    value: Any
+    values: Mapping[str, Number | None]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A row by both definitions; None where one of them has no such row."""
+    """A row by both definitions; None where one of them has no such row.
+
+    `different` says that a number changed, by more than computing it twice may change it (see measures.py).
+    """
 
     key: Key
     old: Result | None
     new: Result | None
+    different: bool = False
 
-    @property
-    def difference(self) -> float | None:
+    def difference(self, name: str) -> float | None:
         """New minus old; a row that one of them lacks counts as 0. None if a number is not known."""
-        old, new = (0 if side is None else side.value for side in (self.old, self.new))
+        old, new = (0 if side is None else side.values.get(name) for side in (self.old, self.new))
         return None if old is None or new is None else float(new) - float(old)
 
-    @property
-    def relative(self) -> float | None:
+    def relative(self, name: str) -> float | None:
         """The difference as a share of the old number; None where that is 0 or not known."""
-        if self.difference is None or self.old is None or not self.old.value:
-            return None
-        return self.difference / abs(float(self.old.value))
+        difference, old = self.difference(name), self.old.values.get(name) if self.old else None
+        return None if difference is None or not old else difference / abs(float(old))
 
     @property
     def events(self) -> int:
@@ -57,9 +60,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All of it. `rows` are the pairs with the most events first, by the values of `dimensions`."""
+    """All of it. `numbers` are the columns of either definition; `rows` are the pairs with the most events
+    first, by the values of `dimensions`."""
 
     dimensions: tuple[str, ...]
+    numbers: tuple[str, ...]
     total: Pair
     rows: tuple[Pair, ...]
 
@@ -76,7 +81,7 @@ class Comparison:
     @property
     def different(self) -> int:
         """How many rows both have, with other numbers."""
-        return sum(1 for pair in self.rows if pair.old and pair.new and pair.old.value != pair.new.value)
+        return sum(1 for pair in self.rows if pair.different)
 
 
 @dataclass(frozen=True)
@@ -89,34 +94,81 @@ class Totals:
 
 def compare(old: Totals | None, new: Totals | None) -> Comparison:
     """Put the results side by side; None for a definition that is not there."""
-    sides = [side for side in (old, new) if side]
+    sides = [side.metric for side in (old, new) if side]
     dimensions = tuple(
         dimension.name
-        for dimension in sides[-1].metric.dimensions
-        if all(dimension.name in {each.name for each in side.metric.dimensions} for side in sides)
+        for dimension in sides[-1].dimensions
+        if all(dimension.name in {each.name for each in side.dimensions} for side in sides)
     )
-    before, after = (results(side, dimensions) if side else {} for side in (old, new))
-    pairs = [Pair(key, before.get(key), after.get(key)) for key in {**after, **before}]
-    whole_before, whole_after = (results(side, ()) if side else {} for side in (old, new))
+    whole = _pairs(old, new, ())
     return Comparison(
         dimensions,
-        Pair((), whole_before.get(()), whole_after.get(())),
-        tuple(sorted(pairs, key=lambda pair: (-pair.events, str(pair.key)))),
+        _numbers(sides),
+        whole[0] if whole else Pair((), None, None),
+        tuple(sorted(_pairs(old, new, dimensions), key=lambda pair: (-pair.events, str(pair.key)))),
     )
 
 
 def results(totals: Totals, dimensions: Sequence[str]) -> dict[Key, Result]:
-    """The metric's number over all windows together, for each combination of the dimensions."""
+    """The metric's numbers over all windows together, for each combination of the dimensions."""
+    return {key: merged.result for key, merged in _merged(totals, dimensions).items()}
+
+
+def _numbers(metrics: Sequence[Metric]) -> tuple[str, ...]:
+    columns = [[column.name for column in metric.measure.values] for metric in metrics]
+    # `value` repeats the first of several percentiles; it is needed beside a measure that has nothing else.
+    repeated = all(len(names) > 1 for names in columns)
+    return tuple(dict.fromkeys(name for names in columns for name in (names[1:] if repeated else names)))
+
+
+def _pairs(old: Totals | None, new: Totals | None, dimensions: Sequence[str]) -> list[Pair]:
+    before, after = (_merged(side, dimensions) if side else {} for side in (old, new))
+    return [_pair(key, before.get(key), after.get(key)) for key in {**after, **before}]
+
+
+def _pair(key: Key, old: _Merged | None, new: _Merged | None) -> Pair:
+    if old is None or new is None:
+        return Pair(key, old.result if old else None, new.result if new else None)
+    names = _numbers([old.metric, new.metric])
+    return Pair(key, old.result, new.result, different=any(_differ(old, new, name) for name in names))
+
+
+def _differ(old: _Merged, new: _Merged, name: str) -> bool:
+    """Whether the number is another; one that is not known, or that a definition lacks, is no number."""
+    before, after = (side.result.values.get(name) for side in (old, new))
+    if before is None or after is None:
+        return before is not after
+    if type(old.metric.measure) is type(new.metric.measure):
+        sketches = [side.state.get("sketch") for side in (old, new)]
+        return new.metric.measure.differ(before, after, sketches)
+    return numbers_differ(before, after)
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """A metric's state over all windows together."""
+
+    metric: Metric
+    state: Mapping[str, Any]
+
+    @cached_property
+    def result(self) -> Result:
+        measure = self.metric.measure
+        names = (column.name for column in measure.values)
+        return Result(self.state["events"], dict(zip(names, measure.values_of(self.state), strict=True)))
+
+
+def _merged(totals: Totals, dimensions: Sequence[str]) -> dict[Key, _Merged]:
     groups: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     for row in totals.table.to_pylist():
         groups[tuple(row[name] for name in dimensions)].append(row)
-    return {key: _result(totals.metric, rows) for key, rows in groups.items()}
+    return {key: _Merged(totals.metric, _state(totals.metric, rows)) for key, rows in groups.items()}
 
 
-def _result(metric: Metric, rows: list[dict[str, Any]]) -> Result:
+def _state(metric: Metric, rows: list[dict[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {"events": sum(row["events"] for row in rows)}
     for state in metric.measure.states:
         parts = [row[state.name] for row in rows if row[state.name] is not None]
         merge = _MERGE[state.merge] if state.merge else metric.measure.merge_sketches
         merged[state.name] = merge(parts) if parts else None
-    return Result(merged["events"], metric.measure.value_of(merged))
+    return merged

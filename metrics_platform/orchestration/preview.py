@@ -41,13 +41,14 @@ class Writes:
 
 @dataclass(frozen=True)
 class Preview:
-    """One metric: what changes in it, both results, and what restating a span would read and write.
+    """One metric: what changes in it, both results, and what restating the span `restated` reads and writes.
 
     `reads` and `writes` are empty for a metric that goes: there is nothing to restate.
     """
 
     change: Change
     comparison: Comparison
+    restated: tuple[datetime, datetime]
     reads: Held
     writes: tuple[Writes, ...]
 
@@ -73,7 +74,7 @@ def preview(
         comparison = compare(before.get(name), after.get(name))
         reads = held[change.new.kind] if change.new else Held(0, 0, 0, 0)
         writes = tuple(_writes(after[name], windows, len(hours))) if change.new else ()
-        previews.append(Preview(change, comparison, reads, writes))
+        previews.append(Preview(change, comparison, restated, reads, writes))
     return previews
 
 

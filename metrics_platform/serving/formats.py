@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -14,6 +13,7 @@ from zoneinfo import ZoneInfo
 from rich.table import Table
 from rich.text import Text
 
+from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.query import Result
@@ -79,9 +79,23 @@ def truth(label: Label) -> Text:
     return Text(label.word, style=COLOURS[label.word])
 
 
+def is_older(label: Label, metric: Metric) -> bool:
+    """Whether the number was made by another definition than the metric's current one."""
+    return label.definition != metric.version
+
+
 def window_name(window: Window, zone: ZoneInfo) -> str:
     """When a window began, in the catalogue's time zone."""
-    return window.start.astimezone(zone).strftime(_TIMES[window.grain])
+    if window.grain in (Grain.DAY, Grain.WEEK):  # no two begin on the same date
+        return window.start.astimezone(zone).strftime(_TIMES[window.grain])
+    return local_time(window.start, zone, _TIMES[window.grain])
+
+
+def local_time(instant: datetime, zone: ZoneInfo, pattern: str) -> str:
+    """An instant in the zone; a time that occurs twice, because clocks go back, says which one it is."""
+    local = instant.astimezone(zone)
+    twice = local.replace(fold=1 - local.fold).utcoffset() != local.utcoffset()
+    return local.strftime(f"{pattern} %Z" if twice else pattern)
 
 
 def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
@@ -102,11 +116,12 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
     }
     for label in result.windows:
         table.add_section()
+        older = "\nolder definition" if is_older(label, metric) else ""
         truths = [
             error_band(label.error_band),
             coverage(label.coverage),
             age(now - label.committed_at),
-            truth(label),
+            truth(label).append(older, style="dim"),
         ]
         first = [window_name(label.window, zone)]
         for row in rows.get(label.window.start, []):
@@ -129,12 +144,8 @@ def as_json(result: Result, now: datetime) -> str:
 
 def as_csv(result: Result, now: datetime) -> str:
     """CSV with a header; times in ISO 8601, age in seconds."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*result.columns, "age_seconds"])
-    for row in result.records():
-        writer.writerow([*(cell(value) for value in row.values()), _seconds(now, row)])
-    return buffer.getvalue()
+    rows = ([*row.values(), _seconds(now, row)] for row in result.records())
+    return csv_lines([[*result.columns, "age_seconds"], *rows])
 
 
 def _seconds(now: datetime, row: dict[str, Any]) -> float:
@@ -152,8 +163,17 @@ def plain(value: object) -> int | float | str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def cell(value: object) -> object:
+def csv_lines(rows: Iterable[Iterable[object]]) -> str:
+    """CSV as PostgreSQL reads it: nothing for null, "" for an empty text; csv.writer has one for both."""
+    return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+
+
+def _cell(value: object) -> str:
     """A value as CSV has it: times in ISO 8601, lengths of time in seconds, lists as JSON."""
+    if value is None:
+        return ""
     if isinstance(value, list):
-        return json.dumps(value, ensure_ascii=False)
-    return plain(value) if isinstance(value, date | timedelta) else value
+        value = json.dumps(value, ensure_ascii=False)
+    text = str(plain(value) if isinstance(value, date | timedelta) else value)
+    quoted = not text or any(character in text for character in ',"\r\n')
+    return '"' + text.replace('"', '""') + '"' if quoted else text

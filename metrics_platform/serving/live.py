@@ -34,8 +34,9 @@ def live_table(store: str | Connection, catalog: Catalog, now: datetime) -> Tabl
             return live_table(conn, catalog, now)
     try:
         labels = _labels(store, catalog, now)
+        rows = _rows_each(catalog, labels)
         tops = {
-            metric.name: top_values(store, metric, list(labels[metric.name].values()), _rows_each(labels))
+            metric.name: top_values(store, metric, list(labels[metric.name].values()), rows)
             for metric in catalog.metrics
             if metric.name in labels
         }
@@ -58,7 +59,7 @@ def _table(
         return table
     for metric in catalog.metrics:
         mine = labels.get(metric.name, {})
-        table.add_row(_title(metric), *(_label(mine.get(grain), now) for grain in _GRAINS))
+        table.add_row(_title(metric), *(_label(mine.get(grain), metric, now) for grain in _GRAINS))
         for top in tops.get(metric.name, []):
             table.add_row(_name(top), *(formats.number(top.values.get(grain)) for grain in _GRAINS))
     return table
@@ -73,19 +74,22 @@ def _labels(conn: Connection, catalog: Catalog, now: datetime) -> dict[str, dict
     return found
 
 
-def _rows_each(labels: Mapping[str, Mapping[Grain, Label]]) -> int:
-    """How many dimension values a metric may show, so that all metrics fit: each has one or two lines of
-    labels too."""
-    banded = any(label.error_band is not None for mine in labels.values() for label in mine.values())
-    return max(1, (_LINES - 1) // max(1, len(labels)) - (2 if banded else 1))
+def _rows_each(catalog: Catalog, labels: Mapping[str, Mapping[Grain, Label]]) -> int:
+    """How many dimension values a metric may show, so that all metrics fit: each has its labels and their
+    notes too."""
+    metrics = [metric for metric in catalog.metrics if metric.name in labels]
+    notes = [len(_notes(label, metric)) for metric in metrics for label in labels[metric.name].values()]
+    return max(1, (_LINES - 1) // max(1, len(labels)) - 1 - max(notes, default=0))
 
 
 def _heading(grain: Grain, labels: dict[str, dict[Grain, Label]], zone: ZoneInfo) -> str:
     newest = [mine[grain] for mine in labels.values() if grain in mine]
     if not newest:
         return str(grain)
-    start = max(label.window.start for label in newest).astimezone(zone)
-    return f"day {start:%d %b}" if grain is Grain.DAY else f"{grain} {start:%H:%M}"
+    start = max(label.window.start for label in newest)
+    if grain is Grain.DAY:
+        return f"day {start.astimezone(zone):%d %b}"
+    return f"{grain} {formats.local_time(start, zone, '%H:%M')}"
 
 
 def _title(metric: Metric) -> Text:
@@ -95,12 +99,18 @@ def _title(metric: Metric) -> Text:
     )
 
 
-def _label(label: Label | None, now: datetime) -> Text:
+def _label(label: Label | None, metric: Metric, now: datetime) -> Text:
     if label is None:
         return Text("-", style="dim")
     rest = f" {formats.coverage(label.coverage)} {formats.age(now - label.committed_at)}"
+    return formats.truth(label).append("\n".join([rest, *_notes(label, metric)]), style="dim")
+
+
+def _notes(label: Label, metric: Metric) -> list[str]:
+    """What stands under some labels, a line each."""
     band = formats.error_band(label.error_band)
-    return formats.truth(label).append(f"{rest}\n{band}" if band else rest, style="dim")
+    older = "older definition" if formats.is_older(label, metric) else ""
+    return [note for note in (band, older) if note]
 
 
 def _name(top: TopValue) -> str:

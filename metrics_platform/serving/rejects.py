@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -16,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metrics_platform.events.rejected import RejectedCount, RejectedRecord
+from metrics_platform.serving.formats import csv_lines, local_time
 
 # What fits beside the other columns of a wide terminal and says what kind of record it is.
 _SHOWN = 120
@@ -67,12 +66,7 @@ def as_json(rows: Sequence[dict[str, Any]]) -> str:
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     """CSV with a header; nothing at all when there are no rows."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
-    if rows:
-        writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_lines([rows[0], *(row.values() for row in rows)]) if rows else ""
 
 
 def _table(zone: ZoneInfo) -> Table:
@@ -104,4 +98,4 @@ def _cut(text: str | None) -> str:
 
 
 def _time(instant: datetime, zone: ZoneInfo) -> str:
-    return instant.astimezone(zone).strftime("%d %b %H:%M:%S")
+    return local_time(instant, zone, "%d %b %H:%M:%S")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import fields
@@ -28,7 +26,7 @@ def corrections_table(found: Sequence[Correction], zone: ZoneInfo) -> Table:
     for one in found:
         additive = one.old_total is not None
         table.add_row(
-            f"{one.corrected_at.astimezone(zone):%d %b %H:%M}",
+            formats.local_time(one.corrected_at, zone, "%d %b %H:%M"),
             one.metric,
             f"{one.grain} {formats.window_name(one.window, zone).removeprefix('week of ')}",
             formats.number(one.old_total if additive else one.old_events),
@@ -73,12 +71,8 @@ def as_json(found: Sequence[Correction] | Sequence[Band]) -> str:
 
 def as_csv(found: Sequence[Correction] | Sequence[Band], kind: type[Correction | Band]) -> str:
     """CSV with a header, even where nothing was found; `worst` is JSON, lengths of time are in seconds."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_names(kind))
-    for one in found:
-        writer.writerow(formats.cell(getattr(one, name)) for name in _names(kind))
-    return buffer.getvalue()
+    names = _names(kind)
+    return formats.csv_lines([names, *([getattr(one, name) for name in names] for one in found)])
 
 
 def _names(kind: type[Correction | Band]) -> list[str]:

@@ -24,13 +24,11 @@ from collections.abc import Collection, Iterable
 
 from psycopg import sql
 
-from metrics_platform.catalog.measures import Column
+from metrics_platform.catalog.measures import NOISE, Column
 from metrics_platform.catalog.model import Metric
 from metrics_platform.store.sql_text import listed, names, value_of
 from metrics_platform.store.staging import pg_type
 
-# Sums of doubles differ in their last digits with the order of their terms: that is no change.
-_NOISE = 1e-9
 _CHANGED = sql.SQL("({0} IS DISTINCT FROM {1})")
 _CHANGED_NEARLY = sql.SQL(
     "({0} IS DISTINCT FROM {1} AND coalesce(abs({0} - {1}) > {noise} * greatest(abs({0}), abs({1})), true))"
@@ -141,4 +139,4 @@ def _differences(metric: Metric) -> Iterable[sql.Composable]:
     for place, column in enumerate(metric.measure.values):
         old, new = sql.Identifier(f"_old_{place}"), sql.Identifier(f"_new_{place}")
         changed = _CHANGED_NEARLY if column.pg_type == "double precision" else _CHANGED
-        yield changed.format(old, new, noise=sql.Literal(_NOISE))
+        yield changed.format(old, new, noise=sql.Literal(NOISE))

@@ -5,6 +5,7 @@ import sqlite3
 import statistics
 from collections.abc import Sequence
 from contextlib import closing
+from decimal import Decimal
 
 import pytest
 from datasketches import hll_sketch, kll_doubles_sketch, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
@@ -228,3 +229,30 @@ def test_few_inputs_are_counted_exactly(measure: Measure) -> None:
 @pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
 def test_a_sketch_has_one_number_for_each_column(measure: Measure) -> None:
     assert len(measure.sketch_values(sketch_of(measure, range(10)))) == len(measure.values)
+
+
+# Two computations of the same events ----------------------------------------------------------------------
+
+
+def test_exact_numbers_differ_by_anything_and_doubles_by_more_than_noise() -> None:
+    decimals, doubles = Sum("x", "decimal(12,2)"), Sum("x", "double")
+    assert decimals.differ(Decimal("0.30"), Decimal("0.31"), [])
+    assert not doubles.differ(0.1 + 0.2, 0.3, [])
+    assert doubles.differ(0.3, 0.3 + 1e-6, [])
+    assert doubles.differ(0.0, 1e-12, [])
+
+
+def test_few_inputs_have_exact_percentiles() -> None:
+    measure = Percentiles("x", "double")
+    sketches = [sketch_of(measure, range(100)), sketch_of(measure, range(1, 101))]
+    assert measure.differ(50.0, 51.0, sketches)
+    assert not measure.differ(50.0, 50.0, sketches)
+
+
+def test_many_inputs_have_percentiles_within_the_error_of_both_sketches() -> None:
+    measure = Percentiles("x", "double")
+    sketches = [sketch_of(measure, range(10_000)) for _ in range(2)]
+    assert not measure.differ(5000.0, 5100.0, sketches)
+    assert measure.differ(5000.0, 5500.0, sketches)
+    assert not measure.differ(9900.0, 9999.0, sketches)
+    assert measure.differ(9900.0, 10_000.0, sketches)

@@ -76,5 +76,21 @@ def test_restating_writes_what_has_ended_and_is_kept() -> None:
     assert whole[Grain.HOUR] == 90 * 24 + 14  # from midnight on
     assert whole[Grain.DAY] == (NOW.date() - BERLIN.start).days
     assert whole[Grain.WEEK] == 45  # the year's first week began before the catalogue
+
+
+def test_a_day_is_written_only_when_all_of_its_hours_are_restated() -> None:
     hour = windows_to_write(BERLIN, at("2026-11-20T10:00"), at("2026-11-20T10:00") + HOUR, NOW)
-    assert hour == {Grain.MINUTE: 60, Grain.HOUR: 1, Grain.DAY: 1, Grain.WEEK: 0}
+    assert hour == {Grain.MINUTE: 60, Grain.HOUR: 1, Grain.DAY: 0, Grain.WEEK: 0}
+    midnight = at("2026-11-19T23:00")
+    most = windows_to_write(BERLIN, midnight + HOUR, midnight + 2 * DAY, NOW)
+    assert (most[Grain.HOUR], most[Grain.DAY], most[Grain.WEEK]) == (47, 1, 0)
+    week = windows_to_write(BERLIN, at("2026-10-18T22:00"), at("2026-10-25T23:00"), NOW)
+    # Minutes that old are deleted, and clocks went back on the Sunday.
+    assert week == {Grain.MINUTE: 0, Grain.HOUR: 7 * 24 + 1, Grain.DAY: 7, Grain.WEEK: 1}
+
+
+def test_days_and_weeks_that_are_computed_themselves_are_written_too() -> None:
+    old = windows_to_write(BERLIN, at("2026-08-22T10:00"), at("2026-08-23T23:30"), NOW)
+    assert (old[Grain.HOUR], old[Grain.DAY], old[Grain.WEEK]) == (2, 2, 0)
+    nothing = windows_to_write(BERLIN, at("2026-11-16T05:00"), at("2026-11-17T05:00"), NOW + 11 * 365 * DAY)
+    assert set(nothing.values()) == {0}

@@ -1,6 +1,7 @@
 """`metrics-platform check`: what a person sees of a good and of a broken catalogue."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,11 @@ from typer.testing import CliRunner
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.cli.check import check, describe
-from metrics_platform.settings import PACKAGE
+from metrics_platform.local import state
+from metrics_platform.local.ports import Ports
+from metrics_platform.local.process import Identity
+from metrics_platform.local.state import State
+from metrics_platform.settings import PACKAGE, PREFIX
 
 EXAMPLE = PACKAGE / "catalog" / "webshop.yaml"
 
@@ -20,8 +25,37 @@ app = typer.Typer()
 app.command()(check)
 
 
-def test_without_a_file_the_example_is_checked() -> None:
-    result = CliRunner().invoke(app, env={"METRICS_PLATFORM_CATALOG": None})
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without a stack, and no installation in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("CATALOG", "POSTGRES"):
+        monkeypatch.delenv(PREFIX + name, raising=False)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """The catalogue of a default stack that runs here."""
+    catalog = tmp_path / "mine.yaml"
+    catalog.write_text(EXAMPLE.read_text())
+    (tmp_path / state.DATA_DIR).mkdir()
+    state.write(
+        State(tmp_path / state.DATA_DIR, Ports(), catalog, tmp_path, 0, supervisor=Identity.of(os.getpid()))
+    )
+    return catalog
+
+
+def test_without_a_file_the_running_stack_is_checked(stack: Path) -> None:
+    assert f"{stack} can be used." in CliRunner().invoke(app).stdout.replace("\n", "")
+
+
+def test_servers_elsewhere_go_before_the_stack(stack: Path) -> None:
+    result = CliRunner().invoke(app, env={PREFIX + "POSTGRES": "postgresql://elsewhere/metrics"})
+    assert "webshop.yaml can be used." in result.stdout
+
+
+def test_without_a_stack_the_example_is_checked() -> None:
+    result = CliRunner().invoke(app)
     assert result.exit_code == 0
     assert "webshop.yaml can be used." in result.stdout
     assert "unique_visitors_per_page" in result.stdout

@@ -6,27 +6,35 @@ import io
 import json
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner, Result
 
 from metrics_platform.catalog.changes import changes
-from metrics_platform.catalog.model import Catalog, Dimension, EventKind
+from metrics_platform.catalog.measures import Percentiles
+from metrics_platform.catalog.model import Catalog, Dimension, EventKind, Metric
+from metrics_platform.catalog.restating import SpanError
 from metrics_platform.catalog.windows import Calendar, Grain
+from metrics_platform.cli.main import app
 from metrics_platform.cli.preview_view import as_json, as_tables
-from metrics_platform.compute.comparison import Comparison
+from metrics_platform.compute.comparison import Comparison, Totals, compare
+from metrics_platform.events.raw_store import Held
 from metrics_platform.local.shop import INTERACTIONS, Record
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.orchestration.preview import Preview, preview
-from metrics_platform.store.connection import Connection
-from metrics_platform_tests.orchestration import oracle
+from metrics_platform.orchestration.preview import Preview, Writes, preview
+from metrics_platform.settings import PACKAGE, PREFIX
+from metrics_platform.store.connection import Connection, StoreUnavailable, connect
+from metrics_platform.store.schema import migrate
+from metrics_platform_tests.orchestration import nowhere, oracle
 from metrics_platform_tests.orchestration.clock import START, ManualClock
 from metrics_platform_tests.orchestration.traffic import send
+from metrics_platform_tests.store import shop
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 END = START + timedelta(minutes=45)
 NOW = START + timedelta(hours=3)
 HOURS = list(Calendar("Europe/Berlin").windows(Grain.HOUR, START, END))
+RANKS = ((0.5, 0.95), (0.5, 0.99))
 UNKNOWN = "device"  # the field that the installed catalogue does not name
 
 
@@ -122,16 +131,16 @@ def test_both_definitions_are_computed_from_the_same_events(
 def _clicks_became_views(comparison: Comparison, records: list[Record]) -> None:
     clicks, views = pages(records, "click"), pages(records, "view")
     assert comparison.dimensions == ("page",)
-    assert {pair.key[0]: pair.old.value for pair in comparison.rows if pair.old} == clicks
-    assert {pair.key[0]: pair.new.value for pair in comparison.rows if pair.new} == views
-    assert comparison.total.difference == views.total() - clicks.total()
+    assert {pair.key[0]: pair.old.values["value"] for pair in comparison.rows if pair.old} == clicks
+    assert {pair.key[0]: pair.new.values["value"] for pair in comparison.rows if pair.new} == views
+    assert comparison.total.difference("value") == views.total() - clicks.total()
     assert comparison.extra == len(views.keys() - clicks.keys())
 
 
 def _a_late_field_has_its_history(comparison: Comparison, records: list[Record]) -> None:
     events = [record.event for record in records if record.kind == INTERACTIONS]
     expected = Counter((e["country"], e["device"]) for e in events if e["type"] == "view")
-    assert {pair.key: pair.new.value for pair in comparison.rows if pair.new} == expected
+    assert {pair.key: pair.new.values["value"] for pair in comparison.rows if pair.new} == expected
 
 
 def _costs_are_told(found: Preview, records: list[Record]) -> None:
@@ -140,12 +149,12 @@ def _costs_are_told(found: Preview, records: list[Record]) -> None:
     assert found.reads.files >= found.reads.hours == len(HOURS)
     writes = {each.grain: (each.windows, each.rows) for each in found.writes}
     assert {grain: windows for grain, (windows, _) in writes.items()} == {
-        Grain.MINUTE: 45,
+        Grain.MINUTE: 120,
         Grain.HOUR: 2,
-        Grain.DAY: 1,
-        Grain.WEEK: 1,
+        Grain.DAY: 0,
+        Grain.WEEK: 0,
     }
-    assert all(rows > 0 for _, rows in writes.values())
+    assert writes[Grain.MINUTE][1] > writes[Grain.HOUR][1] > 0
 
 
 def _people_and_programs_read_it(previews: list[Preview]) -> None:
@@ -155,11 +164,70 @@ def _people_and_programs_read_it(previews: list[Preview]) -> None:
     print(text)
     assert "type = 'click'" in text
     assert "page string, device string" in text
-    assert "restating reads" in text
+    assert f"restating {START.astimezone(ZoneInfo('Europe/Berlin')):%d %b %Y %H:%M} to" in text
+    assert "  writes  120 minutes with about" in text
+    assert " days" not in text
     read = json.loads(as_json(previews, HOURS))
     assert [metric["change"] for metric in read["metrics"]] == ["changed", "new", "removed"]
+    assert read["metrics"][0]["restated"] == {"from": START.isoformat(), "to": END.isoformat()}
+    assert set(read["metrics"][0]["total"]["old"]) == {"events", "value"}
     assert read["metrics"][0]["definition"][0] == {
         "what": "filter",
         "old": "type = 'click'",
         "new": "type = 'view'",
     }
+
+
+def test_each_of_several_numbers_has_a_line() -> None:
+    before, after = (Metric("latency", "visits", Percentiles("seconds", "double", at)) for at in RANKS)
+    old, new = shop.catalog(before), shop.catalog(after)
+    hour = shop.window(old, "hour", "2026-03-02T10:00")
+    visits = [shop.Visit(hour.start, seconds=float(second)) for second in range(1, 101)]
+    sides = [
+        Totals(metric, shop.totals(whole, [hour], visits)["latency"])
+        for metric, whole in ((before, old), (after, new))
+    ]
+    [change] = changes(old, new)
+    writes = (Writes(Grain.HOUR, 1, 1), Writes(Grain.DAY, 0, 0))
+    found = Preview(change, compare(*sides), (hour.start, hour.end), Held(1, 1, 10, 100), writes)
+    written = io.StringIO()
+    Console(file=written, width=100).print(as_tables([found], [hour], ZoneInfo("UTC")))
+    lines = [" ".join(line.split()) for line in written.getvalue().splitlines()]
+    assert [line for line in lines if "p50" in line] == ["total p50 51.00 51.00 0 +0.00%"]
+    assert [line for line in lines if line.startswith(("p95", "p99"))] == ["p95 96.00 - -", "p99 - 100.00 -"]
+    assert lines[-4:] == [
+        "1 row: 0 missing, 0 extra, 1 with another number (percentiles by more than their rank error)",
+        "restating 02 Mar 2026 10:00 to 02 Mar 2026 11:00",
+        "reads 1 event hour of visits: 1 file, 10 bytes, 100 events",
+        "writes 1 hour with about 1 row",
+    ]
+
+
+WEBSHOP = PACKAGE / "catalog" / "webshop.yaml"
+
+
+def ask(url: str, tmp_path: Path, *words: str) -> Result:
+    """What the command says to a catalogue that counts views instead of clicks."""
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(WEBSHOP.read_text().replace("filter: type = 'click'", "filter: type = 'view'"))
+    environment = {PREFIX + "POSTGRES": url, PREFIX + "CATALOG": str(WEBSHOP), PREFIX + "RAW_STORE": "none"}
+    return CliRunner().invoke(app, ["preview", str(changed), *words], env=environment)
+
+
+def test_before_the_first_migration_it_is_said_so(database: str, tmp_path: Path) -> None:
+    answer = ask(database, tmp_path)
+    assert isinstance(answer.exception, StoreUnavailable)
+    assert str(answer.exception).endswith("holds no metric store yet; start the platform")
+
+
+def test_more_hours_than_the_catalogue_has_are_refused(database: str, tmp_path: Path) -> None:
+    catalog = nowhere.catalog()
+    with connect(database) as conn:
+        migrate(conn, catalog, datetime.now(UTC))
+        conn.execute(
+            "INSERT INTO platform.ingested (kind, cluster, through) VALUES ('interactions', 'local', %s)",
+            (catalog.first_instant + timedelta(hours=3.5),),
+        )
+    answer = ask(database, tmp_path, "--hours", "99999999")
+    assert isinstance(answer.exception, SpanError)
+    assert str(answer.exception) == "the catalogue has 3 complete hours; write --hours 3 or fewer"

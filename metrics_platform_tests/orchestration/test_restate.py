@@ -14,8 +14,10 @@ from metrics_platform.catalog.windows import HOUR
 from metrics_platform.cli.main import app
 from metrics_platform.local.errors import StackError
 from metrics_platform.orchestration import restate
+from metrics_platform.orchestration.restate import Progress
 from metrics_platform.settings import PACKAGE, PREFIX
-from metrics_platform.store.connection import connect
+from metrics_platform.store.connection import StoreUnavailable, connect
+from metrics_platform.store.dirty import mark_waiting
 from metrics_platform.store.query import QueryError
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.orchestration.nowhere import catalog
@@ -40,7 +42,7 @@ def ask(url: str, *words: str) -> Result:
     [
         (("click_per_page", *SPAN), QueryError, "did you mean 'clicks_per_page'?"),
         (
-            ("all", "--from", "2999-01-01", "--to", "2999-01-02"),
+            ("all", "--from", "2199-01-01", "--to", "2199-01-02"),
             SpanError,
             "are not complete yet; write --to",
         ),
@@ -70,6 +72,51 @@ def test_a_webserver_that_is_down_is_named(database: str) -> None:
     answer = ask(database, "clicks_per_page", *SPAN)
     assert isinstance(answer.exception, StackError)
     assert str(answer.exception).startswith("the webserver at http://127.0.0.1:1 does not answer")
+
+
+@pytest.fixture
+def done(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store beside which Dagster takes every backfill, and says at once that it succeeded."""
+    with connect(database) as conn:
+        migrate(conn, WEBSHOP, datetime.now(UTC))
+    versions = {metric.name: metric.version for metric in WEBSHOP.metrics}
+    monkeypatch.setattr(restate, "loaded_versions", lambda *_: versions)
+    monkeypatch.setattr(restate, "launch", lambda *_: "abc")
+    monkeypatch.setattr(restate, "follow", lambda *_: Progress("COMPLETED_SUCCESS", None))
+    return database
+
+
+def test_waiting_fails_when_a_run_that_succeeded_left_windows(done: str) -> None:
+    now, hour = datetime.now(UTC), datetime(2026, 11, 1, 10, tzinfo=UTC)
+    answer = ask(done, CLICKS.name, *SPAN, "--wait")
+    assert isinstance(answer.exception, StackError)
+    assert str(answer.exception) == "2 of 2 windows are left; restate them again"
+    with connect(done) as conn:
+        mark_waiting(conn, CLICKS.kind, [hour], 1, "cluster east not ingested yet", now)
+        mark_waiting(conn, CLICKS.kind, [hour + 2 * HOUR], 1, "of another hour", now)
+    answer = ask(done, CLICKS.name, *SPAN, "--wait")
+    assert answer.exit_code == 1
+    assert str(answer.exception) == (
+        "2 of 2 windows are left (cluster east not ingested yet); "
+        "the hourly runs compute them as soon as they can"
+    )
+
+
+def test_a_store_that_goes_away_while_it_is_waited_for_is_told(
+    done: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(*_: object) -> Progress:
+        with connect(done) as conn:
+            conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'metrics-platform restate' AND datname = current_database()"
+            )
+        return Progress("REQUESTED", None)
+
+    monkeypatch.setattr(restate, "follow", follow)
+    answer = ask(done, CLICKS.name, *SPAN, "--wait")
+    assert isinstance(answer.exception, StoreUnavailable)
+    assert str(answer.exception).endswith("stopped answering; ask again when it is back")
 
 
 def test_a_store_that_no_run_has_migrated_yet_follows_no_definition(database: str) -> None:

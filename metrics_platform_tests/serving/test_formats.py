@@ -20,7 +20,7 @@ from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.query import Result, last_windows
-from metrics_platform_tests.store.shop import NOW, Visit, put, window
+from metrics_platform_tests.store.shop import NOW, Visit, catalog, put, window
 
 LATER = NOW + timedelta(seconds=42)
 
@@ -54,6 +54,32 @@ def test_a_table_tells_time_number_and_truth(result: Result) -> None:
     assert max(map(len, lines)) <= 100
 
 
+def test_a_number_of_an_older_definition_is_marked(result: Result) -> None:
+    newer, older = result.windows
+    assert not [line for line in printed(result) if "older" in line]
+    changed = replace(result, windows=(newer, replace(older, definition="before")))
+    lines = printed(changed)
+    [first] = [place for place, line in enumerate(lines) if "11:15" in line]
+    assert "approximate " in lines[first]
+    assert [place for place, line in enumerate(lines) if "older definition" in line] == [first + 1]
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize(
+    ("grain", "start", "name"),
+    [
+        ("hour", "2026-10-25T00:00", "25 Oct 02:00 CEST"),
+        ("minute", "2026-10-25T01:59", "25 Oct 02:59 CET"),
+        ("hour", "2026-10-25T02:00", "25 Oct 03:00"),
+        ("hour", "2026-03-29T01:00", "29 Mar 03:00"),
+        ("day", "2026-10-25T00:00", "Sun 25 Oct 2026"),
+    ],
+)
+def test_an_hour_that_clocks_show_twice_says_which_one_it_is(grain: str, start: str, name: str) -> None:
+    berlin = catalog(timezone="Europe/Berlin")
+    assert formats.window_name(window(berlin, grain, start), berlin.calendar.zone) == name
+
+
 def test_json_is_for_programs(result: Result) -> None:
     rows = {row["page"]: row for row in json.loads(formats.as_json(result, LATER))}
     assert rows[None]["value"] == 1234.5
@@ -69,6 +95,16 @@ def test_csv_has_a_header_and_one_line_per_row(result: Result) -> None:
     assert {row["page"] for row in rows} == {"", "a,b"}
     assert {row["value"] for row in rows} == {"1234.50", ""}
     assert rows[0]["window_end"] == "2026-03-02T10:16:00+00:00"
+
+
+def test_csv_tells_what_is_absent_from_what_is_empty() -> None:
+    rows = [[None, "", 'a "b"', "c,d", "two\nlines"], [1.5, ["x", None], NOW, timedelta(minutes=1), False]]
+    text = formats.csv_lines(rows)
+    assert text.startswith(',"","a ""b""","c,d","two\nlines"\n1.5,')
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["", "", 'a "b"', "c,d", "two\nlines"],
+        ["1.5", '["x", null]', NOW.isoformat(), "60.0", "False"],
+    ]
 
 
 @pytest.mark.parametrize(

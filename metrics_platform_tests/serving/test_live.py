@@ -57,6 +57,18 @@ def test_a_band_that_is_known_is_told_and_all_metrics_still_fit(conn: Connection
     assert max(map(len, found)) <= 100
 
 
+def test_an_hour_of_an_older_definition_is_marked(conn: Connection, shop: Catalog) -> None:
+    hour = window(shop, "hour", "2026-03-02T10:00")
+    put(conn, shop, Source.BATCH, [hour], [Visit(hour.start)])
+    conn.execute(
+        "UPDATE platform.ledger SET definition = 'before' WHERE metric = 'visits' AND grain = 'hour'"
+    )
+    found = lines(conn, shop)
+    assert found[2].split() == ["older", "definition"]
+    assert len([line for line in found if "older" in line]) == 1
+    assert len(found) <= 25
+
+
 def test_without_any_number_it_says_what_will_come(conn: Connection, shop: Catalog) -> None:
     assert "No number yet" in lines(conn, shop)[-1]
 
