@@ -6,7 +6,7 @@ minute: a day is the minutes that show its date, an hour lasts from one that sho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,10 +69,23 @@ class Moment:
     pruned_at: datetime | None
 
 
-class Expected:
-    """A seed's ledger in a DuckDB of its own: tables windows, events_KIND and, per metric, want_METRIC."""
+@dataclass(frozen=True)
+class Older:
+    """A definition that windows may keep which ended before it was replaced."""
 
-    def __init__(self, world: World, folder: Path, rules: Sequence[Rule], moment: Moment) -> None:
+    rule: Rule
+    replaced_at: datetime
+
+
+class Expected:
+    """A seed's ledger in a DuckDB of its own: tables windows, events_KIND and, per metric, want_METRIC.
+
+    The table older says which windows follow an older definition, see `follow`.
+    """
+
+    def __init__(
+        self, world: World, folder: Path, rules: Sequence[Rule], moment: Moment, older: Sequence[Older] = ()
+    ) -> None:
         self.db = duckdb.connect()
         self.world = world
         self.rules = rules
@@ -81,8 +94,23 @@ class Expected:
         for kind in world.kinds:
             path = folder / f"sent-{kind.name}.parquet"
             self.db.execute(_EVENTS.format(kind=kind.name, file=path))
+        self._older = {one.rule.name: one for one in older}
+        self.db.execute(
+            "CREATE TABLE older (metric VARCHAR, grain VARCHAR, window_start TIMESTAMPTZ, definition VARCHAR)"
+        )
         for rule in rules:
             self._count(rule)
+
+    def follow(self, current: Mapping[str, str]) -> None:
+        """Expect of each window that may keep an older definition the one that found_ledger says it has;
+        `current` are the metrics' versions of today."""
+        self.db.execute("DELETE FROM older")
+        for name, one in self._older.items():
+            self.db.execute(
+                "INSERT INTO older SELECT metric, grain, window_start, definition FROM found_ledger "
+                "WHERE metric = $metric AND definition <> $current AND window_end <= $replaced_at",
+                {"metric": name, "current": current[name], "replaced_at": one.replaced_at},
+            )
 
     def _cut_time(self, moment: Moment) -> None:
         # A week more on both sides, so that the windows at the edges are whole.
@@ -114,11 +142,19 @@ class Expected:
 
     def _count(self, rule: Rule) -> None:
         """want_METRIC: a row per grain, window and dimensions; `size` sums the inputs' magnitudes."""
-        union = " UNION ALL ".join(self._counted(rule, grain) for grain in GRAINS)
+        self.db.execute(f"CREATE TABLE now_{rule.name} AS {self._complete(rule)}")
+        before = self._older.get(rule.name)
+        counted = self._complete(before.rule) if before else f"FROM now_{rule.name} LIMIT 0"
+        self.db.execute(f"CREATE TABLE before_{rule.name} AS {counted}")
+        older = f"(SELECT * FROM older WHERE metric = '{rule.name}') AS older USING (grain, window_start)"
         self.db.execute(
-            f"CREATE TABLE want_{rule.name} AS SELECT want.* FROM ({union}) AS want "
-            "SEMI JOIN windows USING (grain, window_start)"
+            f"CREATE VIEW want_{rule.name} AS SELECT now.* FROM now_{rule.name} AS now ANTI JOIN {older} "
+            f"UNION ALL SELECT before.* FROM before_{rule.name} AS before SEMI JOIN {older}"
         )
+
+    def _complete(self, rule: Rule) -> str:
+        union = " UNION ALL ".join(self._counted(rule, grain) for grain in GRAINS)
+        return f"SELECT want.* FROM ({union}) AS want SEMI JOIN windows USING (grain, window_start)"
 
     def _counted(self, rule: Rule, grain: str) -> str:
         names = [name for name, _ in rule.dimensions]

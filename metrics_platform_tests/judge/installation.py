@@ -30,6 +30,7 @@ from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.retention import prune
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.judge.dying import Death, dies
+from metrics_platform_tests.judge.expected import Older
 from metrics_platform_tests.judge.kafka import Senders, create_topics
 from metrics_platform_tests.judge.rules import Rule
 from metrics_platform_tests.judge.traffic import Traffic
@@ -72,6 +73,7 @@ class Installation:
         create_topics(world, servers.brokers)
         self.world = world
         self.rules = world.rules
+        self.older: list[Older] = []
         self.folder = folder
         self.clock = ManualClock(world.start)
         self.judged_at = world.start
@@ -104,6 +106,8 @@ class Installation:
 
     def define(self, rules: Sequence[Rule]) -> None:
         """Load a catalogue with these metrics and bring the store to it."""
+        changed = [old for old, new in zip(self.rules, rules, strict=True) if old != new]
+        self.older += [Older(rule, self.clock.now()) for rule in changed]
         self.rules = tuple(rules)
         self._definitions += 1
         path = self.folder / f"catalogue-{self._definitions}.yaml"
@@ -186,6 +190,7 @@ class Installation:
 
     def restate(self, metric: str) -> None:
         """Compute a metric again for all hours that were computed before."""
+        self.older = [one for one in self.older if one.rule.name != metric]
         self._to_restate.append((metric, self._computed_through))
         self._restate()
 

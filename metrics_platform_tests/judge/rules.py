@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 MEASURES = ("count", "sum", "min", "max", "avg", "distinct", "percentiles")
+ESTIMATED = ("distinct", "percentiles")
 RANKS = ((0.5,), (0.5, 0.95, 0.99), (0.01, 0.25, 0.999))
 
 

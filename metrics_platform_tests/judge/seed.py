@@ -106,7 +106,8 @@ def lived(seed: int, servers: Servers, spark: SparkSession, folder: Path, say: S
             _live(one, draw_story(world, traffic), say)
         finally:
             one.restore()
-        expected = Expected(world, folder, one.rules, Moment(one.judged_at, one.pruned_at))
+        moment = Moment(one.judged_at, one.pruned_at)
+        expected = Expected(world, folder, one.rules, moment, one.older)
         yield Week(seed, one, expected, folder, len(traffic.records))
 
 

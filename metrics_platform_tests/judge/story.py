@@ -86,13 +86,16 @@ def _without_ingestion(random: Random, world: World, steps: list[Step]) -> Itera
 
 
 def _redefinition(random: Random, world: World) -> Iterator[Step]:
-    """One metric changes, and later what is older is computed again."""
+    """One metric changes. Later what is older is computed again, or never, but for what late events touch."""
     if random.random() < 0.5:
-        rules = redefined(world, random)
+        keeps = random.random() < 0.5
+        rules = redefined(world, random, keeps=keeps)
         changed = next(new.name for new, old in zip(rules, world.rules, strict=True) if new != old)
         at = world.start + random.uniform(0.2, 0.8) * (world.end - world.start)
         yield Step(at, f"{changed} redefined", lambda one: one.define(rules))
-        yield Step(at + random.random() * 8 * HOUR, f"restate {changed}", lambda one: one.restate(changed))
+        if not keeps:
+            later = at + random.random() * 8 * HOUR
+            yield Step(later, f"restate {changed}", lambda one: one.restate(changed))
 
 
 def _death(random: Random, seams: tuple[tuple[object, str], ...]) -> Death:

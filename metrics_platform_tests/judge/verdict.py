@@ -43,10 +43,12 @@ def judge(expected: Expected, conn: Connection, raw_store: Path, folder: Path) -
     found.keep(tables, folder)
     for name, table in tables.items():
         expected.db.register(f"found_{name}", table)
+    versions = found.definitions(conn, expected.rules)
+    expected.follow(versions)
     for rule in expected.rules:
         yield from _numbers(expected, conn, rule)
         yield from _ranks(expected, rule)
-    yield from _labels(expected, found.definitions(conn, expected.rules))
+    yield from _labels(expected, versions)
     for line in found.unfinished(conn):
         yield Difference("at the end", "nothing left to do", line)
     yield from _records(expected, conn, raw_store, folder)
@@ -188,7 +190,7 @@ def _ranks(expected: Expected, rule: Rule) -> Iterator[Difference]:
 
 
 def _labels(expected: Expected, versions: dict[str, str]) -> Iterator[Difference]:
-    """The ledger: every complete window of every metric, exact, whole, of the current definition."""
+    """The ledger: every complete window of every metric, exact, whole, of the definition that it may have."""
     counts = " UNION ALL ".join(
         f"SELECT '{rule.name}' AS metric, grain, window_start, sum(events) AS events FROM want_{rule.name} "
         "GROUP BY ALL"
@@ -200,8 +202,10 @@ def _labels(expected: Expected, versions: dict[str, str]) -> Iterator[Difference
         f"""
         WITH counts AS ({counts}),
         want AS (
-            SELECT current.metric, windows.*, coalesce(counts.events, 0) AS events, current.definition
+            SELECT current.metric, windows.*, coalesce(counts.events, 0) AS events,
+                   coalesce(older.definition, current.definition) AS definition
             FROM windows CROSS JOIN current LEFT JOIN counts USING (metric, grain, window_start)
+            LEFT JOIN older USING (metric, grain, window_start)
         ),
         got AS (SELECT * FROM found_ledger WHERE window_end <= $now)
         SELECT metric, grain, window_start,

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from metrics_platform_tests.judge.fields import FIELDS, FieldRule
-from metrics_platform_tests.judge.rules import MEASURES, Rule, draw_rule, everything
+from metrics_platform_tests.judge.rules import ESTIMATED, MEASURES, Rule, draw_rule, everything
 
 CLUSTERS: tuple[str, str] = ("east", "west")
 FUTURE_BOUND = timedelta(minutes=5)
@@ -133,15 +133,19 @@ def draw_world(seed: int, prefix: str) -> World:
     return replace(world, end=world.midnight(7) + timedelta(hours=random.randint(1, 40)))
 
 
-def redefined(world: World, random: Random) -> tuple[Rule, ...]:
-    """The metrics after one of them got another filter, dimensions or measure."""
-    place = random.randrange(len(world.kinds), len(world.rules))
+def redefined(world: World, random: Random, *, keeps: bool) -> tuple[Rule, ...]:
+    """The metrics after one of them got another filter, dimensions or measure.
+
+    If it keeps its older numbers they must have the same columns as the new ones, and be no estimates.
+    """
+    drawn = range(len(world.kinds), len(world.rules))
+    place = random.choice([n for n in drawn if not keeps or world.rules[n].measure not in ESTIMATED])
     old = world.rules[place]
     kind = next(kind for kind in world.kinds if kind.name == old.kind)
     new = old
     while new == old:
         other = _rule(random, old.name, kind, random.choice(MEASURES))
-        what = random.choice(("filter", "dimensions", "measure"))
+        what = "filter" if keeps else random.choice(("filter", "dimensions", "measure"))
         new = {
             "filter": replace(old, filter=other.filter),
             "dimensions": replace(old, dimensions=other.dimensions),
