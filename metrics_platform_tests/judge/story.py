@@ -30,7 +30,7 @@ def draw_story(world: World, traffic: Traffic) -> list[Step]:
     random = world.random("story")
     span = (world.start, traffic.last)
     steps = [*_work(random, span), *_streams(random, traffic), *_cut(random, world), *_prunings(random, span)]
-    steps = [*_without_ingestion(random, world, steps), *_redefinition(random, world)]
+    steps = [*_without_ingestion(random, world, steps), *_redefinition(random, world, traffic.last)]
     last = traffic.last + 2 * HOUR + random.random() * HOUR
     return [
         *sorted(steps, key=lambda step: step.at),
@@ -85,13 +85,17 @@ def _without_ingestion(random: Random, world: World, steps: list[Step]) -> Itera
             yield step
 
 
-def _redefinition(random: Random, world: World) -> Iterator[Step]:
-    """One metric changes. Later what is older is computed again, or never, but for what late events touch."""
+def _redefinition(random: Random, world: World, last: datetime) -> Iterator[Step]:
+    """One metric changes. Its older numbers are computed again soon after; or the week is over by then, and
+    they stay, but for what late events touch."""
     if random.random() < 0.5:
         keeps = random.random() < 0.5
         rules = redefined(world, random, keeps=keeps)
         changed = next(new.name for new, old in zip(rules, world.rules, strict=True) if new != old)
-        at = world.start + random.uniform(0.2, 0.8) * (world.end - world.start)
+        span = (world.midnight(7), last) if keeps else (world.start, world.end)
+        at = span[0] + random.uniform(0.2, 0.8) * (span[1] - span[0])
+        if keeps:
+            yield Step(at - MINUTE, "batch", lambda one: one.batch())
         yield Step(at, f"{changed} redefined", lambda one: one.define(rules))
         if not keeps:
             later = at + random.random() * 8 * HOUR
