@@ -266,29 +266,27 @@ class Batch:
         )
 
     def _mark_around(self, kind: EventKind, hours: Sequence[datetime], version: int) -> None:
-        """Mark what is left of each day and week of an older definition around the dirty ones of the hours.
+        """Mark what is of an older definition in the days and weeks, ended by now, around the dirty ones of
+        the hours.
 
         Numbers of two definitions do not add up, so what came late is in the number of its day and its week
         only when all hours of these were computed by the current one.
         """
-        catalog = self.platform.catalog
-        metrics = catalog.metrics_of(kind)
+        catalog, now = self.platform.catalog, self.clock()
         marks = {mark.hour_start for mark in dirty.dirty_hours(self.conn, kind.name)}.intersection(hours)
         marked = [catalog.calendar.window(Grain.HOUR, start) for start in marks]
-        around = {window for hour in marked for window in catalog.calendar.enclosing(hour)}
-        known = ledger.labels(self.conn, [metric.name for metric in metrics], around).values()
-        older = [
-            label.window
-            for label in known
-            if label.exact and label.definition != catalog.metric(label.metric).version
-        ]
-        left = set(self._not_current(self._units(older), metrics))
+        around = {one for hour in marked for one in catalog.calendar.enclosing(hour) if one.end <= now}
+        older = self._older(self._units(sorted(around)), catalog.metrics_of(kind))
         others = {
-            hour.start for hour in self._hours(older) if unit_of(hour, catalog, self.clock()) in left
+            hour.start for hour in self._hours(sorted(around)) if unit_of(hour, catalog, now) in older
         }.difference(hours)
-        dirty.mark_dirty(
-            self.conn, kind.name, dict.fromkeys(others, 0), version, OLDER_DEFINITION, self.clock()
-        )
+        dirty.mark_dirty(self.conn, kind.name, dict.fromkeys(others, 0), version, OLDER_DEFINITION, now)
+
+    def _older(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> set[Window]:
+        """The windows that are exact by an older definition of some metric."""
+        versions = {metric.name: metric.version for metric in metrics}
+        known = ledger.labels(self.conn, list(versions), windows).values()
+        return {label.window for label in known if label.exact and label.definition != versions[label.metric]}
 
     def _refuse_open(self, windows: Sequence[Window]) -> None:
         now = self.clock()

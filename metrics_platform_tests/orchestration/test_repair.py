@@ -115,6 +115,28 @@ def test_a_late_event_in_a_day_of_an_older_definition_reopens_all_its_hours(
             assert oracle.differences(conn, correct, metric, grain) == []
 
 
+def test_hours_of_an_older_definition_in_a_day_that_still_lacks_some_follow(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=17)
+    _ingest_all(batch)
+    before = [platform.catalog.calendar.window(Grain.HOUR, FIRST + n * HOUR) for n in range(2)]
+    batch.settle(before, platform.catalog.metrics)
+    changed = replace(platform, catalog=_redefined(platform.catalog))
+    migrate(conn, changed.catalog, clock.now())
+    batch = replace(batch, platform=changed)
+    clock.wait_until(platform.catalog.calendar.window(Grain.DAY, FIRST).end + 5 * HOUR)
+
+    assert not set(before) & set(_run_hourly(batch))
+    assert [mark.hour_start for mark in dirty.dirty_hours(conn, INTERACTIONS)] == [
+        hour.start for hour in before
+    ]
+    assert set(before) <= set(_run_hourly(batch))
+    version = changed.catalog.metric(CHANGED).version
+    assert {one.definition for one in ledger.labels(conn, [CHANGED], before).values()} == {version}
+    assert dirty.dirty_hours(conn) == []
+
+
 def test_what_no_metric_counts_is_not_owed(
     platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
 ) -> None:
