@@ -159,7 +159,7 @@ def _run(
     if asked[0].grain is not Grain.HOUR:
         return batch.settle(asked, metrics)
     _ingest(batch, context)
-    return batch.settle([*asked, *batch.to_repair(asked, metrics)], metrics)
+    return batch.settle([*asked, *batch.owed.to_repair(asked, metrics)], metrics)
 
 
 def _ingest(batch: Batch, context: AssetExecutionContext) -> None:

@@ -16,8 +16,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration.assets import SCHEDULED_TAG
-from metrics_platform.orchestration.batch import fresh_hours
 from metrics_platform.orchestration.coordinator import LAYER_TAG
+from metrics_platform.orchestration.owed import fresh_hours
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.specs import metric_key, raw_key

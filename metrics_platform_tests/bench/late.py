@@ -26,7 +26,7 @@ from typing import Any
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.windows import HOUR, Grain, Window
-from metrics_platform.orchestration.batch import FRESH_HOURS
+from metrics_platform.orchestration.owed import FRESH_HOURS
 from metrics_platform.settings import Settings
 from metrics_platform_tests.bench.day import EVENTS, compare, stored
 from metrics_platform_tests.bench.memory import Peaks

@@ -14,8 +14,9 @@ from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.local.shop import ORDER_SHARE, ORDERS
-from metrics_platform.orchestration.batch import Batch, fresh_hours
+from metrics_platform.orchestration.batch import Batch
 from metrics_platform.orchestration.ingestion import Ingestion
+from metrics_platform.orchestration.owed import fresh_hours
 from metrics_platform.orchestration.platform import Platform, load_platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
 from metrics_platform.settings import Settings
@@ -137,7 +138,7 @@ class Program:
             asked = [
                 hour for hour in fresh_hours(at, calendar) if hour.start >= datetime.fromisoformat(since)
             ]
-            asked += self._batch(at).to_repair(asked, self.platform.catalog.metrics)
+            asked += self._batch(at).owed.to_repair(asked, self.platform.catalog.metrics)
         done = self._batch(at).settle(asked, self.platform.catalog.metrics)
         return {**self._spent(*began), "hours": [hour.start.isoformat() for hour in done.computed]}
 

@@ -21,7 +21,8 @@ from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError
 from metrics_platform.local.ports import HOST, free_ports
 from metrics_platform.orchestration import ingestion
-from metrics_platform.orchestration.batch import Batch, fresh_hours
+from metrics_platform.orchestration.batch import Batch
+from metrics_platform.orchestration.owed import fresh_hours
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.shift import Shift, ShiftFailed
 from metrics_platform.settings import Settings, SparkSettings
@@ -180,7 +181,7 @@ class Installation:
         now, calendar = self.clock.now(), self._catalog.calendar
         fresh = (hour for hour in fresh_hours(now, calendar) if hour.start >= self.world.start)
         asked = sorted({*self._ended(Grain.HOUR), *fresh})
-        return [*asked, *self._batch(conn).to_repair(asked, self._catalog.metrics)]
+        return [*asked, *self._batch(conn).owed.to_repair(asked, self._catalog.metrics)]
 
     def _ended(self, grain: Grain) -> list[Window]:
         """The windows that ended since the last batch that came through."""

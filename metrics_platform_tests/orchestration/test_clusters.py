@@ -25,9 +25,10 @@ from metrics_platform.local.ports import free_ports
 from metrics_platform.local.shop import INTERACTIONS, Record
 from metrics_platform.orchestration import assets, batch, streaming
 from metrics_platform.orchestration.assets import batch_assets, raw_assets
-from metrics_platform.orchestration.batch import Batch, fresh_hours
+from metrics_platform.orchestration.batch import Batch
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
+from metrics_platform.orchestration.owed import fresh_hours
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK
 from metrics_platform.orchestration.shift import Iteration, Shift
@@ -319,7 +320,7 @@ def test_an_hour_is_exact_only_with_every_cluster(
 
     clock.advance(60 * MINUTE)
     fresh = fresh_hours(clock.now(), pair.catalog.calendar)
-    run.settle([*fresh, *run.to_repair(fresh, pair.catalog.metrics)], pair.catalog.metrics)
+    run.settle([*fresh, *run.owed.to_repair(fresh, pair.catalog.metrics)], pair.catalog.metrics)
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
     after = label(conn, Grain.HOUR, NINE, pair)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, MINUTE, Grain, Window
 from metrics_platform.local.shop import INTERACTIONS, Record
-from metrics_platform.orchestration.batch import OLDER_DEFINITION, Batch, fresh_hours
+from metrics_platform.orchestration.batch import Batch
 from metrics_platform.orchestration.ingestion import FRESH, LATE, ingest
+from metrics_platform.orchestration.owed import OLDER_DEFINITION, fresh_hours
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.store import dirty, gaps, ledger
 from metrics_platform.store.connection import Connection
@@ -78,10 +78,7 @@ def test_late_events_reopen_their_hours_and_redelivered_ones_nothing(
     assert not {window for window in done if window.start < day.end} - {hour}
     assert dirty.dirty_hours(conn) == []
     _only_these_changed(before, _labels(conn, platform), [hour, day])
-    correct = oracle.deduplicated([*sent, *late])
-    for grain in (Grain.MINUTE, Grain.HOUR, Grain.DAY):
-        for metric in oracle.RULES:
-            assert oracle.differences(conn, correct, metric, grain) == []
+    _all_numbers_are_right(conn, [*sent, *late])
 
 
 def test_a_late_event_in_a_day_of_an_older_definition_reopens_all_its_hours(
@@ -93,9 +90,7 @@ def test_a_late_event_in_a_day_of_an_older_definition_reopens_all_its_hours(
     clock.wait_until(day.end + 30 * MINUTE)
     batch.settle([day], platform.catalog.metrics)
 
-    changed = replace(platform, catalog=_redefined(platform.catalog))
-    migrate(conn, changed.catalog, clock.now())
-    batch = replace(batch, platform=changed)
+    batch = _redefined(batch)
     clock.advance(5 * HOUR)
     assert not {hour for hour in _run_hourly(batch) if day.contains(hour.start)}
     hour = platform.catalog.calendar.window(Grain.HOUR, FIRST + HOUR)
@@ -108,11 +103,8 @@ def test_a_late_event_in_a_day_of_an_older_definition_reopens_all_its_hours(
     assert len(_run_hourly(batch)) == 23
     assert dirty.dirty_hours(conn) == []
     [label] = ledger.labels(conn, [CHANGED], [day]).values()
-    assert (label.exact, label.definition) == (True, changed.catalog.metric(CHANGED).version)
-    correct = oracle.deduplicated([*sent, *late])
-    for grain in (Grain.MINUTE, Grain.HOUR, Grain.DAY):
-        for metric in oracle.RULES:
-            assert oracle.differences(conn, correct, metric, grain) == []
+    assert (label.exact, label.definition) == (True, batch.platform.catalog.metric(CHANGED).version)
+    _all_numbers_are_right(conn, [*sent, *late])
 
 
 def test_hours_of_an_older_definition_in_a_day_that_still_lacks_some_follow(
@@ -122,9 +114,7 @@ def test_hours_of_an_older_definition_in_a_day_that_still_lacks_some_follow(
     _ingest_all(batch)
     before = [platform.catalog.calendar.window(Grain.HOUR, FIRST + n * HOUR) for n in range(2)]
     batch.settle(before, platform.catalog.metrics)
-    changed = replace(platform, catalog=_redefined(platform.catalog))
-    migrate(conn, changed.catalog, clock.now())
-    batch = replace(batch, platform=changed)
+    batch = _redefined(batch)
     clock.wait_until(platform.catalog.calendar.window(Grain.DAY, FIRST).end + 5 * HOUR)
 
     assert not set(before) & set(_run_hourly(batch))
@@ -132,7 +122,7 @@ def test_hours_of_an_older_definition_in_a_day_that_still_lacks_some_follow(
         hour.start for hour in before
     ]
     assert set(before) <= set(_run_hourly(batch))
-    version = changed.catalog.metric(CHANGED).version
+    version = batch.platform.catalog.metric(CHANGED).version
     assert {one.definition for one in ledger.labels(conn, [CHANGED], before).values()} == {version}
     assert dirty.dirty_hours(conn) == []
 
@@ -159,11 +149,11 @@ def test_hours_of_a_kind_without_metrics_are_not_repaired(
     dirty.mark_dirty(conn, orders.name, {hour.start: 1}, 1, FRESH, clock.now())
     clock.advance(24 * HOUR)
     # What waits for a cluster takes no place either.
-    assert batch.to_repair([], platform.catalog.metrics) == []
+    assert batch.owed.to_repair([], platform.catalog.metrics) == []
     _ingest_all(batch)
     of_others = [metric for metric in platform.catalog.metrics if metric.kind == INTERACTIONS]
-    assert batch.to_repair([], of_others) == []
-    assert batch.to_repair([], platform.catalog.metrics) == [hour]
+    assert batch.owed.to_repair([], of_others) == []
+    assert batch.owed.to_repair([], platform.catalog.metrics) == [hour]
 
 
 def test_hours_with_gaps_are_computed_first_and_their_gaps_closed(
@@ -200,16 +190,25 @@ def _run_hourly(batch: Batch) -> list[Window]:
     _ingest_all(batch)
     now, calendar = batch.clock(), batch.platform.catalog.calendar
     metrics, fresh = batch.platform.catalog.metrics, fresh_hours(now, calendar)
-    return list(batch.settle([*fresh, *batch.to_repair(fresh, metrics)], metrics).computed)
+    return list(batch.settle([*fresh, *batch.owed.to_repair(fresh, metrics)], metrics).computed)
 
 
-def _redefined(catalog: Catalog) -> Catalog:
-    """The catalogue with another definition of a metric that counts the same."""
+def _all_numbers_are_right(conn: Connection, sent: Sequence[Record]) -> None:
+    correct = oracle.deduplicated(sent)
+    for grain in (Grain.MINUTE, Grain.HOUR, Grain.DAY):
+        for metric in oracle.RULES:
+            assert oracle.differences(conn, correct, metric, grain) == []
+
+
+def _redefined(batch: Batch) -> Batch:
+    """The batch and its store after a metric got another definition, which counts the same."""
     metrics = [
         replace(metric, filter=f"({metric.filter}) and true") if metric.name == CHANGED else metric
-        for metric in catalog.metrics
+        for metric in batch.platform.catalog.metrics
     ]
-    return replace(catalog, metrics=tuple(metrics))
+    catalog = replace(batch.platform.catalog, metrics=tuple(metrics))
+    migrate(batch.conn, catalog, batch.clock())
+    return replace(batch, platform=replace(batch.platform, catalog=catalog))
 
 
 def _ingest_all(batch: Batch) -> None:
