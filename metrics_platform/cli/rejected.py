@@ -15,6 +15,7 @@ from rich.table import Table
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog, EventKind
+from metrics_platform.cli.asking import open_store
 from metrics_platform.cli.examples import examples
 from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.query import Format
@@ -28,7 +29,7 @@ from metrics_platform.serving import rejects
 from metrics_platform.serving.formats import local_time
 from metrics_platform.settings import Settings
 from metrics_platform.store import ingestion
-from metrics_platform.store.connection import Connection, StoreUnavailable, connect, place
+from metrics_platform.store.connection import Connection, StoreUnavailable
 
 if TYPE_CHECKING:
     from metrics_platform.orchestration.replay import Replayed
@@ -115,7 +116,7 @@ def replay(
     catalog, store = _open(settings)
     kinds, selection = _asked(catalog, kind, reason, topic, since, until)
     try:
-        with connect(settings.postgres, "metrics-platform replay") as conn:
+        with open_store(settings, "replay") as conn:
             due = _due(conn, store, kinds, selection)
             if due:
                 typer.echo("Starting Spark, which takes a quarter of a minute.", err=True)
@@ -124,11 +125,6 @@ def replay(
                 typer.echo("no rejected event is like that; nothing to replay", err=True)
     except (RejectedError, StoreUnavailable) as error:
         raise _failure(str(error)) from None
-    except psycopg.errors.LockNotAvailable:
-        raise _failure("raw ingestion is at work on these events; try again when it is done") from None
-    except psycopg.OperationalError:
-        where = place(settings.postgres)
-        raise _failure(f"PostgreSQL at {where} stopped answering; replay again when it is back") from None
 
 
 def _due(
@@ -151,6 +147,8 @@ def _replay(settings: Settings, conn: Connection, kinds: Sequence[EventKind], se
             for kind in kinds:
                 done = replay(platform, spark, conn, kind, selection, lambda: datetime.now(UTC))
                 typer.echo(_summary(kind, done, platform.catalog.calendar.zone))
+    except psycopg.errors.LockNotAvailable:
+        raise _failure("raw ingestion is at work on these events; try again when it is done") from None
     except (ClustersError, ClusterUnavailable, JarsMissing, KafkaError) as error:
         raise _failure(str(error)) from None
 
