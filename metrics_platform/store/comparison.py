@@ -27,7 +27,6 @@ from psycopg import sql
 from metrics_platform.catalog.measures import NOISE, Column
 from metrics_platform.catalog.model import Metric
 from metrics_platform.store.sql_text import listed, names, value_of
-from metrics_platform.store.staging import pg_type
 
 _CHANGED = sql.SQL("({0} IS DISTINCT FROM {1})")
 _CHANGED_NEARLY = sql.SQL(
@@ -129,8 +128,8 @@ def _values(metric: Metric, old: str | None, new: str | None, kept: Collection[s
 
 def _of(table: str | None, column: Column, kept: Collection[str]) -> sql.Composable:
     if table is None:
-        return sql.SQL("NULL::{}").format(pg_type(column))
-    return value_of(table, column.name, kept)
+        return sql.SQL("NULL")  # of the other side's type, which need not be the column's
+    return value_of(table, column, kept)
 
 
 def _differences(metric: Metric) -> Iterable[sql.Composable]:

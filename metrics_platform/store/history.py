@@ -137,7 +137,7 @@ def rows_of(conn: Connection, metric: Metric, revision_ids: Sequence[int]) -> li
     """The rows of revisions: the revision's id, then `read_columns`."""
     kept = kept_values(conn, "history", metric)
     query = sql.SQL("SELECT revision_id, {} FROM {} AS old WHERE revision_id = ANY(%s)").format(
-        listed(value_of("old", column.name, kept) for column in metric.read_columns),
+        listed(value_of("old", column, kept) for column in metric.read_columns),
         sql.Identifier("history", metric.name),
     )
     return conn.execute(query, (list(revision_ids),)).fetchall()

@@ -296,7 +296,7 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
     """The labelled relation: what it is about, the number, then how true it is."""
     own = [
         *(sql.Identifier("numbers", dimension.name) for dimension in metric.dimensions),
-        *(_value(value.name, existing) for value in metric.measure.values),
+        *(_value(value, existing) for value in metric.measure.values),
     ]
     return sql.SQL(
         """
@@ -324,8 +324,8 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
     )
 
 
-def _value(name: str, existing: Mapping[str, str]) -> sql.Composed:
-    return sql.SQL("{} AS {}").format(value_of("numbers", name, existing), sql.Identifier(name))
+def _value(value: Column, existing: Mapping[str, str]) -> sql.Composed:
+    return sql.SQL("{} AS {}").format(value_of("numbers", value, existing), sql.Identifier(value.name))
 
 
 def _comment(metric: Metric) -> sql.Composed:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from metrics_platform.catalog.measures import Avg, Max, Measure, Percentiles
+from metrics_platform.catalog.measures import Avg, Max, Measure, Percentiles, Sum
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.commit import Source
@@ -173,6 +173,19 @@ def test_without_a_dimension_old_values_that_add_up_are_compared(conn: Connectio
     put(conn, shop, Source.BATCH, [minute], pages(minute, home=2, cart=2), now=LATER)
     [line] = log(conn, grain="minute")
     assert (line.old_total, line.wape, line.worst[0]["old"]) == (3, 1 / 4, 3)
+
+
+def test_old_and_new_numbers_of_different_types_are_compared_in_full(conn: Connection) -> None:
+    exact = Metric("sales", "visits", Sum("amount", "decimal(38,2)"))
+    minute = window(catalog(exact), "minute", "2026-03-02T10:15")
+    visits = [Visit(minute.start, amount=Decimal("12345678901234567890.12"), seconds=0.1)]
+    double = replace(exact, measure=Sum("seconds", "double"))
+    for metric, now in ((exact, NOW), (double, LATER), (exact, MUCH_LATER)):
+        migrate(conn, catalog(metric), now)
+        put(conn, catalog(metric), Source.BATCH, [minute], visits, now=now)
+    back, forth = log(conn, "sales", "minute")
+    assert (forth.old_total, forth.new_total) == (Decimal("12345678901234567890.12"), Decimal("0.1"))
+    assert (back.old_total, back.new_total) == (Decimal("0.1"), Decimal("12345678901234567890.12"))
 
 
 def test_without_an_exact_number_above_zero_there_is_no_relative_error(

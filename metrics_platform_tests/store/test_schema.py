@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -134,6 +135,25 @@ def test_an_old_window_shows_its_number_whatever_type_the_new_one_has(
     migrate(conn, shop, LATER + timedelta(days=1))
     assert minutes() == [(1, SALES.version), (1, changed.metrics[0].version)]
     migrate(conn, shop, LATER + timedelta(days=1))
+
+
+_PRECISE = replace(SALES, measure=Sum("amount", "decimal(38,2)"))
+_ROUGH = replace(SALES, measure=Sum("seconds", "double"))
+
+
+@pytest.mark.parametrize(("before", "after"), [(_ROUGH, _PRECISE), (_PRECISE, _ROUGH)])
+def test_no_number_loses_a_digit_beside_one_of_another_type(
+    conn: Connection, before: Metric, after: Metric
+) -> None:
+    exact, double = Decimal("12345678901234567890.12"), 0.1 + 0.2
+    first, second = (window(catalog(before), "minute", f"2026-03-02T10:{minute}") for minute in (15, 16))
+    for definition, minutes in ((before, [first, second]), (after, [second])):
+        migrate(conn, catalog(definition), LATER)
+        visits = [Visit(minute.start, amount=exact, seconds=double) for minute in minutes]
+        put(conn, catalog(definition), Source.BATCH, minutes, visits, now=LATER)
+    numbers = {_PRECISE: exact, _ROUGH: Decimal(str(double))}
+    rows = conn.execute("SELECT value FROM metrics.sales WHERE grain = 'minute' ORDER BY window_start")
+    assert [value for (value,) in rows.fetchall()] == [numbers[before], numbers[after]]
 
 
 @pytest.mark.parametrize(
