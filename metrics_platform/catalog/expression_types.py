@@ -54,15 +54,41 @@ _RETURNS = {
 
 def infer_type(tree: exp.Expr, fields: Mapping[str, str]) -> str | None:
     """The Spark type of an expression over fields (name to Spark type); None if it is not certain."""
+    typed = _annotated(tree, fields)
+    return _type(typed) if typed else None
+
+
+def wrong_condition(tree: exp.Expr, fields: Mapping[str, str]) -> tuple[str, str] | None:
+    """What stands where Spark takes only true or false and is certainly neither, as text and Spark type:
+    'view' in `type = 'click' or 'view'`. None if there is nothing."""
+    typed = _annotated(tree, fields)
+    for node in typed.walk() if typed else ():
+        for condition in _conditions(node):
+            told = _type(condition)
+            if told not in (None, "boolean"):
+                return condition.sql(_DIALECT), told
+    return None
+
+
+def _annotated(tree: exp.Expr, fields: Mapping[str, str]) -> exp.Expr | None:
     query = exp.select(tree.copy())
     for column in query.find_all(exp.Column):
         column.set("table", exp.to_identifier(_TABLE))
     try:
         schema = MappingSchema({_TABLE: dict(fields)}, dialect=_DIALECT)
-        typed = annotate_types(query.from_(_TABLE), schema=schema, dialect=_DIALECT)
+        return annotate_types(query.from_(_TABLE), schema=schema, dialect=_DIALECT).selects[0]
     except SqlglotError:
         return None
-    return _type(typed.selects[0])
+
+
+def _conditions(node: exp.Expr) -> list[exp.Expr]:
+    if isinstance(node, (exp.And, exp.Or)):
+        return [node.this, node.expression]
+    if isinstance(node, exp.If):
+        # In `case x when 1 then ...` the branches hold values of x.
+        compared = isinstance(node.parent, exp.Case) and node.parent.this is not None
+        return [] if compared else [node.this]
+    return [node.this] if isinstance(node, exp.Not) else []
 
 
 def _type(node: exp.Expr) -> str | None:

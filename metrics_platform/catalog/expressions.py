@@ -18,7 +18,7 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from metrics_platform.catalog import spark_functions
-from metrics_platform.catalog.expression_types import infer_type
+from metrics_platform.catalog.expression_types import infer_type, wrong_condition
 from metrics_platform.catalog.problems import suggestion
 
 _DIALECT = "spark"
@@ -58,7 +58,9 @@ def check_expression(sql: str, fields: Mapping[str, str | None]) -> Expression:
     used = [_field_name(column, fields) for column in tree.find_all(exp.Column)]
     if any(fields[name] is None for name in used):
         return Expression(sql, None, complete=False)
-    return Expression(sql, infer_type(tree, {name: type_ for name, type_ in fields.items() if type_}))
+    types = {name: type_ for name, type_ in fields.items() if type_}
+    _check_conditions(tree, types)
+    return Expression(sql, infer_type(tree, types))
 
 
 def fields_of(sql: str) -> set[str]:
@@ -167,6 +169,16 @@ def _check_tree(tree: exp.Expr) -> None:
             raise ExpressionError(
                 f"'{node.this.name}' reads the clock, so numbers could not be repeated; write a date"
             )
+
+
+def _check_conditions(tree: exp.Expr, types: Mapping[str, str]) -> None:
+    wrong = wrong_condition(tree, types)
+    if wrong:
+        text, type_ = wrong
+        raise ExpressionError(
+            f"{text} is {type_}, not true or false; write a condition there, "
+            "such as type = 'click' or type = 'view'"
+        )
 
 
 def _is_clock_literal(cast: exp.Cast) -> bool:

@@ -8,7 +8,7 @@ from typing import TypedDict
 import pytest
 
 from metrics_platform.catalog import spark_functions
-from metrics_platform.catalog.expressions import check_expression
+from metrics_platform.catalog.expressions import ExpressionError, check_expression
 
 FIELDS = {
     "n": "int",
@@ -56,9 +56,16 @@ width_bucket(x, 1.0, 2.0, 3); negative(m); date_part('hour', t); aggregate(array
 transform(split(s, ','), y -> upper(y))[0]; n * 100.0 / big; zeroifnull(n)
 """
 
+# Expressions that Spark refuses because something in them is neither true nor false.
+NO_CONDITIONS = """
+s = 'x' or 'y'; s = 'x' and n; ok and (s); not s; not 'x'; ! n; if(s, 1, 2); case when n then 1 end
+coalesce(ok or d, ok)
+"""
+
 # What a run's interpreter would say; in a process of its own, so that no other test meets its session.
 ASK_SPARK = """
 import json, sys
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 question = json.load(sys.stdin)
 quick_start = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -66,13 +73,22 @@ session = (
     SparkSession.builder.master("local[1]")
     .config("spark.ui.enabled", "false")
     .config("spark.driver.extraJavaOptions", quick_start)
+    .config("spark.sql.ansi.enabled", "false")
     .getOrCreate()
 )
 events = session.sql("SELECT " + ", ".join(question["fields"]))
 columns = events.selectExpr(*question["expressions"]).schema
 types = dict(zip(question["expressions"], (column.dataType.simpleString() for column in columns)))
+def refuses(expression):
+    try:
+        events.selectExpr(expression)
+    except AnalysisException as error:
+        return "DATATYPE_MISMATCH" in str(error)
+    return False
+
+refused = [expression for expression in question["no_conditions"] if refuses(expression)]
 functions = [row.function for row in session.sql("SHOW SYSTEM FUNCTIONS").collect()]
-print(json.dumps({"types": types, "functions": functions}))
+print(json.dumps({"types": types, "functions": functions, "refused": refused}))
 """
 
 
@@ -81,6 +97,7 @@ class Spark(TypedDict):
 
     types: dict[str, str]
     functions: list[str]
+    refused: list[str]
 
 
 def expressions(text: str) -> list[str]:
@@ -93,6 +110,7 @@ def spark() -> Spark:
     question = {
         "fields": [f"CAST(NULL AS {type_}) AS {name}" for name, type_ in FIELDS.items()],
         "expressions": expressions(TOLD) + expressions(UNTOLD_OR_RIGHT),
+        "no_conditions": expressions(NO_CONDITIONS),
     }
     done = subprocess.run(
         [sys.executable, "-c", ASK_SPARK],
@@ -115,6 +133,13 @@ def test_a_type_that_is_not_certain_is_left_to_the_author(spark: Spark) -> None:
     told = {sql: check_expression(sql, FIELDS).type for sql in expressions(UNTOLD_OR_RIGHT)}
     wrong = {sql: type_ for sql, type_ in told.items() if type_ not in (None, spark["types"][sql])}
     assert wrong == {}
+
+
+def test_what_spark_takes_for_no_condition_is_refused(spark: Spark) -> None:
+    assert spark["refused"] == expressions(NO_CONDITIONS)
+    for sql in expressions(NO_CONDITIONS):
+        with pytest.raises(ExpressionError, match="not true or false; write a condition there"):
+            check_expression(sql, FIELDS)
 
 
 def test_every_function_of_spark_is_known_and_no_other(spark: Spark) -> None:
