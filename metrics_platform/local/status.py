@@ -24,14 +24,15 @@ _SHIFT = (
 )
 
 _NEWEST = """
-    SELECT metric, grain, window_start, window_end, source, minutes_present, minutes_total,
+    SELECT newest.metric, grain, window_start, window_end, source, minutes_present, minutes_total,
         platform.coverage(minutes_present, minutes_total, minutes_lost, counted, accepted) AS coverage,
         events, committed_at
     FROM (SELECT DISTINCT ON (metric, grain) * FROM platform.ledger
           ORDER BY metric, grain, window_start DESC) AS newest
-    LEFT JOIN platform.metrics ON name = metric
+    LEFT JOIN platform.definitions AS defined
+        ON defined.metric = newest.metric AND version = definition
     LEFT JOIN platform.known_events USING (kind, grain, window_start)
-    ORDER BY metric, grain
+    ORDER BY newest.metric, grain
 """
 
 _OUTAGES = """

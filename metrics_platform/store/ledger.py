@@ -81,7 +81,8 @@ COLUMNS: LiteralString = """
 
 # What is known of how many events there were, beside a line of the ledger.
 _KNOWN: LiteralString = """
-    LEFT JOIN platform.metrics AS defined ON defined.name = ledger.metric
+    LEFT JOIN platform.definitions AS defined ON defined.metric = ledger.metric
+        AND defined.version = ledger.definition
     LEFT JOIN platform.known_events AS known ON known.kind = defined.kind
         AND known.grain = ledger.grain AND known.window_start = ledger.window_start"""
 
@@ -150,6 +151,23 @@ def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[da
         (list(hours), list(metrics)),
     ).fetchall()
     return {hour for (hour,) in rows}
+
+
+def never_exact(conn: Connection, metrics: Collection[str], hours: Collection[datetime]) -> list[datetime]:
+    """Which of the hours, given by their starts, have no exact number of some metric that was known by their
+    end; oldest first."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT hour FROM unnest(%s::timestamptz[]) AS hour
+        JOIN platform.metrics AS owing ON owing.name = ANY(%s) AND owing.first_seen < hour + interval '1 hour'
+        WHERE NOT EXISTS (
+            SELECT FROM platform.ledger
+            WHERE metric = owing.name AND grain = 'hour' AND window_start = hour AND source = 'batch')
+        ORDER BY hour
+        """,
+        (list(hours), list(metrics)),
+    ).fetchall()
+    return [hour for (hour,) in rows]
 
 
 _WRITE = f"""

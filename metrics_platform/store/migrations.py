@@ -330,6 +330,14 @@ _DEFINITIONS = """
     INSERT INTO platform.definitions SELECT name, version, columns FROM platform.metrics;
 """
 
+_KINDS = """
+    ALTER TABLE platform.definitions ADD COLUMN kind text;
+    UPDATE platform.definitions SET kind = metrics.kind FROM platform.metrics WHERE name = metric;
+    ALTER TABLE platform.definitions ALTER COLUMN kind SET NOT NULL;
+    COMMENT ON TABLE platform.definitions IS
+        'All definitions that ever were current: the kind of event that they count, and their columns';
+"""
+
 MIGRATIONS = (
     _FIRST,
     _DIRTY_EVENTS,
@@ -342,6 +350,7 @@ MIGRATIONS = (
     _FORGOTTEN,
     _UNKNOWN_ERRORS,
     _DEFINITIONS,
+    _KINDS,
 )
 
 

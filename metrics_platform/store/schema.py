@@ -82,8 +82,8 @@ def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
             (now, [metric.name for metric in catalog.metrics]),
         )
         conn.execute(
-            "INSERT INTO platform.definitions SELECT name, version, columns FROM platform.metrics "
-            "ON CONFLICT DO NOTHING"
+            "INSERT INTO platform.definitions (metric, version, kind, columns) "
+            "SELECT name, version, kind, columns FROM platform.metrics ON CONFLICT DO NOTHING"
         )
 
 
@@ -311,7 +311,9 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
         FROM {table} AS numbers
         JOIN platform.ledger ON ledger.metric = {metric} AND ledger.grain = numbers.grain
             AND ledger.window_start = numbers.window_start
-        LEFT JOIN platform.known_events AS known ON known.kind = {kind}
+        LEFT JOIN platform.definitions AS defined ON defined.metric = ledger.metric
+            AND defined.version = ledger.definition
+        LEFT JOIN platform.known_events AS known ON known.kind = defined.kind
             AND known.grain = numbers.grain AND known.window_start = numbers.window_start
         """
     ).format(
@@ -319,7 +321,6 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
         table=sql.Identifier("store", metric.name),
         own=listed(own),
         metric=sql.Literal(metric.name),
-        kind=sql.Literal(metric.kind),
         error_band=_ERROR_BAND,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Window
-from metrics_platform.store import event_counts, ingestion
+from metrics_platform.store import event_counts, ingestion, ledger
 from metrics_platform.store.commit import Commit, Source, commit, next_revision
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.coverage import Seen, coverage, lost_share
 from metrics_platform.store.schema import migrate
-from metrics_platform_tests.store.shop import METRICS, NOW, Visit, at, catalog, label, totals, window
+from metrics_platform_tests.store.shop import KIND, METRICS, NOW, Visit, at, catalog, label, totals, window
 
 counts = st.none() | st.integers(0, 10**12)
 shares = st.floats(0, 1)
@@ -194,6 +195,20 @@ def test_an_exact_number_covers_everything_until_late_events_come(conn: Connecti
     assert viewed(conn, hour) == 0.9
     count(conn, shop, Source.BATCH, event_counts.accepted(conn, "visits", [hour]))
     assert viewed(conn, hour) == 1
+
+
+def test_a_window_is_covered_by_the_events_of_the_kind_that_it_counted(
+    conn: Connection, shop: Catalog
+) -> None:
+    one = minute(shop, "10:15")
+    ingest(conn, shop, {"dc1": "10:16"}, {("10:15", "dc1"): 10})
+    count(conn, shop, Source.STREAM, {one: 9})
+    other = replace(KIND, name="visits_2", topics=("web.visits_2",))
+    moved = replace(shop, kinds=(KIND, other), metrics=(replace(METRICS[0], kind=other.name),))
+    migrate(conn, moved, NOW)
+    assert viewed(conn, one) == 0.9
+    [newest] = ledger.newest(conn, ["visits"], one.grain, NOW)
+    assert newest.coverage == 0.9
 
 
 def test_a_window_merged_of_lines_that_know_nothing_counts_minutes(conn: Connection, shop: Catalog) -> None:
