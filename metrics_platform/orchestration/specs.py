@@ -39,8 +39,8 @@ def metric_key(metric: Metric, grain: Grain) -> AssetKey:
 
 
 def topic_key(topic: str) -> AssetKey:
-    """kafka/topic; dots, which asset keys do not have, become underscores."""
-    return AssetKey(["kafka", topic.replace(".", "_").replace("-", "_")])
+    """kafka/topic, as it is written: web.orders and web-orders are two topics."""
+    return AssetKey(["kafka", topic])
 
 
 def raw_key(kind: EventKind) -> AssetKey:

@@ -54,8 +54,8 @@ def test_all_of_it_can_be_loaded(definitions: Definitions) -> None:
 
 def test_there_is_an_asset_for_every_topic_table_number_and_view(specs: dict[AssetKey, AssetSpec]) -> None:
     assert set(specs) == {
-        AssetKey(["kafka", "web_interactions"]),
-        AssetKey(["kafka", "web_orders"]),
+        AssetKey(["kafka", "web.interactions"]),
+        AssetKey(["kafka", "web.orders"]),
         AssetKey(["raw_events", "interactions"]),
         AssetKey(["raw_events", "orders"]),
         *(AssetKey([f"{name}_{grain}"]) for name in METRICS for grain in Grain),
@@ -67,9 +67,9 @@ def test_the_two_layers_meet_in_the_view(specs: dict[AssetKey, AssetSpec]) -> No
     def sources(*key: str) -> set[str]:
         return {dep.asset_key.to_user_string() for dep in specs[AssetKey(key)].deps}
 
-    assert sources("revenue_by_country_minute") == {"kafka/web_orders"}
+    assert sources("revenue_by_country_minute") == {"kafka/web.orders"}
     assert sources("revenue_by_country_day") == {"raw_events/orders"}
-    assert sources("raw_events", "orders") == {"kafka/web_orders"}
+    assert sources("raw_events", "orders") == {"kafka/web.orders"}
     assert sources("metrics", "revenue_by_country") == {f"revenue_by_country_{grain}" for grain in Grain}
 
 
