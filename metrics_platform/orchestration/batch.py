@@ -11,7 +11,7 @@ window's end. What is of a kind of events that it lacks waits; the metrics of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,7 @@ class Batch:
         """
         ready = self._prepare(windows, metrics)
         self.owed.forget_deleted()
+        self.owed.realign()
         return _sum([self._settle(windows, units, mine) for units, mine in ready])
 
     def _settle(
@@ -121,13 +122,19 @@ class Batch:
             at_once = WINDOWS_PER_PASS // max((len(parts[unit]) for unit in alike), default=1)
             for first in range(0, len(alike), at_once):
                 chosen = {unit: parts[unit] for unit in alike[first : first + at_once]}
-                done.append(self._pass(chosen, metrics, clear=minutes))
+                done.append(self._pass(chosen, metrics, now, clear=minutes))
         return _sum(done)
 
     def _pass(
-        self, units: Mapping[Window, tuple[Window, ...]], metrics: Sequence[Metric], *, clear: bool
+        self,
+        units: Mapping[Window, tuple[Window, ...]],
+        metrics: Sequence[Metric],
+        chosen_at: datetime,
+        *,
+        clear: bool,
     ) -> Recomputed:
-        """Compute and commit units, given with the parts to ask Spark for; clear their hours' marks."""
+        """Compute and commit units, given with the parts to ask Spark for, which were chosen at an instant;
+        clear their hours' marks."""
         catalog = self.platform.catalog
         names = {metric.name for metric in metrics}
         kinds = self._kinds(metrics)
@@ -145,7 +152,13 @@ class Batch:
         events = self._events(kinds, hours, sum(sum(each.counted.values()) for each in seen.values()))
         computed = compute(events, metrics, wanted, catalog.calendar)
         commits = [
-            commit(self.conn, catalog, self._commit(day, parts, metrics, computed, revision, seen, why))
+            commit(
+                self.conn,
+                catalog,
+                replace(
+                    self._commit(day, parts, metrics, computed, revision, seen, why), chosen_at=chosen_at
+                ),
+            )
             for day, parts in by_day(units, catalog.calendar).items()
         ]
         for kind in cleaned:

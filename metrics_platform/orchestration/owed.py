@@ -7,8 +7,8 @@ newest hours and repairs older ones within a budget; what it leaves stays marked
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from metrics_platform.catalog.model import Catalog, EventKind, Metric
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
@@ -25,6 +25,7 @@ FRESH_HOURS = 4
 # Hours per run beside the newest ones, so that a flood of old events cannot starve the fresh hours.
 DIRTY_HOURS_PER_RUN = 48
 
+_INSTANT = timedelta(microseconds=1)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -71,18 +72,27 @@ class Owed:
         """
         kinds = sorted({metric.kind for metric in metrics})
         reached = {kind: ingestion.ingested_through(self.conn, kind) or _NEVER for kind in kinds}
+        missed = {hour for kind in kinds for hour in self._missed(kind, metrics, reached[kind])}
         marked = [
             mark.hour_start
             for mark in dirty.dirty_hours(self.conn)
             if mark.hour_start + HOUR <= reached.get(mark.kind, _NEVER)
         ]
-        everything = min(reached.values(), default=_NEVER)
-        skipped = [
-            replace(gap, end=min(gap.end, everything))
-            for gap in gaps.open_gaps(self.conn)
-            if gap.start < everything
-        ]
-        return hours_to_repair(self.now, self.catalog, asked, skipped, marked)
+        return hours_to_repair(
+            self.now, self.catalog, asked, sorted(missed), gaps.open_gaps(self.conn), marked
+        )
+
+    def _missed(self, kind: str, metrics: Sequence[Metric], reached: datetime) -> list[Window]:
+        """The hours ended by `reached` of which a metric of the kind has no exact number: no run that asked
+        for them came through."""
+        catalog = self.catalog
+        since = max(catalog.first_instant, catalog.kept_from(Grain.HOUR, self.now))
+        hours = {hour.start: hour for hour in catalog.calendar.windows(Grain.HOUR, since, reached)}
+        names = [metric.name for metric in metrics if metric.kind == kind]
+        starts = ledger.never_exact(
+            self.conn, names, [start for start, h in hours.items() if h.end <= reached]
+        )
+        return [hours[start] for start in starts]
 
     def waiting(self, kind: EventKind, units: Sequence[Window]) -> list[Window]:
         """The units that end after what is ingested of some cluster of the kind."""
@@ -119,6 +129,19 @@ class Owed:
         }.difference(hours)
         dirty.mark_dirty(self.conn, kind.name, dict.fromkeys(others, 0), version, OLDER_DEFINITION, self.now)
 
+    def realign(self) -> None:
+        """Move marks of a time zone whose hours began at other minutes to the hours of today's."""
+        for mark in dirty.dirty_hours(self.conn):
+            first, last = (
+                self.catalog.calendar.window(Grain.HOUR, instant)
+                for instant in (mark.hour_start, mark.hour_start + HOUR - _INSTANT)
+            )
+            if first.start != mark.hour_start:
+                with self.conn.transaction():
+                    events = {first.start: mark.events, last.start: 0}
+                    dirty.mark_dirty(self.conn, mark.kind, events, mark.version, mark.reason, mark.since)
+                    dirty.clear_dirty(self.conn, mark.kind, [mark.hour_start], mark.version)
+
     def forget_deleted(self) -> None:
         """Clear the marks on hours so old that no number of theirs is kept."""
         old: dict[str, list[datetime]] = {}
@@ -146,19 +169,21 @@ def hours_to_repair(
     now: datetime,
     catalog: Catalog,
     asked: Sequence[Window],
+    missed: Sequence[Window],
     skipped: Sequence[Gap],
     marked: Sequence[datetime],
 ) -> list[Window]:
     """Hours that an hourly run computes beside those it was asked for, up to the budget.
 
-    Those with gaps come first, then the dirty ones, the oldest first; what is left stays dirty. Hours of
-    which no number is kept cost nothing of the budget.
+    Of those that no run made exact the ones with gaps come first, then the dirty hours, then the others
+    missed, each the oldest first; what is left is owed still. Hours of which no number is kept cost nothing
+    of the budget.
     """
     calendar = catalog.calendar
-    holed = [hour.start for gap in skipped for hour in calendar.windows(Grain.HOUR, gap.start, gap.end)]
+    holed = [hour for hour in missed if any(gap.overlaps(hour) for gap in skipped)]
+    dirty_ones = [calendar.window(Grain.HOUR, start) for start in sorted(marked)]
     last = calendar.last_complete(Grain.HOUR, now)
-    # An hour that was marked before the time zone was changed may lie across today's hours.
-    wanted = dict.fromkeys(calendar.window(Grain.HOUR, start) for start in [*holed, *sorted(marked)])
+    wanted = dict.fromkeys([*holed, *dirty_ones, *missed])
     ended = [hour for hour in wanted if hour.end <= last.end and hour not in asked]
     return [hour for hour in ended if unit_of(hour, catalog, now)][:DIRTY_HOURS_PER_RUN]
 

@@ -54,7 +54,8 @@ class Commit:
     and the measure's state, but no values. `fence` is what a shift must still be entitled to.
     `minutes_present` says how many minutes of a window were counted, where that is not all of them. `seen`
     says, by kind of event, what the windows' coverage needs. `reasons` says why a batch computes windows
-    again, where the log of corrections shall say more than that it did.
+    again, where the log of corrections shall say more than that it did. `chosen_at` is when the windows were
+    chosen by what is kept, if before `now`.
     """
 
     source: Source
@@ -67,6 +68,7 @@ class Commit:
     minutes_present: Mapping[Window, int] | None = None
     seen: Mapping[str, Seen] = field(default_factory=dict)
     reasons: Mapping[Window, str] | None = None
+    chosen_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ def _replace(conn: Connection, catalog: Catalog, commit: Commit, prepared: list[
     ledger.write(conn, new)
     # The minutes are most of it: they are compared before the roll-up locks days and weeks.
     _note_corrections(conn, commit, prepared, [Grain.MINUTE])
-    merged = roll_up(conn, catalog, written, commit.run_id, commit.now)
+    # What was kept when the windows were chosen is merged, though retention may have passed it since.
+    kept_at = commit.chosen_at or commit.now
+    merged = roll_up(conn, catalog, written, commit.run_id, commit.now, kept_at)
     _note_corrections(conn, commit, prepared, [Grain.HOUR, Grain.DAY, Grain.WEEK])
     if commit.source is Source.BATCH:
         close_gaps(conn, commit.windows, commit.now)

@@ -75,12 +75,16 @@ def test_hours_of_a_half_hour_zone_are_found_too() -> None:
 
 
 def repaired(
-    marked: Sequence[datetime], skipped: Sequence[Gap] = (), defined: Catalog | None = None
+    marked: Sequence[datetime],
+    skipped: Sequence[Gap] = (),
+    missed: Sequence[datetime] = (),
+    defined: Catalog | None = None,
 ) -> list[datetime]:
     """What an hourly run repairs beside the newest hours."""
     defined = defined or catalog()
     fresh = fresh_hours(NOW, defined.calendar)
-    return [hour.start for hour in hours_to_repair(NOW, defined, fresh, skipped, marked)]
+    windows = [defined.calendar.window(Grain.HOUR, start) for start in missed]
+    return [hour.start for hour in hours_to_repair(NOW, defined, fresh, windows, skipped, marked)]
 
 
 def test_dirty_hours_are_repaired_once_and_oldest_first() -> None:
@@ -100,9 +104,21 @@ def test_a_flood_of_dirty_hours_is_worked_off_from_the_oldest() -> None:
 def test_hours_with_gaps_come_before_any_flood() -> None:
     dirty = [utc("2026-01-01T00:00") + n * HOUR for n in range(500)]
     gap = Gap(utc("2026-11-21T10:50"), utc("2026-11-21T12:10"), "no shift was at work", [], NOW, None)
-    found = repaired(dirty, [gap])
-    assert found[:3] == hours("2026-11-21T10:00", "2026-11-21T11:00", "2026-11-21T12:00")
+    holed = hours("2026-11-21T10:00", "2026-11-21T11:00", "2026-11-21T12:00")
+    found = repaired(dirty, [gap], [utc("2026-11-21T09:00"), *holed, utc("2026-11-21T13:00")])
+    assert found[:3] == holed
     assert found[3:] == dirty[: DIRTY_HOURS_PER_RUN - 3]
+
+
+def test_hours_of_a_gap_that_are_exact_take_no_place_in_the_budget() -> None:
+    gap = Gap(utc("2026-11-17T00:00"), utc("2026-11-21T00:00"), "no shift was at work", [], NOW, None)
+    assert repaired(hours("2026-11-10T05:00"), [gap]) == hours("2026-11-10T05:00")
+
+
+def test_hours_that_no_run_asked_for_come_last() -> None:
+    missed = hours("2026-11-21T02:00", "2026-11-21T03:00", "2026-11-22T11:00", "2026-11-22T12:00")
+    found = repaired(hours("2026-11-21T03:00", "2026-11-21T05:00"), missed=missed)
+    assert found == hours("2026-11-21T03:00", "2026-11-21T05:00", "2026-11-21T02:00")
 
 
 def test_hours_of_which_nothing_is_kept_take_no_place_in_the_budget() -> None:

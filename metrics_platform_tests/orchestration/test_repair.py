@@ -12,6 +12,7 @@ import pytest
 
 from metrics_platform.catalog.windows import HOUR, MINUTE, Grain, Window
 from metrics_platform.local.shop import INTERACTIONS, Record
+from metrics_platform.orchestration import owed
 from metrics_platform.orchestration.batch import Batch
 from metrics_platform.orchestration.ingestion import FRESH, LATE, ingest
 from metrics_platform.orchestration.owed import OLDER_DEFINITION, fresh_hours
@@ -173,6 +174,65 @@ def test_hours_with_gaps_are_computed_first_and_their_gaps_closed(
     assert gap.closed_at == clock.now()
     assert gap.recorded_at == clock.now()
     assert gaps.open_gaps(conn) == dirty.dirty_hours(conn) == []
+
+
+def test_a_gap_longer_than_a_runs_budget_is_worked_off_and_keeps_nothing_from_its_repair(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owed, "DIRTY_HOURS_PER_RUN", 5)
+    conn.execute("UPDATE platform.metrics SET first_seen = %s", (FIRST,))
+    events = send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=18)
+    _run_hourly(batch)
+    start = clock.now().replace(minute=0)
+    clock.advance(13 * HOUR)
+    gaps.record_gap(conn, start, start + 9 * HOUR, "no shift was at work", [], clock.now())
+
+    assert len(_run_hourly(batch)) == 4 + 5
+    late = _late(
+        [one for one in oracle.accepted(events) if one.kind == INTERACTIONS],
+        platform.catalog.calendar.window(Grain.HOUR, FIRST),
+        clock.now(),
+        3,
+    )
+    produce(platform, late)
+    for _ in range(2):
+        _run_hourly(batch)
+
+    assert gaps.open_gaps(conn) == dirty.dirty_hours(conn) == []
+    _all_numbers_are_right(conn, [*events, *late])
+    assert _run_hourly(batch) == []
+
+
+def test_quiet_hours_that_no_run_came_through_for_are_made_exact(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    conn.execute("UPDATE platform.metrics SET first_seen = %s", (FIRST,))
+    _ingest_all(batch)
+    clock.advance(20 * HOUR)
+    day = platform.catalog.calendar.window(Grain.DAY, FIRST)
+    clock.wait_until(day.end + 10 * HOUR)
+    _run_hourly(batch)
+    metrics = [metric.name for metric in platform.catalog.metrics]
+    since = platform.catalog.calendar.windows(Grain.HOUR, FIRST, day.end)
+    assert all(label.exact for label in ledger.labels(conn, metrics, since).values())
+    assert _run_hourly(batch) == []
+
+
+def test_marks_of_a_zone_whose_hours_began_elsewhere_are_repaired_and_cleared(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    _ingest_all(batch)
+    hour = platform.catalog.calendar.window(Grain.HOUR, FIRST)
+    dirty.mark_dirty(conn, INTERACTIONS, {hour.start: 5}, 1, LATE, clock.now())
+    india = replace(platform.catalog, timezone="Asia/Kolkata")
+    batch = replace(batch, platform=replace(platform, catalog=india))
+    migrate(conn, india, clock.now())
+    clock.advance(9 * HOUR)
+    done = [*_run_hourly(batch), *_run_hourly(batch)]
+    around = set(india.calendar.windows(Grain.HOUR, hour.start, hour.end))
+    assert len(around) == 2
+    assert around <= set(done)
+    assert dirty.dirty_hours(conn) == []
 
 
 def test_a_run_with_nothing_owed_computes_nothing(

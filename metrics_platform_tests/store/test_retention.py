@@ -11,11 +11,11 @@ from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.store import event_counts, ingestion, outages, retention
 from metrics_platform.store.alarms import Verdict, record_verdict
-from metrics_platform.store.commit import Source
+from metrics_platform.store.commit import Commit, Source, commit, next_revision
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.outages import Layer
 from metrics_platform.store.retention import BOOKS_KEPT, prune, prune_books
-from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, values, window
+from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, totals, values, window
 
 
 @pytest.fixture
@@ -35,6 +35,24 @@ def test_an_hours_minutes_go_together_after_their_time_and_the_hour_stays(
     assert conn.execute("SELECT count(*) FROM store.visits WHERE grain = 'minute'").fetchone() == (1,)
     assert values(conn, "visits", minutes[2]) == {"home": 1}
     assert values(conn, "visits", window(shop, "hour", "2026-03-02T10:00")) == {"home": 2}
+
+
+def test_an_hour_chosen_while_its_minutes_were_kept_is_merged_from_them(
+    conn: Connection, shop: Catalog
+) -> None:
+    hour = window(shop, "hour", "2026-03-02T10:00")
+    minutes = tuple(shop.calendar.children(hour))
+    put(conn, shop, Source.BATCH, [hour], [Visit(hour.start)])
+    totals_of_two = totals(shop, minutes, [Visit(minutes[0].start), Visit(minutes[1].start)])
+    edge = hour.end + timedelta(days=7)
+    for chosen_at, expected in ((edge, 1), (edge - timedelta(seconds=1), 2)):
+        revision = next_revision(conn)
+        commit(
+            conn,
+            shop,
+            Commit(Source.BATCH, revision, "run", edge, minutes, totals_of_two, chosen_at=chosen_at),
+        )
+        assert values(conn, "visits", hour) == {"home": expected}
 
 
 def test_many_windows_go_in_several_transactions(
