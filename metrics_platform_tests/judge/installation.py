@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from metrics_platform.catalog.load import load_catalog
-from metrics_platform.catalog.windows import MINUTE, Grain, Window
+from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.events.clusters import Cluster
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError
@@ -163,31 +163,29 @@ class Installation:
         list(ingestion.ingest_each(self._platform, self._spark, conn, kinds, self.clock, self._say))
 
     def batch(self, death: Death | None = None) -> None:
-        """Ingestion and all that the schedules would have run since the last batch that came through: the
-        hours with the repairs beside them, then days and weeks."""
+        """Ingestion and what the schedules ask for when they are back: of each grain the newest windows
+        alone, with the hourly run's repairs until none is left."""
         now, metrics = self.clock.now(), self._catalog.metrics
         with self.connection() as conn, dies(death):
             try:
                 self._ingest(conn)
-                self._batch(conn).settle(self._hours(conn), metrics)
+                self._settle_hours(conn)
                 for grain in (Grain.DAY, Grain.WEEK):
-                    if ended := self._ended(grain):
-                        self._batch(conn).settle(ended, metrics)
+                    newest = self._catalog.calendar.last_complete(grain, now)
+                    if newest.start >= self.world.start:
+                        self._batch(conn).settle([newest], metrics)
                 self._computed_through = now
             except KafkaError as error:
                 self._say(f"batch waits: {error}")
 
-    def _hours(self, conn: Connection) -> list[Window]:
-        now, calendar = self.clock.now(), self._catalog.calendar
-        fresh = (hour for hour in fresh_hours(now, calendar) if hour.start >= self.world.start)
-        asked = sorted({*self._ended(Grain.HOUR), *fresh})
-        return [*asked, *self._batch(conn).owed.to_repair(asked, self._catalog.metrics)]
-
-    def _ended(self, grain: Grain) -> list[Window]:
-        """The windows that ended since the last batch that came through."""
-        calendar, now = self._catalog.calendar, self.clock.now()
-        windows = calendar.windows(grain, self._computed_through, now)
-        return [window for window in windows if self._computed_through < window.end <= now]
+    def _settle_hours(self, conn: Connection) -> None:
+        calendar, metrics = self._catalog.calendar, self._catalog.metrics
+        newest = fresh_hours(self.clock.now(), calendar)
+        asked = [hour for hour in newest if hour.start >= self.world.start]
+        repaired = None
+        while (owed := self._batch(conn).owed.to_repair(asked, metrics)) != repaired:
+            self._batch(conn).settle([*asked, *owed], metrics)
+            repaired = owed
 
     def restate(self, metric: str) -> None:
         """Compute a metric again for all hours that were computed before."""
