@@ -1,5 +1,6 @@
 """Housekeeping once a day: retention, compaction, old runs."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from dagster import (
@@ -19,12 +20,15 @@ from dagster._core.storage.event_log import SqlEventLogStorage, SqlEventLogStora
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from sqlalchemy import and_
 
+from metrics_platform.catalog.model import Metric
+from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration.coordinator import LAYER_TAG
 from metrics_platform.orchestration.jobs import INGESTION
 from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, batch_session
 from metrics_platform.orchestration.shift_job import JOB as SHIFT
+from metrics_platform.orchestration.specs import metric_key
 from metrics_platform.store.locks import ingestion_turn
 from metrics_platform.store.retention import prune, prune_books
 
@@ -54,7 +58,10 @@ def maintenance_job(platform: Platform) -> JobDefinition:
         old = now - timedelta(days=MINUTE_DAYS + 1)
         deleted = delete_old_runs(context.instance, old)
         verdicts = delete_old_verdicts(context.instance, old)
-        context.log.info(f"pruned windows: {pruned}; deleted runs: {deleted}, verdicts: {verdicts}")
+        minutes = delete_old_minutes(context.instance, platform.catalog.metrics, old)
+        context.log.info(
+            f"pruned windows: {pruned}; deleted runs: {deleted}, verdicts: {verdicts}, minutes: {minutes}"
+        )
 
     @job(name=JOB, tags={LAYER_TAG: "batch"}, description="Retention, compaction and old runs, once a day.")
     def maintenance() -> None:
@@ -90,14 +97,29 @@ def delete_old_runs(instance: DagsterInstance, before: datetime) -> int:
     return len(old)
 
 
+def delete_old_minutes(instance: DagsterInstance, metrics: Sequence[Metric], before: datetime) -> int:
+    """Delete the materialisations of minutes that the hourly runs, which are kept, reported; returns how
+    many. Minutes that old have no partition any more."""
+    events = SqlEventLogStorageTable.c
+    keys = [metric_key(metric, Grain.MINUTE).to_string() for metric in metrics]
+    with _event_log(instance).index_connection() as conn:
+        deleted = conn.execute(
+            SqlEventLogStorageTable.delete().where(
+                and_(
+                    events.asset_key.in_(keys),
+                    events.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value,
+                    events.timestamp < _naive(before),
+                )
+            )
+        )
+    return deleted.rowcount
+
+
 def delete_old_verdicts(instance: DagsterInstance, before: datetime) -> int:
     """Delete verdicts that were reported without a run, which Dagster keeps for good; returns how many."""
-    storage = instance.event_log_storage
-    if not isinstance(storage, SqlEventLogStorage):
-        raise TypeError(f"verdicts can be deleted from an SQL event log only, not from {storage!r}")
     executions, events = AssetCheckExecutionsTable.c, SqlEventLogStorageTable.c
-    naive = before.astimezone(UTC).replace(tzinfo=None)  # as Dagster writes it
-    with storage.index_connection() as conn:
+    naive = _naive(before)
+    with _event_log(instance).index_connection() as conn:
         conn.execute(
             SqlEventLogStorageTable.delete().where(
                 and_(
@@ -113,3 +135,15 @@ def delete_old_verdicts(instance: DagsterInstance, before: datetime) -> int:
             )
         )
     return deleted.rowcount
+
+
+def _event_log(instance: DagsterInstance) -> SqlEventLogStorage:
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        raise TypeError(f"events can be deleted from an SQL event log only, not from {storage!r}")
+    return storage
+
+
+def _naive(instant: datetime) -> datetime:
+    """The instant as Dagster writes it."""
+    return instant.astimezone(UTC).replace(tzinfo=None)

@@ -5,10 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
+from dagster import (
+    AssetMaterialization,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    OpExecutionContext,
+    job,
+    op,
+)
 
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration import maintenance
-from metrics_platform.orchestration.maintenance import delete_old_runs
+from metrics_platform.orchestration.maintenance import delete_old_minutes, delete_old_runs
+from metrics_platform.orchestration.specs import metric_key
 
 SOON = datetime.now(UTC) + timedelta(days=1)
 JOBS = ("shift", "raw_ingestion", "maintenance", "hourly", "daily", "weekly", "__ASSET_JOB")
@@ -48,3 +59,27 @@ def test_a_long_history_is_deleted_over_several_days(monkeypatch: pytest.MonkeyP
             add(instance, "shift")
             add(instance, "raw_ingestion")
         assert [delete_old_runs(instance, SOON) for _ in range(3)] == [4, 2, 0]
+
+
+def test_the_minutes_of_kept_runs_are_deleted_and_their_hours_kept(webshop: Catalog) -> None:
+    metric = webshop.metrics[0]
+
+    @op
+    def exact() -> None:
+        context = OpExecutionContext.get()
+        for grain in (Grain.MINUTE, Grain.HOUR):
+            context.log_event(AssetMaterialization(metric_key(metric, grain), partition="2026-11-22-10:00"))
+
+    @job
+    def hourly() -> None:
+        exact()
+
+    with DagsterInstance.ephemeral() as instance:
+        hourly.execute_in_process(instance=instance)
+
+        def reported(grain: Grain) -> int:
+            return len(instance.fetch_materializations(metric_key(metric, grain), limit=10).records)
+
+        assert delete_old_minutes(instance, webshop.metrics, SOON - timedelta(days=2)) == 0
+        assert delete_old_minutes(instance, webshop.metrics, SOON) == 1
+        assert (reported(Grain.MINUTE), reported(Grain.HOUR)) == (0, 1)
