@@ -243,7 +243,7 @@ class Ingestion:
             dirty.mark_dirty(self.conn, name, self._counted(really_late), step.version, why_late, now)
             if ingestion.finish(self.conn, name, step.version, counts, through, now):
                 event_counts.add_accepted(self.conn, calendar, name, counted)
-            outages.close_caught_up(self.conn, now)
+            outages.close_caught_up(self.conn, [kind.name for kind in self.platform.catalog.kinds], now)
 
     def _counted(self, hours: Mapping[datetime, int]) -> dict[datetime, int]:
         """Those of the hours that any metric counts."""

@@ -62,13 +62,15 @@ _CLOSE_EXACT = f"""
       AND NOT {some_minute_not_exact("outages")}
 """
 
-# A cluster that was taken out of the configuration has no line there: nothing is waited for.
+# A cluster that was taken out of the configuration has no line there: nothing is waited for. A kind that was
+# taken out of the catalogue has, but nobody ingests it any more.
 _CLOSE_CAUGHT_UP = """
     UPDATE platform.outages SET closed_at = %(now)s
     WHERE closed_at IS NULL AND layer = 'ingestion'
       AND NOT EXISTS (
         SELECT FROM platform.ingested
-        WHERE ingested.cluster = outages.cluster AND (through IS NULL OR through < minute_end))
+        WHERE kind = ANY(%(kinds)s) AND ingested.cluster = outages.cluster
+          AND (through IS NULL OR through < minute_end))
 """
 
 
@@ -92,9 +94,9 @@ def close_exact(conn: Connection, windows: Sequence[Window], now: datetime) -> N
         conn.execute(_CLOSE_EXACT, {"start": start, "end": end, "now": now})
 
 
-def close_caught_up(conn: Connection, now: datetime) -> None:
-    """Close the ingestion's outages of clusters that are ingested through their end."""
-    conn.execute(_CLOSE_CAUGHT_UP, {"now": now})
+def close_caught_up(conn: Connection, kinds: Sequence[str], now: datetime) -> None:
+    """Close the ingestion's outages of clusters of which all these kinds are ingested through their end."""
+    conn.execute(_CLOSE_CAUGHT_UP, {"kinds": list(kinds), "now": now})
 
 
 def open_outages(conn: Connection, layer: Layer | None = None) -> list[Outage]:

@@ -74,11 +74,20 @@ def test_the_ingestion_s_outage_ends_when_every_kind_has_caught_up(conn: Connect
     for kind in ("visits", "orders"):
         ingestion.follow(conn, kind, ["dc1", "dc2"])
     for kind, time in (("visits", "11:45"), ("orders", "11:39"), ("orders", "11:41")):
-        close_caught_up(conn, LATER)
+        close_caught_up(conn, ["orders", "visits"], LATER)
         assert len(open_outages(conn)) == 1
         step = ingestion.plan(conn, kind, [], NOW)
         ingestion.finish(
             conn, kind, step.version, ingestion.Counts(0, 0, {}), {"dc2": clock(time), "dc1": NOW}, NOW
         )
-    close_caught_up(conn, LATER)
+    close_caught_up(conn, ["orders", "visits"], LATER)
+    assert open_outages(conn) == []
+
+
+def test_a_kind_that_left_the_catalogue_keeps_no_outage_open(conn: Connection) -> None:
+    lack(conn, "11:00", "11:20", layer=Layer.INGESTION)
+    ingestion.follow(conn, "orders", ["dc2"])
+    close_caught_up(conn, ["orders", "visits"], LATER)
+    assert len(open_outages(conn)) == 1
+    close_caught_up(conn, ["visits"], LATER)
     assert open_outages(conn) == []
