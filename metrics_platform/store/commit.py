@@ -36,6 +36,7 @@ from metrics_platform.store import accuracy, corrections, ledger
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.coverage import Seen
 from metrics_platform.store.gaps import close_gaps
+from metrics_platform.store.history import displace
 from metrics_platform.store.lease import Fence, check_fence
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import GRAINS, lock_definitions, lock_windows
@@ -139,6 +140,7 @@ def _replace(conn: Connection, catalog: Catalog, commit: Commit, prepared: list[
             replace(conn, one, written[name], commit.now)
         new += [_label(commit, one, window) for window in written[name]]
     ledger.write(conn, new)
+    displace(conn, catalog, new, commit.now)
     # The minutes are most of it: they are compared before the roll-up locks days and weeks.
     _note_corrections(conn, commit, prepared, [Grain.MINUTE])
     # What was kept when the windows were chosen is merged, though retention may have passed it since.

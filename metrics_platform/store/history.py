@@ -19,7 +19,7 @@ from psycopg import sql
 
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.store import migrations
+from metrics_platform.store import ledger, migrations
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import COLUMNS, STORED, Label, read_label
 from metrics_platform.store.schema import kept_values
@@ -79,6 +79,17 @@ def archive(conn: Connection, metric: Metric, windows: Sequence[Window], now: da
     )
 
 
+def displace(conn: Connection, catalog: Catalog, new: Sequence[Label], now: datetime) -> None:
+    """Put away the windows of another time zone's calendar in whose place the new ones have come.
+
+    A new window takes the place of those whose middle it holds: its day's or week's number by the clocks of
+    before. Part of the transaction that writes the new ones.
+    """
+    for name, windows in ledger.of_other_calendars(conn, new).items():
+        archive(conn, catalog.metric(name), windows, now)
+        ledger.remove(conn, name, windows)
+
+
 def answers_from(conn: Connection, catalog: Catalog, grain: Grain, now: datetime) -> datetime:
     """The earliest instant of which `seen_at` tells the whole truth: before it, numbers are forgotten.
 
@@ -113,10 +124,17 @@ def seen_at(conn: Connection, metric: str, grain: Grain, at: datetime, n: int) -
     rows = conn.execute(
         f"""
         SELECT seen.* FROM (
-            SELECT window_start AS first FROM platform.ledger
-            WHERE metric = %(metric)s AND grain = %(grain)s
-              AND window_start <= %(at)s AND first_committed_at <= %(at)s
-            ORDER BY window_start DESC LIMIT %(n)s
+            (SELECT window_start AS first FROM platform.ledger
+             WHERE metric = %(metric)s AND grain = %(grain)s
+               AND window_start <= %(at)s AND first_committed_at <= %(at)s
+             ORDER BY window_start DESC LIMIT %(n)s)
+            UNION (
+             -- Windows of another time zone are in the ledger no more.
+             SELECT window_start FROM platform.revisions
+             WHERE metric = %(metric)s AND grain = %(grain)s AND window_start <= %(at)s
+               AND committed_at <= %(at)s AND superseded_at > %(at)s
+             ORDER BY window_start DESC LIMIT %(n)s)
+            ORDER BY first DESC LIMIT %(n)s
         ) AS windows CROSS JOIN LATERAL (
             SELECT {COLUMNS}, NULL::bigint AS id FROM platform.ledger
             WHERE metric = %(metric)s AND grain = %(grain)s AND window_start = first

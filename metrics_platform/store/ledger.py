@@ -170,6 +170,48 @@ def never_exact(conn: Connection, metrics: Collection[str], hours: Collection[da
     return [hour for (hour,) in rows]
 
 
+def of_other_calendars(conn: Connection, new: Iterable[Label]) -> dict[str, list[Window]]:
+    """By metric, the windows of other starts whose middle lies in one of the new labels' windows, and whose
+    numbers those may replace: an exact one is replaced by an exact one alone.
+
+    Minutes begin alike in every time zone.
+    """
+    coarse = [label for label in new if label.window.grain is not Grain.MINUTE]
+    rows = conn.execute(
+        """
+        SELECT old.metric, old.grain, old.window_start, old.window_end
+        FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::boolean[])
+            AS new (metric, grain, first, after, exact)
+        JOIN platform.ledger AS old ON old.metric = new.metric AND old.grain = new.grain
+            AND old.window_start > new.first - interval '8 days' AND old.window_start < new.after
+        WHERE old.window_start <> new.first AND (new.exact OR old.source <> 'batch')
+          AND old.window_start + (old.window_end - old.window_start) / 2 >= new.first
+          AND old.window_start + (old.window_end - old.window_start) / 2 < new.after
+        """,
+        (
+            [label.metric for label in coarse],
+            [label.window.grain for label in coarse],
+            [label.window.start for label in coarse],
+            [label.window.end for label in coarse],
+            [label.exact for label in coarse],
+        ),
+    ).fetchall()
+    found: dict[str, list[Window]] = {}
+    for metric, grain, start, end in rows:
+        found.setdefault(metric, []).append(Window(start, end, Grain(grain)))
+    return found
+
+
+def remove(conn: Connection, metric: str, windows: Sequence[Window]) -> None:
+    """Take the windows' lines out of the ledger."""
+    conn.execute(
+        "DELETE FROM platform.ledger AS old USING unnest(%s::text[], %s::timestamptz[]) "
+        "AS gone (grain, window_start) WHERE old.metric = %s AND old.grain = gone.grain "
+        "AND old.window_start = gone.window_start",
+        ([window.grain for window in windows], [window.start for window in windows], metric),
+    )
+
+
 _WRITE = f"""
     INSERT INTO platform.ledger AS old ({STORED})
     SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[],

@@ -29,7 +29,7 @@ from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window, child_grain
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.history import archive
+from metrics_platform.store.history import archive, displace
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.staging import pg_type, value_expressions
@@ -134,6 +134,7 @@ def _merge_all(
         _label(catalog.metric(name), window, parts[name, window], run_id, now) for name, window in wanted
     ]
     ledger.write(conn, labels)
+    displace(conn, catalog, labels, now)
     return labels
 
 

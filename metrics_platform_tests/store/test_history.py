@@ -236,3 +236,36 @@ def test_the_past_is_what_was_read_then(module_database: str, attempts: Sequence
 def _empty(conn: Connection) -> None:
     for table in ("platform.ledger", "platform.revisions", "store.visits", "history.visits"):
         conn.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*table.split("."))))
+
+
+def days(conn: Connection) -> list[tuple[datetime, int, str]]:
+    """The days that a reader finds: start, value, label."""
+    query = "SELECT window_start, value, label FROM metrics.visits WHERE grain = 'day' ORDER BY window_start"
+    return [(start, value, label) for start, value, label in conn.execute(query).fetchall()]
+
+
+def whole_day(shop: Catalog, text: str) -> list[Window]:
+    return list(shop.calendar.children(window(shop, "day", text)))
+
+
+def test_days_of_another_time_zone_go_when_todays_are_as_true(conn: Connection) -> None:
+    redefined = replace(METRICS[0], filter="true")  # as a file's time zone is part of every definition in it
+    before, after = catalog(METRICS[0]), catalog(redefined, timezone="Europe/Berlin")
+    sunday, monday = at("2026-03-01T00:00"), at("2026-03-02T00:00")
+    hours = [*whole_day(before, "2026-03-01T12:00"), window(before, "hour", "2026-03-02T09:00")]
+    put(conn, before, Source.BATCH, hours, [Visit(hour.start) for hour in hours], now=FIRST)
+    assert days(conn) == [(sunday, 24, "exact"), (monday, 1, "approximate")]
+
+    migrate(conn, after, SECOND)
+    minute = window(after, "minute", "2026-03-02T10:15")
+    put(conn, after, Source.STREAM, [minute], [Visit(minute.start)] * 2, now=SECOND)
+    berlin = [window(after, "day", f"2026-03-0{day}T12:00") for day in (1, 2)]
+    assert days(conn) == [(sunday, 24, "exact"), (berlin[1].start, 2, "approximate")]
+    hours = whole_day(after, "2026-03-01T12:00")
+    put(conn, after, Source.BATCH, hours, [Visit(hour.start) for hour in hours], now=THIRD)
+    assert days(conn) == [(berlin[0].start, 24, "exact"), (berlin[1].start, 2, "approximate")]
+    assert conn.execute("SELECT count(*) FROM platform.older_windows WHERE grain = 'day'").fetchone() == (0,)
+
+    assert counts(seen(conn, after, Grain.DAY, FIRST)) == {monday: {"home": 1}, sunday: {"home": 24}}
+    assert set(counts(seen(conn, after, Grain.DAY, SECOND))) == {sunday, berlin[1].start}
+    assert set(counts(seen(conn, after, Grain.DAY, THIRD))) == {day.start for day in berlin}
