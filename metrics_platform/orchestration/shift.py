@@ -9,7 +9,8 @@ meanwhile become a gap.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -126,6 +127,7 @@ class Shift:
         self._lease: Lease | None = None
         self._newest: datetime | None = None
         self._missing: frozenset[str] = frozenset()  # from the newest minute
+        self._unread: dict[str, str] = {}  # kinds of which a topic cannot be had, and why
         self._failures = 0
 
     def run(self) -> None:
@@ -165,7 +167,7 @@ class Shift:
                 now = self._clock.now()
                 closed = streaming.newest_closed(now, self._platform.settings.grace)
                 windows = streaming.minutes(closed.start - MINUTE, closed.end)
-                self._compute(windows, self._find(windows, closed), now)
+                self._compute(windows, self._find(windows, closed).ranges, now)
         except KafkaError as error:
             self._say(f"warm-up without events: {error}")
         self._log.forget()
@@ -209,14 +211,15 @@ class Shift:
         if plan is None:
             return
         revision = next_revision(self._conn)
-        ranges = self._find(plan.windows, closed)
+        found = self._find(plan.windows, closed)
+        self._note_unread(found)
         if plan.gap:
-            self._record_gap(plan.gap, started)
+            self._record_gap(plan.gap, found.ranges, started)
         windows = self._worth_computing(plan.windows)
-        totals = self._compute(windows, ranges, started)
+        totals = self._compute(windows, found.ranges, started)
         done = self._commit(windows, totals, revision)
         finished = self._clock.now()
-        fresh = tuple(w for w in windows if self._newest is None or w.start > self._newest)
+        fresh = self._fresh(windows)
         self._newest, self._missing = closed.start, frozenset(self._log.down)
         self._report(
             Iteration(
@@ -241,9 +244,21 @@ class Shift:
         catalog = self._platform.catalog
         return max(catalog.first_instant, catalog.kept_from(Grain.HOUR, now))
 
-    def _find(self, windows: tuple[Window, ...], closed: Window) -> streaming.Ranges:
+    def _find(self, windows: tuple[Window, ...], closed: Window) -> streaming.Found:
         until = closed.end + self._platform.settings.grace
-        return streaming.find_records(self._platform, self._log, windows, until)
+        return streaming.find_readable(self._platform, self._log, windows, until)
+
+    def _note_unread(self, found: streaming.Found) -> None:
+        """Say once that a kind cannot be read, and once that it can again."""
+        for kind, error in found.unread.items():
+            if kind not in self._unread:
+                self._say(f"the minute comes without '{kind}': {error}")
+        # Nothing new is known of a kind whose clusters are all down.
+        back = [kind for kind in self._unread if kind in found.ranges]
+        for kind in back:
+            self._say(f"'{kind}' can be read again")
+            del self._unread[kind]
+        self._unread |= {kind: str(error) for kind, error in found.unread.items()}
 
     def _compute(
         self, windows: tuple[Window, ...], ranges: streaming.Ranges, now: datetime
@@ -251,16 +266,17 @@ class Shift:
         try:
             return streaming.compute_minutes(self._platform, self._spark, self._log, windows, ranges, now)
         except Exception as error:
-            # Spark's errors say little; perhaps a cluster fell silent after it had told its offsets.
-            silent = self._newly_silent()
+            # Spark's errors say little; perhaps a cluster fell silent after it had told its offsets, or a
+            # topic is gone: then asking raises that.
+            silent = self._newly_silent(ranges)
             if silent:
                 raise Unreachable("; ".join(silent)) from error
             raise
 
-    def _newly_silent(self) -> list[str]:
+    def _newly_silent(self, kinds: Iterable[str]) -> list[str]:
         before = set(self._log.down)
-        for kind in self._platform.catalog.kinds:
-            self._log.bounds(kind)
+        for kind in kinds:
+            self._log.bounds(self._platform.catalog.kind(kind))
         return [reason for name, reason in self._log.down.items() if name not in before]
 
     def _worth_computing(self, planned: tuple[Window, ...]) -> tuple[Window, ...]:
@@ -269,7 +285,11 @@ class Shift:
         lost = self._log.down.keys() - self._missing
         for name in sorted(lost):
             self._say(f"the minute comes without a cluster: {self._log.down[name]}")
-        return tuple(w for w in planned if not lost or self._newest is None or w.start > self._newest)
+        return self._fresh(planned) if lost else planned
+
+    def _fresh(self, windows: tuple[Window, ...]) -> tuple[Window, ...]:
+        """Those that were not committed before."""
+        return tuple(w for w in windows if self._newest is None or w.start > self._newest)
 
     def _commit(
         self, windows: tuple[Window, ...], totals: streaming.MinuteTotals, revision: int
@@ -299,9 +319,23 @@ class Shift:
                 event_counts.record_counted(self._conn, kind, counted)
             lease.committed(self._conn, self._lease, windows[-1].start)
             for cluster, reason in self._log.down.items():
-                start, end = windows[0].start, windows[-1].end
-                outages.record_outage(self._conn, cluster, Layer.STREAM, start, end, reason, now)
+                self._record_outage(cluster, windows, reason, now)
+            for cluster, reason in self._lacking_kinds().items():
+                # What the newest done minute had of the kind stays.
+                self._record_outage(cluster, self._fresh(windows), reason, now)
         return done
+
+    def _record_outage(self, cluster: str, windows: tuple[Window, ...], reason: str, now: datetime) -> None:
+        start, end = windows[0].start, windows[-1].end
+        outages.record_outage(self._conn, cluster, Layer.STREAM, start, end, reason, now)
+
+    def _lacking_kinds(self) -> dict[str, str]:
+        """By cluster that answers, which of its kinds are not in the minute, and why."""
+        lacking: dict[str, list[str]] = defaultdict(list)
+        for kind, reason in self._unread.items():
+            for cluster in self._log.answering(self._platform.catalog.kind(kind)):
+                lacking[cluster].append(f"'{kind}' cannot be read: {reason}")
+        return {cluster: "; ".join(reasons) for cluster, reasons in lacking.items()}
 
     def _lost(self, kind: str) -> float:
         """The share of the kind's traffic that the clusters carry which are down."""
@@ -310,12 +344,12 @@ class Shift:
             return 0.0
         return lost_share(self._log.down, event_counts.recent_by_cluster(self._conn, kind, names))
 
-    def _record_gap(self, skipped: tuple[datetime, datetime], now: datetime) -> None:
+    def _record_gap(self, skipped: tuple[datetime, datetime], kinds: Iterable[str], now: datetime) -> None:
         reason = "iterations failed" if self._failures else "no shift was at work"
         offsets = [
             {"cluster": r.cluster, "topic": r.topic, "partition": r.partition, "start": r.start, "end": r.end}
-            for kind in self._platform.catalog.kinds
-            for r in self._log.between(kind, *skipped)
+            for kind in kinds
+            for r in self._log.between(self._platform.catalog.kind(kind), *skipped)
         ]
         gaps.record_gap(self._conn, *skipped, reason, offsets, now)
         self._say(f"gap: {skipped[0]:%Y-%m-%d %H:%M} to {skipped[1]:%H:%M} UTC was skipped ({reason})")

@@ -5,7 +5,7 @@ interruption it computes the newest three minutes; what lies before them is a ga
 batch. So it never reads more than three minutes of traffic, plus the margins below.
 
 A Kafka cluster that does not answer at once is left out: the numbers of the others come on time, and their
-label says what is missing.
+label says what is missing. So is a kind of events whose topic cannot be had: its metrics have no minute.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.compute.totals import Computed, compute
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka_log import KafkaLog
-from metrics_platform.events.offsets import OffsetRange, Unreachable
+from metrics_platform.events.offsets import KafkaError, OffsetRange, Unreachable
 from metrics_platform.events.source import read_records
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.store.coverage import Seen
@@ -76,6 +76,14 @@ Ranges = Mapping[str, Sequence[OffsetRange]]
 
 
 @dataclass(frozen=True)
+class Found:
+    """Where the records of some minutes lie and, by kind of which a topic cannot be had, why."""
+
+    ranges: Ranges
+    unread: Mapping[str, KafkaError]
+
+
+@dataclass(frozen=True)
 class MinuteTotals:
     """Totals of some minutes, how many Kafka records were read for them, and, by kind, how many events were
     counted by minute and cluster; a cluster that was left out has no count."""
@@ -92,22 +100,49 @@ def find_records(
     until: datetime,
     metrics: Sequence[str] | None = None,
 ) -> Ranges:
+    """Where the records of neighbouring minutes lie that Kafka got before `until`, for whoever asked for
+    every one of the metrics.
+
+    Raises KafkaError as `find_readable` does, and when a topic of any of the kinds cannot be had.
+    """
+    found = find_readable(platform, log, windows, until, metrics)
+    for error in found.unread.values():
+        raise error
+    return found.ranges
+
+
+def find_readable(
+    platform: Platform,
+    log: KafkaLog,
+    windows: Sequence[Window],
+    until: datetime,
+    metrics: Sequence[str] | None = None,
+) -> Found:
     """Where the records of neighbouring minutes lie that Kafka got before `until`.
 
     `metrics` restricts the metrics by name. A kind none of whose clusters answers is left out, with its
-    metrics. Raises KafkaError when no cluster answers.
+    metrics, and so is one of which a topic cannot be had. Raises KafkaError when no kind is left.
     """
     start = windows[0].start - CLOCK_SKEW
     kinds = [kind for kind in platform.catalog.kinds if _chosen(platform, [kind.name], metrics)]
-    ranges = {kind.name: log.between(kind, start, until) for kind in kinds}
-    if not any(log.answering(kind) for kind in kinds):
-        raise Unreachable("; ".join(log.down.values()))
+    ranges: dict[str, list[OffsetRange]] = {}
+    unread: dict[str, KafkaError] = {}
+    for kind in kinds:
+        try:
+            ranges[kind.name] = log.between(kind, start, until)
+        except Unreachable:
+            raise
+        except KafkaError as error:
+            unread[kind.name] = error
     # A cluster may have answered for one kind and no longer for the next.
-    return {
+    there = {
         kind.name: [found for found in ranges[kind.name] if found.cluster not in log.down]
         for kind in kinds
-        if log.answering(kind)
+        if kind.name in ranges and log.answering(kind)
     }
+    if not there:
+        raise KafkaError("; ".join([*log.down.values(), *map(str, unread.values())]))
+    return Found(there, unread)
 
 
 def compute_minutes(

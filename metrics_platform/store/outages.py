@@ -1,4 +1,5 @@
-"""Outages: minutes from which a Kafka cluster was missing because it could not be reached.
+"""Outages: minutes from which a Kafka cluster was missing because it could not be reached, or a kind of
+events on it because its topic could not be had; the reason says which.
 
 The stream goes on without the cluster: such an outage lasts until the batch has made its minutes exact.
 Ingestion goes on too: its outage is what the raw store lacks of the cluster, until it has caught up.

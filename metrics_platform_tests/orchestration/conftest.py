@@ -127,3 +127,11 @@ def new_topic(bootstrap: str, name: str | None = None) -> str:
     for created in admin.create_topics([topic]).values():
         created.result()
     return name
+
+
+def delete_topic(bootstrap: str, name: str) -> None:
+    """Delete a topic, and wait until the broker no longer tells of it."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for deleted in admin.delete_topics([name]).values():
+        deleted.result()
+    wait_for(lambda: name not in admin.list_topics(timeout=5).topics, 30, "the topic is gone")

@@ -1,4 +1,4 @@
-"""Two clusters, one of which cannot be reached for a while: it is left out, and made up for later."""
+"""A cluster that cannot be reached for a while, a topic that is missing: left out, and made up for later."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from dagster import (
@@ -20,9 +21,10 @@ from dagster import (
 
 from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.events.clusters import Cluster
+from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError
 from metrics_platform.local.ports import free_ports
-from metrics_platform.local.shop import INTERACTIONS, Record
+from metrics_platform.local.shop import INTERACTIONS, ORDERS, Record
 from metrics_platform.orchestration import assets, batch, streaming
 from metrics_platform.orchestration.assets import batch_assets, raw_assets
 from metrics_platform.orchestration.batch import Batch
@@ -38,8 +40,8 @@ from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.outages import Layer
 from metrics_platform_tests.orchestration import oracle
 from metrics_platform_tests.orchestration.clock import ManualClock
-from metrics_platform_tests.orchestration.conftest import Broker
-from metrics_platform_tests.orchestration.traffic import send
+from metrics_platform_tests.orchestration.conftest import Broker, delete_topic, new_topic
+from metrics_platform_tests.orchestration.traffic import produce, send
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -204,6 +206,137 @@ def test_metrics_of_a_cluster_that_is_gone_have_no_minute_and_the_others_do(
     there = {metric.name for metric in apart.catalog.metrics if metric.kind == INTERACTIONS}
     assert set(done[0].metrics) == set(ledger.newest_minutes(conn)) == there
     assert label(conn, Grain.MINUTE, NINE, apart).coverage == 1
+
+
+def orders_from(platform: Platform, topic: str) -> Platform:
+    """The installation with its orders on another topic, and asked for first."""
+    interactions, orders = platform.catalog.kinds
+    kinds = (replace(orders, topics=(topic,)), interactions)
+    return replace(platform, catalog=replace(platform.catalog, kinds=kinds))
+
+
+def metrics_of(platform: Platform, kind: str) -> set[str]:
+    return {metric.name for metric in platform.catalog.metrics if metric.kind == kind}
+
+
+def test_a_kind_without_its_topic_has_no_minute_and_the_others_do(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    topic = f"test-{uuid4().hex[:12]}"
+    without = orders_from(platform, topic)
+    sent = send(platform, NINE, NINE + 12 * MINUTE, 3, seed=8)
+    clock, done, said = ManualClock(close_of(2)), list[Iteration](), list[str]()
+    with shift_at_work(without, spark, clock, done, said) as shift:
+        shift.warm_up()
+        for number in (2, 3, 8):  # at last after a gap
+            clock.wait_until(close_of(number))
+            shift.attempt()
+        [line] = [line for line in said if topic in line]
+        assert line.startswith(f"the minute comes without '{ORDERS}': topic '{topic}' does not exist")
+        assert {name for one in done for name in one.metrics} == metrics_of(platform, INTERACTIONS)
+        assert set(ledger.newest_minutes(conn)) == metrics_of(platform, INTERACTIONS)
+        found = label(conn, Grain.MINUTE, NINE + 8 * MINUTE, without)
+        assert (found.events, found.coverage) == (clicks(sent, found.window.start, close_of(8)), 1)
+        [gap] = gaps.open_gaps(conn)
+        assert {one["topic"] for one in gap.offsets} == set(without.catalog.kind(INTERACTIONS).topics)
+
+        new_topic(without.clusters[0].bootstrap_servers, topic)
+        orders = [replace(one, topic=topic) for one in sent if one.kind == ORDERS]
+        produce(without, [one for one in orders if one.at >= (NINE + 9 * MINUTE).timestamp()])
+        clock.wait_until(close_of(9))
+        shift.attempt()
+        assert said[-1] == f"'{ORDERS}' can be read again"
+    assert (
+        set(done[-1].metrics)
+        == set(ledger.newest_minutes(conn))
+        == {m.name for m in platform.catalog.metrics}
+    )
+    hour = without.catalog.calendar.window(Grain.HOUR, NINE)
+    labels = ledger.labels(conn, [m.name for m in platform.catalog.metrics], [hour])
+    # Of the orders the stream counted the newest minute and, once more, the one before it.
+    expected = {INTERACTIONS: 8, ORDERS: 2}
+    assert {name: one.minutes_present for (name, _), one in labels.items()} == {
+        metric.name: expected[metric.kind] for metric in platform.catalog.metrics
+    }
+
+
+def test_the_minutes_that_lack_a_kind_are_an_outage_until_they_are_exact(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    topic = new_topic(platform.clusters[0].bootstrap_servers)
+    there = orders_from(platform, topic)
+    sent = send(there, NINE, NINE + 5 * MINUTE, 3, seed=9)
+    clock, done, said = ManualClock(close_of(2)), list[Iteration](), list[str]()
+    with shift_at_work(there, spark, clock, done, said) as shift:
+        shift.attempt()
+        assert outages.open_outages(conn) == []
+        before = _minutes_of_orders(conn, there)
+        delete_topic(there.clusters[0].bootstrap_servers, topic)
+        for number in (3, 4):
+            clock.wait_until(close_of(number))
+            shift.attempt()
+    assert len(done) == 3
+    assert _minutes_of_orders(conn, there) == before  # what was counted stays
+    [outage] = outages.open_outages(conn)
+    assert (outage.cluster, outage.layer) == ("local", Layer.STREAM)
+    assert (outage.start, outage.end) == (NINE + 3 * MINUTE, NINE + 5 * MINUTE)
+    assert outage.reason.startswith(f"'{ORDERS}' cannot be read: topic '{topic}' does not exist")
+
+    new_topic(there.clusters[0].bootstrap_servers, topic)
+    produce(there, [record for record in sent if record.kind == ORDERS])
+    hour = there.catalog.calendar.window(Grain.HOUR, NINE)
+    clock.wait_until(hour.end + 3 * MINUTE)
+    late = _earlier(there, hour)  # some events came only after their hour
+    Batch(there, spark, conn, "hourly", clock, print).settle([late, hour], there.catalog.metrics)
+    for metric in oracle.RULES:
+        assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
+    assert outages.open_outages(conn) == []
+
+
+def _minutes_of_orders(conn: Connection, platform: Platform) -> dict[tuple[str, Window], Label]:
+    minutes = list(platform.catalog.calendar.windows(Grain.MINUTE, NINE, NINE + 5 * MINUTE))
+    return ledger.labels(conn, sorted(metrics_of(platform, ORDERS)), minutes)
+
+
+def test_without_any_topic_the_iteration_fails_and_says_which(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    kinds = tuple(replace(kind, topics=(f"no-{kind.name}",)) for kind in platform.catalog.kinds)
+    nothing = replace(platform, catalog=replace(platform.catalog, kinds=kinds))
+    done, said = list[Iteration](), list[str]()
+    with shift_at_work(nothing, spark, ManualClock(close_of(2)), done, said) as shift:
+        shift.attempt()
+    assert done == []
+    assert said[-1].startswith("iteration failed (1 of 5): topic 'no-interactions' does not exist")
+    assert "topic 'no-orders' does not exist" in said[-1]
+
+
+def test_a_missing_topic_does_not_hide_what_spark_says(
+    platform: Platform, conn: Connection, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the session is gone")
+
+    monkeypatch.setattr(streaming, "compute_minutes", fail)
+    without = orders_from(platform, "nowhere")
+    with (
+        shift_at_work(without, spark, ManualClock(close_of(2)), [], []) as shift,
+        pytest.raises(RuntimeError, match="the session is gone"),
+    ):
+        shift.attempt()
+
+
+def test_who_asks_for_every_metric_is_told_that_a_topic_is_missing(platform: Platform) -> None:
+    without = orders_from(platform, "nowhere")
+    windows = streaming.minutes(NINE, NINE + MINUTE)
+    log = KafkaLog(without.clusters)
+    try:
+        with pytest.raises(KafkaError, match="topic 'nowhere' does not exist"):
+            streaming.find_records(without, log, windows, close_of(0))
+        others = sorted(metrics_of(without, INTERACTIONS))
+        assert set(streaming.find_records(without, log, windows, close_of(0), others)) == {INTERACTIONS}
+    finally:
+        log.close()
 
 
 def _positions(platform: Platform, spark: SparkSession) -> list[tuple[str, int, int]]:
