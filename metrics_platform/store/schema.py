@@ -187,10 +187,11 @@ def _migrate_view(conn: Connection, metric: Metric, existing: Mapping[str, str])
         with conn.transaction():
             conn.execute(view)
     except errors.InvalidTableDefinition:  # columns go, move or change type
-        grants = _grants(conn, metric)
+        grants, of_columns = _grants(conn, metric), _column_grants(conn, metric)
         _drop_view(conn, metric)
         conn.execute(view)
-        for grant in grants:
+        columns = _view_columns(conn, metric)
+        for grant in (*grants, *(grant for column, grant in of_columns if column in columns)):
             conn.execute(grant)
 
 
@@ -218,6 +219,31 @@ def _grants(conn: Connection, metric: Metric) -> list[bytes]:
         (metric.name,),
     ).fetchall()
     return [statement.encode() for (statement,) in rows]
+
+
+def _column_grants(conn: Connection, metric: Metric) -> list[tuple[str, bytes]]:
+    """What others may do with single columns of the metric's view: each column with a statement that grants
+    it again."""
+    rows = conn.execute(
+        """
+        SELECT attname,
+               format('GRANT %%s (%%I) ON metrics.%%I TO %%s', privilege_type, attname, relname,
+                      CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
+               || CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+        FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid CROSS JOIN aclexplode(attacl)
+        WHERE relname = %s AND relnamespace = to_regnamespace('metrics')
+        """,
+        (metric.name,),
+    ).fetchall()
+    return [(column, statement.encode()) for column, statement in rows]
+
+
+def _view_columns(conn: Connection, metric: Metric) -> set[str]:
+    rows = conn.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0",
+        (f'metrics."{metric.name}"',),
+    ).fetchall()
+    return {name for (name,) in rows}
 
 
 def _aside(name: str, kind: str) -> str:

@@ -205,6 +205,31 @@ def test_what_others_may_read_stays_when_a_view_is_made_anew(conn: Connection, s
         assert grants() == before
 
 
+def test_what_others_may_read_of_single_columns_stays_with_the_columns(
+    conn: Connection, shop: Catalog
+) -> None:
+    conn.execute("GRANT SELECT (page, value, label) ON metrics.sales TO PUBLIC")
+    monitor = "pg_monitor WITH GRANT OPTION"
+    conn.execute(f"GRANT SELECT (window_start), UPDATE (page) ON metrics.sales TO {monitor}")
+
+    def grants() -> dict[str, list[str]]:
+        query = (
+            "SELECT attname, array_agg(acl::text ORDER BY acl::text) "
+            "FROM pg_attribute CROSS JOIN unnest(attacl) AS acl "
+            "WHERE attrelid = 'metrics.sales'::regclass GROUP BY attname"
+        )
+        return dict(conn.execute(query).fetchall())
+
+    before = grants()
+    assert before.keys() == {"window_start", "page", "value", "label"}
+    assert len(before["page"]) == 2
+    migrate(conn, catalog(replace(SALES, dimensions=(DEVICE, PAGE))), LATER)
+    assert grants() == before
+    migrate(conn, catalog(replace(SALES, dimensions=(DEVICE,))), LATER)
+    del before["page"]
+    assert grants() == before
+
+
 def test_a_view_that_others_built_on_is_not_made_anew_under_them(conn: Connection, shop: Catalog) -> None:
     sell(conn, shop)
     conn.execute(REPORT)
