@@ -49,6 +49,17 @@ _RESERVED = frozenset(
     }
 )
 
+# Words that PostgreSQL evaluates itself where a query does not quote them: it would pass over the column, and
+# nobody be told. (Of its other words it refuses some, such as order, and takes the rest as columns.)
+_EVALUATED = frozenset(
+    {
+        *("user", "current_user", "session_user", "system_user", "current_role"),
+        *("current_catalog", "current_schema"),
+        *("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"),
+        *("true", "false", "null"),
+    }
+)
+
 
 def read_metrics(
     report: Report, kinds: Mapping[str, KindDraft], accuracy: Accuracy, value: Value
@@ -157,6 +168,12 @@ def _check_dimension_name(value: Value, reserved: frozenset[str]) -> None:
         raise Mistake(
             value.key_line,
             f"'{value.label}' is a column that the platform adds itself; "
+            f"write another name: {value.label}_of_event: ...",
+        )
+    if value.label in _EVALUATED:
+        raise Mistake(
+            value.key_line,
+            f"PostgreSQL reads an unquoted '{value.label}' as a value of its own, not as the column; "
             f"write another name: {value.label}_of_event: ...",
         )
 

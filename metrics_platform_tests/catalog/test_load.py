@@ -496,6 +496,14 @@ METRICS = [
     ),
     (ON_CLICKS + "\n    dimensions: {ctid: page}", "34: 'ctid' is a column that the platform adds itself"),
     (
+        ON_CLICKS + "\n    dimensions: {user: page}",
+        "34: PostgreSQL reads an unquoted 'user' as a value of its own, not as the column; write",
+    ),
+    (
+        ON_CLICKS + "\n    dimensions: {'null': page}",
+        "34: PostgreSQL reads an unquoted 'null' as a value of its own",
+    ),
+    (
         ON_CLICKS + "\n    dimensions: {p: page, p: at}",
         "34: 'p' is defined twice, first in line 34; rename or remove",
     ),
@@ -598,6 +606,11 @@ METRICS = [
 @pytest.mark.parametrize(("body", "problem"), METRICS, ids=[problem for _, problem in METRICS])
 def test_a_mistake_in_a_metric_gets_one_line(problems: Problems, body: str, problem: str) -> None:
     assert [found[: len(problem)] for found in problems(with_metric(body))] == [problem]
+
+
+def test_a_word_that_a_query_must_quote_names_a_dimension(load: Load) -> None:
+    catalog = load(with_metric(ON_CLICKS + "\n    dimensions: {order: page}"))
+    assert [one.name for one in catalog.metric("more").dimensions] == ["order"]
 
 
 @pytest.mark.parametrize(
