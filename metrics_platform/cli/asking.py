@@ -10,6 +10,7 @@ from typing import Annotated
 
 import psycopg
 import typer
+from psycopg import sql
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog
@@ -30,6 +31,9 @@ class Format(StrEnum):
 Output = Annotated[Format, typer.Option("--format", help="How to print the answer.")]
 METRIC_HELP = "The metric's name; `metrics-platform check` lists them."
 
+# What the commands that only read need: the views, the books, and for numbers of the past what was replaced.
+_READ_SCHEMAS = ("metrics", "platform", "history")
+
 
 @contextmanager
 def catalog_and_store(data_dir: Path | None, command: str) -> Iterator[tuple[Catalog, Connection]]:
@@ -46,9 +50,11 @@ def catalog_and_store(data_dir: Path | None, command: str) -> Iterator[tuple[Cat
 
 @contextmanager
 def open_store(settings: Settings, command: str) -> Iterator[Connection]:
-    """A connection to the metric store. Raises StoreUnavailable, also for a store that is not there yet."""
+    """A connection to the metric store. Raises StoreUnavailable, also for a store that is not there yet and
+    for a role that may not read it."""
+    application = f"metrics-platform {command}"
     try:
-        with connect(settings.postgres, f"metrics-platform {command}") as conn:
+        with connect(settings.postgres, application) as conn, _naming_grants(conn, settings):
             yield conn
     except psycopg.errors.UndefinedTable:
         raise StoreUnavailable(
@@ -57,4 +63,18 @@ def open_store(settings: Settings, command: str) -> Iterator[Connection]:
     except psycopg.OperationalError:
         raise StoreUnavailable(
             f"PostgreSQL at {place(settings.postgres)} stopped answering; ask again when it is back"
+        ) from None
+
+
+@contextmanager
+def _naming_grants(conn: Connection, settings: Settings) -> Iterator[None]:
+    """What the connection's role may not do is said in one line, with what would let it read."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        role, schemas = sql.Identifier(conn.info.user).as_string(conn), ", ".join(_READ_SCHEMAS)
+        raise StoreUnavailable(
+            f"role {role} lacks rights in PostgreSQL at {place(settings.postgres)} "
+            f"({error.diag.message_primary}); to read, it needs GRANT USAGE ON SCHEMA {schemas} TO {role}; "
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA {schemas} TO {role}"
         ) from None
