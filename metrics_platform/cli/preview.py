@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,7 +57,10 @@ def preview(
     if not changed:
         typer.echo(f"no metric's definition differs between {settings.catalog} and {file}", err=True)
         return
-    through = _ingested_through(settings, old, changed)
+    changed = _ingested(old, changed)
+    if not changed:
+        raise typer.Exit(1)
+    through = _ingested_through(settings, changed)
     tried = _asked(old, start, end, through) if start or end else _newest(old, hours or HOURS, through)
     previews = _run(settings, old, new, changed, tried, every=not (start or end), now=now)
     if output is Format.JSON:
@@ -73,9 +77,25 @@ def _chosen(old: Catalog, new: Catalog, names: list[str] | None) -> list[Change]
     return [change for change in changes(old, new) if not names or change.metric.name in names]
 
 
-def _ingested_through(settings: Settings, old: Catalog, changed: list[Change]) -> datetime:
+def _ingested(old: Catalog, changed: list[Change]) -> list[Change]:
+    """The changes of metrics whose kind of events is installed; what the others wait for is said."""
+    installed = {kind.name for kind in old.kinds}
+    waiting: defaultdict[str, list[str]] = defaultdict(list)
+    for change in changed:
+        if change.metric.kind not in installed:
+            waiting[change.metric.kind].append(f"'{change.metric.name}'")
+    for kind, names in waiting.items():
+        typer.echo(
+            f"kind '{kind}' is ingested only once its catalogue is installed; "
+            f"there is nothing to try {', '.join(names)} on yet",
+            err=True,
+        )
+    return [change for change in changed if change.metric.kind in installed]
+
+
+def _ingested_through(settings: Settings, changed: list[Change]) -> datetime:
     """Until when the raw store holds everything of the events that the changed metrics count."""
-    kinds = {change.metric.kind for change in changed} & {kind.name for kind in old.kinds}
+    kinds = {change.metric.kind for change in changed}
     with open_store(settings, "preview") as conn:
         reached = [ingested_through(conn, kind) for kind in sorted(kinds)]
     known = [instant for instant in reached if instant]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +22,12 @@ from metrics_platform.catalog.measures import Percentiles
 from metrics_platform.catalog.model import Catalog, Dimension, EventKind, Metric
 from metrics_platform.catalog.restating import SpanError
 from metrics_platform.catalog.windows import Calendar, Grain
+from metrics_platform.cli import preview as command
 from metrics_platform.cli.main import app
 from metrics_platform.cli.preview_view import as_json, as_tables
 from metrics_platform.compute.comparison import Comparison, Totals, compare
-from metrics_platform.events.raw_store import Held
+from metrics_platform.events.decode import decode
+from metrics_platform.events.raw_store import Held, RawStore
 from metrics_platform.local.shop import INTERACTIONS, Record
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
@@ -31,6 +35,7 @@ from metrics_platform.orchestration.preview import Preview, Writes, preview
 from metrics_platform.settings import PACKAGE, PREFIX
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect
 from metrics_platform.store.schema import migrate
+from metrics_platform_tests.events.records import NOON, frame, millis
 from metrics_platform_tests.orchestration import nowhere, oracle
 from metrics_platform_tests.orchestration.clock import START, ManualClock
 from metrics_platform_tests.orchestration.traffic import send
@@ -204,14 +209,58 @@ def test_each_of_several_numbers_has_a_line() -> None:
 
 
 WEBSHOP = PACKAGE / "catalog" / "webshop.yaml"
+VIEWS = WEBSHOP.read_text().replace("filter: type = 'click'", "filter: type = 'view'")  # instead of clicks
+RETURNED = """
+  returned:
+    events: returns
+    measure: count
+"""
+RETURNS = """
+  returns:
+    topics: [web.returns]
+    id: event_id
+    time: event_time
+    fields: {event_id: string, event_time: epoch_millis}
+
+metrics:
+"""
 
 
-def ask(url: str, tmp_path: Path, *words: str) -> Result:
-    """What the command says to a catalogue that counts views instead of clicks."""
-    changed = tmp_path / "changed.yaml"
-    changed.write_text(WEBSHOP.read_text().replace("filter: type = 'click'", "filter: type = 'view'"))
-    environment = {PREFIX + "POSTGRES": url, PREFIX + "CATALOG": str(WEBSHOP), PREFIX + "RAW_STORE": "none"}
-    return CliRunner().invoke(app, ["preview", str(changed), *words], env=environment)
+def ask(url: str, tmp_path: Path, *words: str, changed: str = VIEWS, raw: str = "none") -> Result:
+    """What the command says to a changed catalogue."""
+    path = tmp_path / "changed.yaml"
+    path.write_text(changed)
+    places = {"POSTGRES": url, "CATALOG": str(WEBSHOP), "RAW_STORE": raw}
+    environment = {PREFIX + name: place for name, place in places.items()}
+    return CliRunner().invoke(app, ["preview", str(path), *words], env=environment)
+
+
+def with_returns(text: str) -> str:
+    """The catalogue with a metric over a kind of events that it did not have."""
+    return text.replace("\nmetrics:\n", RETURNS) + RETURNED
+
+
+@pytest.fixture
+def ingested(
+    database: str, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[str, str]:
+    """The URL of a metric store and a raw store with three views of the home page; the command works in the
+    tests' session."""
+    raw, catalog = RawStore(str(tmp_path / "raw")), nowhere.catalog()
+    kind, hour = catalog.kind("interactions"), catalog.calendar.window(Grain.HOUR, NOON)
+    view = {"event_time": millis(NOON), "type": "view", "page": "home"}
+    values = [json.dumps({"event_id": str(number), **view}).encode() for number in range(3)]
+    decoded = decode(frame(spark, values, NOON), kind, NOON, catalog.future_bound)
+    raw.append(decoded, kind, 1, NOON, catalog.calendar)
+    with connect(database) as conn:
+        migrate(conn, catalog, NOON)
+        conn.execute(
+            "INSERT INTO platform.ingested (kind, cluster, through) VALUES ('interactions', 'local', %s)",
+            (hour.end,),
+        )
+    monkeypatch.setattr(command, "session", lambda _settings: nullcontext(spark))
+    monkeypatch.setattr(os, "nice", lambda _by: 0)
+    return database, raw.root
 
 
 def test_before_the_first_migration_it_is_said_so(database: str, tmp_path: Path) -> None:
@@ -231,3 +280,24 @@ def test_more_hours_than_the_catalogue_has_are_refused(database: str, tmp_path: 
     answer = ask(database, tmp_path, "--hours", "99999999")
     assert isinstance(answer.exception, SpanError)
     assert str(answer.exception) == "the catalogue has 3 complete hours; write --hours 3 or fewer"
+
+
+NOT_INSTALLED = (
+    "kind 'returns' is ingested only once its catalogue is installed; "
+    "there is nothing to try 'returned' on yet\n"
+)
+
+
+def test_events_that_nobody_ingests_yet_are_not_waited_for(database: str, tmp_path: Path) -> None:
+    answer = ask(database, tmp_path, changed=with_returns(WEBSHOP.read_text()))
+    assert (answer.exit_code, answer.stdout, answer.stderr) == (1, "", NOT_INSTALLED)
+
+
+def test_what_has_events_is_tried_beside_what_has_none(ingested: tuple[str, str], tmp_path: Path) -> None:
+    url, raw = ingested
+    words = ("--hours", "1", "--format", "json")
+    answer = ask(url, tmp_path, *words, changed=with_returns(VIEWS), raw=raw)
+    assert answer.exit_code == 0, answer.stderr
+    assert answer.stderr == NOT_INSTALLED + "starting a local Spark session\n"
+    [found] = json.loads(answer.stdout)["metrics"]
+    assert (found["metric"], found["total"]["new"]["value"]) == ("clicks_per_page", 3)
