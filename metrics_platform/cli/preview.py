@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +16,7 @@ from rich.console import Console
 
 from metrics_platform.catalog.changes import Change, changes
 from metrics_platform.catalog.load import load_catalog
-from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.problems import suggestion
 from metrics_platform.catalog.restating import SpanError, check_span
 from metrics_platform.catalog.windows import HOUR, Grain, Window
@@ -27,6 +29,8 @@ from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.store.ingestion import ingested_through
 
 if TYPE_CHECKING:
+    from pyspark.errors import AnalysisException
+
     from metrics_platform.orchestration.preview import Preview
 
 HOURS = 2
@@ -141,5 +145,40 @@ def _run(
     print("starting a local Spark session", file=sys.stderr)
     os.nice(_NICENESS)
     local = SparkSettings("batch", _MASTER, driver_memory=settings.batch.driver_memory)
-    with session(spark_settings(old, settings.jars, local, _PARTITIONS)) as spark:
+    with session(spark_settings(old, settings.jars, local, _PARTITIONS)) as spark, _refusals_said(changed):
         return run(spark, RawStore(settings.raw_store), old, new, changed, tried, span, now)
+
+
+@contextmanager
+def _refusals_said(changed: list[Change]) -> Iterator[None]:
+    """What Spark refuses of the definitions ends the command with one line. `check` cannot see all of it: the
+    number of a function's arguments, for one."""
+    from pyspark.errors import AnalysisException
+    from pyspark.logger import PySparkLogger
+
+    # Spark's client would log each refusal with the JVM's stack.
+    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel("CRITICAL")
+    try:
+        yield
+    except AnalysisException as error:
+        typer.echo(_refusal(error, changed), err=True)
+        raise typer.Exit(1) from None
+
+
+def _refusal(error: AnalysisException, changed: list[Change]) -> str:
+    """Spark's words, and whose expression they are about where it names one."""
+    fragments = [context.fragment() for context in error.getQueryContext()]
+    names = [
+        change.metric.name
+        for change in changed
+        if any(_writes(metric, part) for metric in (change.old, change.new) if metric for part in fragments)
+    ]
+    told = ", ".join(f"'{name}'" for name in names) or "these definitions"
+    return f"Spark refuses {told}: {(error.getMessage() or str(error)).strip().splitlines()[0]}"
+
+
+def _writes(metric: Metric, fragment: str) -> bool:
+    """Whether the fragment of a query is of the metric's making: part of an expression, or one as it is read,
+    which is in brackets within more."""
+    texts = [metric.filter, metric.measure.input, *(dimension.expression for dimension in metric.dimensions)]
+    return any(fragment in text or f"({text})" in fragment for text in texts if text)

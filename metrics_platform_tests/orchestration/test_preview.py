@@ -301,3 +301,23 @@ def test_what_has_events_is_tried_beside_what_has_none(ingested: tuple[str, str]
     assert answer.stderr == NOT_INSTALLED + "starting a local Spark session\n"
     [found] = json.loads(answer.stdout)["metrics"]
     assert (found["metric"], found["total"]["new"]["value"]) == ("clicks_per_page", 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("dimensions: [page]", "dimensions: {page: substring(page)}", "The `substring` requires [2, 3]"),
+        ("filter: type = 'click'", "filter: type like 'c' escape 'no'", "Found an invalid escape string"),
+        ("dimensions: [page]", "dimensions: {page: {expression: array(page), type: date}}", "cast"),
+    ],
+)
+def test_what_spark_refuses_is_said_in_one_line(
+    ingested: tuple[str, str], tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    url, raw = ingested
+    answer = ask(url, tmp_path, "--hours", "1", changed=WEBSHOP.read_text().replace(old, new, 1), raw=raw)
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    first, line = answer.stderr.splitlines()
+    assert first == "starting a local Spark session"
+    assert line.startswith("Spark refuses 'clicks_per_page': [")
+    assert says in line
