@@ -177,6 +177,8 @@ def of_other_calendars(conn: Connection, new: Iterable[Label]) -> dict[str, list
     Minutes begin alike in every time zone.
     """
     coarse = [label for label in new if label.window.grain is not Grain.MINUTE]
+    if not coarse:
+        return {}
     rows = conn.execute(
         """
         SELECT old.metric, old.grain, old.window_start, old.window_end
