@@ -11,7 +11,7 @@ window's end. What is of a kind of events that it lacks waits; the metrics of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -155,9 +155,7 @@ class Batch:
             commit(
                 self.conn,
                 catalog,
-                replace(
-                    self._commit(day, parts, metrics, computed, revision, seen, why), chosen_at=chosen_at
-                ),
+                self._commit(day, parts, metrics, computed, revision, seen, why, chosen_at),
             )
             for day, parts in by_day(units, catalog.calendar).items()
         ]
@@ -178,6 +176,7 @@ class Batch:
         revision: int,
         seen: Mapping[str, Seen],
         why: Mapping[Window, str],
+        chosen_at: datetime,
     ) -> Commit:
         return Commit(
             source=Source.BATCH,
@@ -190,6 +189,7 @@ class Batch:
             },
             seen=seen,
             reasons={window: reason for window, reason in why.items() if around.contains(window.start)},
+            chosen_at=chosen_at,
         )
 
     def _why(self, units: Iterable[Window], kinds: Sequence[EventKind]) -> dict[Window, str]:

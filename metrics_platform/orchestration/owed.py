@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from metrics_platform.catalog.model import Catalog, EventKind, Metric
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
@@ -25,7 +25,6 @@ FRESH_HOURS = 4
 # Hours per run beside the newest ones, so that a flood of old events cannot starve the fresh hours.
 DIRTY_HOURS_PER_RUN = 48
 
-_INSTANT = timedelta(microseconds=1)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -132,13 +131,12 @@ class Owed:
     def realign(self) -> None:
         """Move marks of a time zone whose hours began at other minutes to the hours of today's."""
         for mark in dirty.dirty_hours(self.conn):
-            first, last = (
-                self.catalog.calendar.window(Grain.HOUR, instant)
-                for instant in (mark.hour_start, mark.hour_start + HOUR - _INSTANT)
+            first, *others = self.catalog.calendar.windows(
+                Grain.HOUR, mark.hour_start, mark.hour_start + HOUR
             )
-            if first.start != mark.hour_start:
+            if others:
                 with self.conn.transaction():
-                    events = {first.start: mark.events, last.start: 0}
+                    events = {first.start: mark.events} | {hour.start: 0 for hour in others}
                     dirty.mark_dirty(self.conn, mark.kind, events, mark.version, mark.reason, mark.since)
                     dirty.clear_dirty(self.conn, mark.kind, [mark.hour_start], mark.version)
 
