@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as Reason
 
 from metrics_platform.events.clusters import Cluster
 
 # Long enough for a broker that is busy, short enough that a shift notices within one minute.
 REQUEST_SECONDS = 10.0
+# What brokers answer while a partition's leadership moves, mostly for less than a second: when a topic is new
+# or a broker restarts (those retriable errors of the Kafka protocol that name a leader).
+_LEADER_MOVES = frozenset(
+    {
+        Reason.LEADER_NOT_AVAILABLE,
+        Reason.NOT_LEADER_FOR_PARTITION,
+        Reason.FENCED_LEADER_EPOCH,
+        Reason.UNKNOWN_LEADER_EPOCH,
+    }
+)
+_ASK_AGAIN_SECONDS = 0.1
+
+Answer = TypeVar("Answer")
 
 
 class KafkaError(Exception):
@@ -95,41 +110,63 @@ class Offsets:
         bounds = list(bounds)
         millis = int(instant.timestamp() * 1000)
         asked = [TopicPartition(bound.topic, bound.partition, millis) for bound in bounds]
-        try:
-            found = self._consumer.offsets_for_times(asked, timeout=self._patience)
-        except KafkaException as error:
-            raise self._unreachable(error) from error
-        for answer in found:
-            if answer.error is not None:
-                raise self._unreachable(f"{answer.topic}/{answer.partition}: {answer.error.str()}")
-        starts = {(answer.topic, answer.partition): answer.offset for answer in found}
+
+        def ask(seconds: float) -> dict[tuple[str, int], int]:
+            found = self._consumer.offsets_for_times(asked, timeout=seconds)
+            for answer in found:
+                if answer.error is not None:
+                    raise KafkaException(answer.error)
+            return {(answer.topic, answer.partition): answer.offset for answer in found}
+
+        starts = self._answer(ask)
         return [_starting(bound, starts[bound.topic, bound.partition]) for bound in bounds]
 
     def _partitions(self, topic: str) -> list[int]:
-        try:
-            metadata = self._consumer.list_topics(topic, timeout=self._patience).topics[topic]
-        except KafkaException as error:
-            raise self._unreachable(error) from error
-        if metadata.error is not None or not metadata.partitions:
-            raise KafkaError(
-                f"topic '{topic}' does not exist on Kafka cluster '{self.cluster.name}' "
-                f"({self.cluster.bootstrap_servers}); create it or correct the catalogue"
-            )
-        return sorted(metadata.partitions)
+        def ask(seconds: float) -> list[int]:
+            metadata = self._consumer.list_topics(topic, timeout=seconds).topics[topic]
+            if metadata.error is None:
+                return sorted(metadata.partitions)
+            if metadata.error.code() in _LEADER_MOVES:
+                raise KafkaException(metadata.error)
+            raise self._unreadable(topic, metadata.error)
+
+        return self._answer(ask)
 
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
-        try:
+        def ask(seconds: float) -> tuple[int, int]:
             answer = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=self._patience, cached=False
+                TopicPartition(topic, partition), timeout=seconds, cached=False
             )
-        except KafkaException as error:
-            raise self._unreachable(error) from error
-        if answer is None:
-            raise self._unreachable("time-out")
-        return answer
+            if answer is None:
+                raise self._unreachable("time-out")
+            return answer
 
-    def _unreachable(self, cause: object) -> Unreachable:
-        reason = cause.args[0].str() if isinstance(cause, KafkaException) else cause
+        return self._answer(ask)
+
+    def _answer(self, ask: Callable[[float], Answer]) -> Answer:
+        """What the cluster answers within the patience, asked again while a partition's leadership moves.
+
+        Raises Unreachable if it does not answer, or answers with an error.
+        """
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                return ask(max(0.0, end - time.monotonic()))
+            except KafkaException as error:
+                moves = error.args[0].code() in _LEADER_MOVES
+                if not moves or time.monotonic() + _ASK_AGAIN_SECONDS >= end:
+                    raise self._unreachable(error.args[0].str()) from error
+            time.sleep(_ASK_AGAIN_SECONDS)
+
+    def _unreadable(self, topic: str, reason: Reason) -> KafkaError:
+        where = f"on Kafka cluster '{self.cluster.name}' ({self.cluster.bootstrap_servers})"
+        if reason.code() == Reason.UNKNOWN_TOPIC_OR_PART:
+            return KafkaError(f"topic '{topic}' does not exist {where}; create it or correct the catalogue")
+        return KafkaError(
+            f"topic '{topic}' cannot be read {where}: {reason.str()}; let the platform describe and read it"
+        )
+
+    def _unreachable(self, reason: str) -> Unreachable:
         return Unreachable(
             f"Kafka cluster '{self.cluster.name}' ({self.cluster.bootstrap_servers}) does not answer: "
             f"{reason}; check that the broker runs and the clusters file is right"

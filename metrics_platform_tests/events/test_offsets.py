@@ -1,13 +1,18 @@
 """Finding records on a real broker: by offset, and by the time at which Kafka got them."""
 
+import math
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import KafkaError as Reason
+from confluent_kafka import KafkaException
 
 from metrics_platform.catalog.model import EventKind
 from metrics_platform.events.clusters import Cluster
@@ -137,6 +142,62 @@ def test_a_topic_that_does_not_exist_is_named(found: Offsets, kafka: str) -> Non
 def test_a_topic_that_vanished_meanwhile_is_an_error_and_not_an_empty_range(found: Offsets) -> None:
     with pytest.raises(KafkaError, match=r"^Kafka cluster 'local' .*Unknown partition.*"):
         found.since([OffsetRange("local", "vanished", 0, 0, 5)], NOON)
+
+
+class Restless:
+    """A consumer of a cluster on which a partition's leadership moves: for the first `moves` questions."""
+
+    def __init__(self, consumer: Any, moves: float) -> None:
+        self._consumer = consumer
+        self._moves = moves
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*args: Any, **options: Any) -> Any:
+            if name != "close" and self._moves > 0:
+                self._moves -= 1
+                raise KafkaException(Reason(Reason.NOT_LEADER_FOR_PARTITION))
+            return getattr(self._consumer, name)(*args, **options)
+
+        return ask
+
+
+def test_a_partition_whose_leader_moves_is_asked_again(
+    found: Offsets, visits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(found, "_consumer", Restless(found._consumer, moves=2))
+    bounds = found.bounds([visits])
+    assert spans(bounds) == [(0, 6), (0, 2), (0, 0)]
+    monkeypatch.setattr(found, "_consumer", Restless(found._consumer, moves=1))
+    assert spans(found.since(bounds, NOON + 20 * SECOND)) == [(2, 6), (0, 2), (0, 0)]
+
+
+def test_a_partition_without_leader_costs_the_patience_once(
+    kafka: str, visits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Offsets(Cluster("local", kafka), patience=0.5) as found:
+        monkeypatch.setattr(found, "_consumer", Restless(found._consumer, moves=math.inf))
+        started = time.monotonic()
+        with pytest.raises(Unreachable, match="does not answer: Broker: Not leader for partition"):
+            found.bounds([visits])
+        assert time.monotonic() - started < 1
+
+
+def test_a_topic_that_may_not_be_read_does_not_take_its_cluster_down(
+    found: Offsets, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = SimpleNamespace(error=Reason(Reason.TOPIC_AUTHORIZATION_FAILED), partitions={})
+    consumer = SimpleNamespace(
+        list_topics=lambda *_, **__: SimpleNamespace(topics={"web.secret": refused}), close=lambda: None
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(found, "_consumer", consumer)
+        with pytest.raises(KafkaError) as caught:
+            found.bounds(["web.secret"])
+    assert not isinstance(caught.value, Unreachable)
+    assert str(caught.value) == (
+        f"topic 'web.secret' cannot be read on Kafka cluster 'local' ({kafka}): "
+        "Broker: Topic authorization failed; let the platform describe and read it"
+    )
 
 
 @pytest.fixture
