@@ -9,8 +9,7 @@ meanwhile become a gap.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -23,14 +22,13 @@ from metrics_platform.compute.totals import count_events
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import REQUEST_SECONDS, KafkaError, Unreachable
 from metrics_platform.orchestration import streaming
+from metrics_platform.orchestration.lacking import Lacking
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import event_counts, gaps, lease, outages
+from metrics_platform.store import event_counts, lease
 from metrics_platform.store.commit import Commit, Committed, commit, next_revision
 from metrics_platform.store.connection import Connection, StoreUnavailable
-from metrics_platform.store.coverage import lost_share
 from metrics_platform.store.lease import Lease
 from metrics_platform.store.ledger import Source
-from metrics_platform.store.outages import Layer
 from metrics_platform.store.schema import migrate
 
 if TYPE_CHECKING:
@@ -123,11 +121,10 @@ class Shift:
         # With one cluster there is nothing to go on with while it is silent.
         patience = ANSWER_SECONDS if len(platform.clusters) > 1 else REQUEST_SECONDS
         self._log = KafkaLog(platform.clusters, patience, leave_out=True)
+        self._lacking = Lacking(platform, self._log, say)
         self._conn: Connection = platform.connect()
         self._lease: Lease | None = None
         self._newest: datetime | None = None
-        self._missing: frozenset[str] = frozenset()  # from the newest minute
-        self._unread: dict[str, str] = {}  # kinds of which a topic cannot be had, and why
         self._failures = 0
 
     def run(self) -> None:
@@ -212,20 +209,23 @@ class Shift:
             return
         revision = next_revision(self._conn)
         found = self._find(plan.windows, closed)
-        self._note_unread(found)
+        self._lacking.note_kinds(found)
         if plan.gap:
-            self._record_gap(plan.gap, found.ranges, started)
-        windows = self._worth_computing(plan.windows)
+            reason = "iterations failed" if self._failures else "no shift was at work"
+            self._lacking.record_gap(self._conn, plan.gap, found.ranges, reason, started)
+        # The newest done minute is better than what can be had without a cluster that it has.
+        windows = self._fresh(plan.windows) if self._lacking.note_clusters() else plan.windows
         totals = self._compute(windows, found.ranges, started)
         done = self._commit(windows, totals, revision)
         finished = self._clock.now()
         fresh = self._fresh(windows)
-        self._newest, self._missing = closed.start, frozenset(self._log.down)
+        self._newest = closed.start
+        self._lacking.committed()
         self._report(
             Iteration(
                 fresh=fresh,
                 metrics=tuple(totals.computed.totals),
-                missing=tuple(sorted(self._missing)),
+                missing=self._lacking.clusters,
                 gap=plan.gap,
                 records=totals.records,
                 events=count_events(totals.computed.totals, self._platform.catalog.calendar),
@@ -248,18 +248,6 @@ class Shift:
         until = closed.end + self._platform.settings.grace
         return streaming.find_readable(self._platform, self._log, windows, until)
 
-    def _note_unread(self, found: streaming.Found) -> None:
-        """Say once that a kind cannot be read, and once that it can again."""
-        for kind, error in found.unread.items():
-            if kind not in self._unread:
-                self._say(f"the minute comes without '{kind}': {error}")
-        # Nothing new is known of a kind whose clusters are all down.
-        back = [kind for kind in self._unread if kind in found.ranges]
-        for kind in back:
-            self._say(f"'{kind}' can be read again")
-            del self._unread[kind]
-        self._unread |= {kind: str(error) for kind, error in found.unread.items()}
-
     def _compute(
         self, windows: tuple[Window, ...], ranges: streaming.Ranges, now: datetime
     ) -> streaming.MinuteTotals:
@@ -268,24 +256,10 @@ class Shift:
         except Exception as error:
             # Spark's errors say little; perhaps a cluster fell silent after it had told its offsets, or a
             # topic is gone: then asking raises that.
-            silent = self._newly_silent(ranges)
+            silent = self._lacking.newly_silent(ranges)
             if silent:
                 raise Unreachable("; ".join(silent)) from error
             raise
-
-    def _newly_silent(self, kinds: Iterable[str]) -> list[str]:
-        before = set(self._log.down)
-        for kind in kinds:
-            self._log.bounds(self._platform.catalog.kind(kind))
-        return [reason for name, reason in self._log.down.items() if name not in before]
-
-    def _worth_computing(self, planned: tuple[Window, ...]) -> tuple[Window, ...]:
-        """Without the newest done minute, if that had a cluster which is missing now: its number is the
-        better one."""
-        lost = self._log.down.keys() - self._missing
-        for name in sorted(lost):
-            self._say(f"the minute comes without a cluster: {self._log.down[name]}")
-        return self._fresh(planned) if lost else planned
 
     def _fresh(self, windows: tuple[Window, ...]) -> tuple[Window, ...]:
         """Those that were not committed before."""
@@ -310,7 +284,7 @@ class Shift:
                     totals=totals.computed.totals,
                     fence=self._lease.fence,
                     seen={
-                        kind: streaming.seen(counted, windows, self._lost(kind))
+                        kind: streaming.seen(counted, windows, self._lacking.lost(self._conn, kind))
                         for kind, counted in totals.counted.items()
                     },
                 ),
@@ -318,41 +292,8 @@ class Shift:
             for kind, counted in totals.counted.items():
                 event_counts.record_counted(self._conn, kind, counted)
             lease.committed(self._conn, self._lease, windows[-1].start)
-            for cluster, reason in self._log.down.items():
-                self._record_outage(cluster, windows, reason, now)
-            for cluster, reason in self._lacking_kinds().items():
-                # What the newest done minute had of the kind stays.
-                self._record_outage(cluster, self._fresh(windows), reason, now)
+            self._lacking.record_outages(self._conn, windows, self._fresh(windows), now)
         return done
-
-    def _record_outage(self, cluster: str, windows: tuple[Window, ...], reason: str, now: datetime) -> None:
-        start, end = windows[0].start, windows[-1].end
-        outages.record_outage(self._conn, cluster, Layer.STREAM, start, end, reason, now)
-
-    def _lacking_kinds(self) -> dict[str, str]:
-        """By cluster that answers, which of its kinds are not in the minute, and why."""
-        lacking: dict[str, list[str]] = defaultdict(list)
-        for kind, reason in self._unread.items():
-            for cluster in self._log.answering(self._platform.catalog.kind(kind)):
-                lacking[cluster].append(f"'{kind}' cannot be read: {reason}")
-        return {cluster: "; ".join(reasons) for cluster, reasons in lacking.items()}
-
-    def _lost(self, kind: str) -> float:
-        """The share of the kind's traffic that the clusters carry which are down."""
-        names = self._log.names(self._platform.catalog.kind(kind))
-        if not self._log.down.keys() & set(names):
-            return 0.0
-        return lost_share(self._log.down, event_counts.recent_by_cluster(self._conn, kind, names))
-
-    def _record_gap(self, skipped: tuple[datetime, datetime], kinds: Iterable[str], now: datetime) -> None:
-        reason = "iterations failed" if self._failures else "no shift was at work"
-        offsets = [
-            {"cluster": r.cluster, "topic": r.topic, "partition": r.partition, "start": r.start, "end": r.end}
-            for kind in kinds
-            for r in self._log.between(self._platform.catalog.kind(kind), *skipped)
-        ]
-        gaps.record_gap(self._conn, *skipped, reason, offsets, now)
-        self._say(f"gap: {skipped[0]:%Y-%m-%d %H:%M} to {skipped[1]:%H:%M} UTC was skipped ({reason})")
 
     def _wait_for_minute(self) -> None:
         """Wait until the next minute is due, renewing the lease meanwhile.

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.events.source import RECORD_SCHEMA
@@ -40,15 +38,6 @@ def frame(
         for offset, value in enumerate(values, start=first_offset)
     ]
     return spark.createDataFrame(rows, RECORD_SCHEMA)
-
-
-def new_topic(bootstrap: str, name: str, partitions: int) -> str:
-    """A topic that keeps records whatever their times say."""
-    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config={"retention.ms": "-1"})
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    [created] = admin.create_topics([topic]).values()
-    created.result()
-    return name
 
 
 def send(bootstrap: str, topic: str, records: Iterable[tuple[int, datetime, str]]) -> None:

@@ -18,7 +18,8 @@ from metrics_platform.catalog.model import EventKind
 from metrics_platform.events.clusters import Cluster
 from metrics_platform.events.kafka_log import KafkaLog
 from metrics_platform.events.offsets import KafkaError, OffsetRange, Offsets, Unreachable
-from metrics_platform_tests.events.records import NOON, VISITS, new_topic, send
+from metrics_platform_tests.events.records import NOON, VISITS, send
+from metrics_platform_tests.topics import new_topic
 
 SECOND = timedelta(seconds=1)
 

@@ -13,7 +13,8 @@ from confluent_kafka.admin import AdminClient
 from metrics_platform.events.clusters import Cluster
 from metrics_platform.events.offsets import OffsetRange
 from metrics_platform.events.source import read_records
-from metrics_platform_tests.events.records import NOON, new_topic, send
+from metrics_platform_tests.events.records import NOON, send
+from metrics_platform_tests.topics import new_topic
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

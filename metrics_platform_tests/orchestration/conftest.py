@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
-from uuid import uuid4
 
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from metrics_platform.catalog.load import load_catalog
 from metrics_platform.catalog.model import Catalog
@@ -29,7 +27,8 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.orchestration.clock import START
-from metrics_platform_tests.orchestration.standalone import wait_for
+from metrics_platform_tests.topics import new_topic
+from metrics_platform_tests.waiting import wait_for
 
 
 @pytest.fixture(scope="session")
@@ -117,21 +116,3 @@ def conn(platform: Platform) -> Iterator[Connection]:
     """A connection to the installation's metric store."""
     with platform.connect() as conn:
         yield conn
-
-
-def new_topic(bootstrap: str, name: str | None = None) -> str:
-    """A new topic that keeps its records whatever their times say."""
-    name = name or f"test-{uuid4().hex[:12]}"
-    topic = NewTopic(name, num_partitions=3, replication_factor=1, config={"retention.ms": "-1"})
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    for created in admin.create_topics([topic]).values():
-        created.result()
-    return name
-
-
-def delete_topic(bootstrap: str, name: str) -> None:
-    """Delete a topic, and wait until the broker no longer tells of it."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    for deleted in admin.delete_topics([name]).values():
-        deleted.result()
-    wait_for(lambda: name not in admin.list_topics(timeout=5).topics, 30, "the topic is gone")

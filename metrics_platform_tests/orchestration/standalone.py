@@ -7,7 +7,7 @@ of it is a function of this module, submitted to that process.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -238,13 +238,3 @@ def _session() -> SparkSession:
     from pyspark.sql import SparkSession
 
     return SparkSession.builder.getOrCreate()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Return when the condition holds."""
-    pause = Event()
-    for _ in range(int(seconds / 0.05)):
-        if condition():
-            return
-        pause.wait(0.05)
-    raise AssertionError(f"{what} did not come within {seconds:.0f} s")

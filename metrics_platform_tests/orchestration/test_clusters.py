@@ -40,8 +40,9 @@ from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.outages import Layer
 from metrics_platform_tests.orchestration import oracle
 from metrics_platform_tests.orchestration.clock import ManualClock
-from metrics_platform_tests.orchestration.conftest import Broker, delete_topic, new_topic
+from metrics_platform_tests.orchestration.conftest import Broker
 from metrics_platform_tests.orchestration.traffic import produce, send
+from metrics_platform_tests.topics import delete_topic, new_topic
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

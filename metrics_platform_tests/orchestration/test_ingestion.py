@@ -17,9 +17,8 @@ from metrics_platform.store import ingestion
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.orchestration import killed_ingestion
 from metrics_platform_tests.orchestration.clock import START, ManualClock
-from metrics_platform_tests.orchestration.conftest import new_topic
-from metrics_platform_tests.orchestration.standalone import wait_for
 from metrics_platform_tests.orchestration.traffic import send
+from metrics_platform_tests.topics import delete_topic, new_topic
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -162,11 +161,9 @@ def test_a_planned_step_of_a_topic_made_anew_makes_room_for_what_is_wrong(
     before = _positions(platform, spark)
     send(platform, START, START + MINUTE, rate=5, seed=9)
     _kill(platform, conn, spark, monkeypatch, written=False)
-    admin = AdminClient({"bootstrap.servers": platform.clusters[0].bootstrap_servers})
-    for deleted in admin.delete_topics([kind.topics[0]]).values():
-        deleted.result()
-    wait_for(lambda: kind.topics[0] not in admin.list_topics(timeout=5).topics, 30, "the topic is gone")
-    new_topic(platform.clusters[0].bootstrap_servers, kind.topics[0])
+    bootstrap = platform.clusters[0].bootstrap_servers
+    delete_topic(bootstrap, kind.topics[0])
+    new_topic(bootstrap, kind.topics[0])
 
     with pytest.raises(KafkaError, match="was deleted and made anew"):
         ingest(platform, spark, conn, kind, ManualClock(), print)

@@ -23,6 +23,7 @@ from metrics_platform_tests.orchestration import nowhere, oracle, standalone
 from metrics_platform_tests.orchestration.clock import START
 from metrics_platform_tests.orchestration.standalone import Cluster
 from metrics_platform_tests.orchestration.traffic import send
+from metrics_platform_tests.waiting import wait_for
 
 TRAFFIC_END = START + timedelta(minutes=45)
 CLOSES = [datetime(2026, 3, 29, 22, minute, tzinfo=UTC) for minute in range(5, 12)]
@@ -51,12 +52,12 @@ def test_a_dead_worker_changes_nothing_but_time(
         assert "metrics_platform.zip" in batch.submit(standalone.imported_from).result()
 
         shift = stream.submit(standalone.work_shift, away, "shift", CLOSES)
-        standalone.wait_for(lambda: _minutes(conn) > 0, 120, "the shift's first minute")
+        wait_for(lambda: _minutes(conn) > 0, 120, "the shift's first minute")
         [victim, *_] = [worker for worker in cluster.workers if applications[1] in worker.applications()]
         assert applications[0] in victim.applications()
         before = victim.shuffles()
         exact = batch.submit(standalone.recompute, away, hours, LONG_AFTER)
-        standalone.wait_for(lambda: bool(victim.shuffles() - before), 120, "the batch's work on the worker")
+        wait_for(lambda: bool(victim.shuffles() - before), 120, "the batch's work on the worker")
         assert not shift.done()
         victim.die()
         iterations = shift.result()
@@ -128,7 +129,7 @@ def test_a_job_that_lost_all_executors_ends_in_bounded_time_with_one_line(
     with standalone.layer() as layer:
         layer.submit(standalone.start, away, stream).result()
         job = layer.submit(standalone.work_without_end, stream, began, patience=3)
-        standalone.wait_for(began.exists, 60, "the job's work")
+        wait_for(began.exists, 60, "the job's work")
         for worker in cluster.workers:
             worker.die()
         with pytest.raises(ClusterUnavailable) as caught:

@@ -32,7 +32,7 @@ from metrics_platform.store.alarms import last_verdict
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.orchestration import nowhere, oracle, standalone
-from metrics_platform_tests.orchestration.standalone import wait_for
+from metrics_platform_tests.waiting import wait_for
 from metrics_platform_tests.yarn import runs
 from metrics_platform_tests.yarn.cluster import MEMORY, SHARES, Yarn
 from metrics_platform_tests.yarn.shop import Live, past_hour
