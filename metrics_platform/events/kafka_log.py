@@ -9,10 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from typing import TypeVar
 
 from metrics_platform.catalog.model import EventKind
 from metrics_platform.events.clusters import Cluster
-from metrics_platform.events.offsets import REQUEST_SECONDS, KafkaError, OffsetRange, Offsets, Unreachable
+from metrics_platform.events.offsets import (
+    REQUEST_SECONDS,
+    KafkaError,
+    OffsetRange,
+    Offsets,
+    TopicId,
+    Unreachable,
+)
+
+Answer = TypeVar("Answer")
 
 
 class KafkaLog:
@@ -51,6 +61,10 @@ class KafkaLog:
         """
         return self._ask(kind, lambda offsets: offsets.bounds(kind.topics))
 
+    def topic_ids(self, kind: EventKind) -> list[TopicId]:
+        """The ids of the kind's topics. Raises as `bounds` does."""
+        return self._ask(kind, lambda offsets: offsets.topic_ids(kind.topics))
+
     def between(self, kind: EventKind, start: datetime, end: datetime) -> list[OffsetRange]:
         """The records with a Kafka time in [start, end), by offsets: a partition whose times run backwards
         gives what lies between the first record at or after `start` and the first at or after `end`."""
@@ -78,10 +92,10 @@ class KafkaLog:
         """Take every cluster for reachable, until it is asked again."""
         self.down.clear()
 
-    def _ask(self, kind: EventKind, question: Callable[[Offsets], list[OffsetRange]]) -> list[OffsetRange]:
+    def _ask(self, kind: EventKind, question: Callable[[Offsets], list[Answer]]) -> list[Answer]:
         return [found for name in self.answering(kind) for found in self._ask_one(name, question)]
 
-    def _ask_one(self, name: str, question: Callable[[Offsets], list[OffsetRange]]) -> list[OffsetRange]:
+    def _ask_one(self, name: str, question: Callable[[Offsets], list[Answer]]) -> list[Answer]:
         try:
             return question(self._on(name))
         except Unreachable as error:

@@ -9,8 +9,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import KafkaError as Reason
+from confluent_kafka.admin import AdminClient
 
 from metrics_platform.events.clusters import Cluster
 
@@ -60,6 +61,15 @@ class OffsetRange:
         return (self.cluster, self.topic, self.partition)
 
 
+@dataclass(frozen=True)
+class TopicId:
+    """The id that a cluster gave a topic when it was made: a topic of the same name made anew has another."""
+
+    cluster: str
+    topic: str
+    id: str
+
+
 class Offsets:
     """Looks offsets up on one cluster. Holds a connection; close it, or use it in a `with`.
 
@@ -101,6 +111,19 @@ class Offsets:
             for topic in topics
             for partition in self._partitions(topic)
         ]
+
+    def topic_ids(self, topics: Iterable[str]) -> list[TopicId]:
+        """The ids of the topics. Raises as `bounds` does."""
+        admin = AdminClient({**self.cluster.client_options(), "log_level": 0})
+        asked = list(topics)
+
+        def ask(seconds: float) -> list[TopicId]:
+            answers = admin.describe_topics(TopicCollection(asked), request_timeout=seconds)
+            return [
+                TopicId(self.cluster.name, topic, str(answers[topic].result().topic_id)) for topic in asked
+            ]
+
+        return self._answer(ask)
 
     def since(self, bounds: Iterable[OffsetRange], instant: datetime) -> list[OffsetRange]:
         """The part of each range from its first record with a Kafka time at or after the instant.

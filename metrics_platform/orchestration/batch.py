@@ -27,11 +27,12 @@ from metrics_platform.orchestration.ingestion import ingest_each
 from metrics_platform.orchestration.owed import Owed, parts_of
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.reasons import reasons
-from metrics_platform.store import dirty, event_counts, gaps, ingestion
+from metrics_platform.store import dirty, event_counts, gaps, ingestion, outages
 from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import Seen
 from metrics_platform.store.ledger import Source
+from metrics_platform.store.outages import Layer
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -96,7 +97,16 @@ class Batch:
         ready = self._prepare(windows, metrics)
         self.owed.forget_deleted()
         self.owed.realign()
-        return _sum([self._settle(windows, units, mine) for units, mine in ready])
+        done = _sum([self._settle(windows, units, mine) for units, mine in ready])
+        self._close_made_up()
+        return done
+
+    def _close_made_up(self) -> None:
+        """Close what nobody owes any more, though no commit touched it: the metric that did has left."""
+        now, open_gaps = self.clock(), gaps.open_gaps(self.conn)
+        gaps.close_gaps(self.conn, open_gaps, now)
+        if missed := outages.open_outages(self.conn, Layer.STREAM):
+            outages.close_exact(self.conn, missed, now)
 
     def _settle(
         self, windows: Sequence[Window], units: Sequence[Window], metrics: Sequence[Metric]

@@ -14,7 +14,7 @@ had been written. Offsets that Kafka dropped before they were ingested are said,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -138,15 +138,19 @@ class Ingestion:
         self, started: datetime, clock: Callable[[], datetime], say: Callable[[str], None]
     ) -> Ingested:
         name = self.kind.name
-        bounds = self.log.bounds(self.kind)
+        found, ids = self.log.bounds(self.kind), self._topic_ids()
+        # A cluster may have answered one question and not the other.
+        bounds = [one for one in found if one.cluster not in self.log.down]
         if not self.log.answering(self.kind):
             raise Unreachable("; ".join(self.log.down.values()))
         self._note_missing(self.log.down, started)
         for reason in self.log.down.values():
             say(f"'{name}' is ingested without a cluster: {reason}")
         unfinished = ingestion.pending(self.conn, name)
-        steps = [self.repeat(unfinished, bounds, clock())] if unfinished else []
+        same = self._same(bounds, ids)
+        steps = [self.repeat(unfinished, same, clock())] if unfinished else []
         committed = ingestion.committed_offsets(self.conn, name)
+        _refuse_anew(bounds, same, committed)
         owed, lost = _owed(bounds, committed), _lost(bounds, committed)
         for gone in lost:
             say(
@@ -160,7 +164,22 @@ class Ingestion:
             skipped = map(_ledger_range, lost if number == 1 else ())
             step = ingestion.plan(self.conn, name, map(_ledger_range, portion), clock(), lost=skipped)
             steps.append(self.do(step, through if number == len(portions) else {}, clock()))
+        ingestion.note_topic_ids(self.conn, name, ids)
         return _sum(steps, self.log)
+
+    def bounds(self) -> list[OffsetRange]:
+        """What Kafka has of the topics that are ingested, as far as it answers: a topic made anew is none of
+        them. Raises as KafkaLog.bounds does."""
+        return self._same(self.log.bounds(self.kind), self._topic_ids())
+
+    def _topic_ids(self) -> dict[ingestion.Topic, str]:
+        return {(one.cluster, one.topic): one.id for one in self.log.topic_ids(self.kind)}
+
+    def _same(self, bounds: Iterable[OffsetRange], ids: Mapping[ingestion.Topic, str]) -> list[OffsetRange]:
+        """The bounds of those topics that are the ones which were ingested, or are new."""
+        known = ingestion.topic_ids(self.conn, self.kind.name)
+        anew = {topic for topic, found in ids.items() if known.get(topic, found) != found}
+        return [bound for bound in bounds if (bound.cluster, bound.topic) not in anew]
 
     def do(self, step: ingestion.IngestionStep, through: Mapping[str, datetime], now: datetime) -> Appended:
         """Do a planned step and finish it; `through` is how far each cluster is ingested with it."""
@@ -228,8 +247,9 @@ class Ingestion:
         fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}
         really_late = {hour: count for hour, count in late.items() if count}
         why_fresh, why_late = (FRESH, LATE) if step.replay is None else (REPLAYED, REPLAYED)
-        # What only was delivered again changes no number, so no number lacks it.
-        changed = {*fresh, *really_late}
+        # What only was delivered again changes no number, so no number lacks it; nor does what came before
+        # the catalogue's start, where a calendar may end: the first week of year 1 begins before it.
+        changed = {h for h in (*fresh, *really_late) if h >= self.platform.catalog.first_instant}
         counted = {
             (minute, cluster): count
             for (minute, cluster), count in appended.minutes.items()
@@ -262,19 +282,25 @@ class Ingestion:
         return dict.fromkeys(exact, 0) | new
 
 
-def _owed(bounds: list[OffsetRange], committed: Mapping[ingestion.Partition, int]) -> list[OffsetRange]:
-    """What Kafka has and the raw store has not, partition by partition."""
-    owed: list[OffsetRange] = []
+def _refuse_anew(
+    bounds: Iterable[OffsetRange],
+    same: Collection[OffsetRange],
+    committed: Mapping[ingestion.Partition, int],
+) -> None:
+    """Raise KafkaError for a topic made anew: one that has another id, or ends before what was ingested."""
     for bound in bounds:
-        start = committed.get(bound.key, bound.start)
-        if start > bound.end:
+        done = committed.get(bound.key, bound.start)
+        if bound not in same or done > bound.end:
             raise KafkaError(
-                f"topic '{bound.topic}' partition {bound.partition} on cluster '{bound.cluster}' ends at "
-                f"offset {bound.end}, but {start} was ingested already: the topic was deleted and made anew; "
+                f"topic '{bound.topic}' on cluster '{bound.cluster}' was deleted and made anew: partition "
+                f"{bound.partition} ends at offset {bound.end}, and {done} was reached in the one before; "
                 "delete its rows from platform.ingestion_offsets to ingest it from its beginning"
             )
-        owed.append(replace(bound, start=max(start, bound.start)))
-    return owed
+
+
+def _owed(bounds: list[OffsetRange], committed: Mapping[ingestion.Partition, int]) -> list[OffsetRange]:
+    """What Kafka has and the raw store has not, partition by partition."""
+    return [replace(bound, start=max(committed.get(bound.key, bound.start), bound.start)) for bound in bounds]
 
 
 def _lost(bounds: list[OffsetRange], committed: Mapping[ingestion.Partition, int]) -> list[OffsetRange]:

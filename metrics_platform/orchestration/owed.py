@@ -71,27 +71,31 @@ class Owed:
         """
         kinds = sorted({metric.kind for metric in metrics})
         reached = {kind: ingestion.ingested_through(self.conn, kind) or _NEVER for kind in kinds}
-        missed = {hour for kind in kinds for hour in self._missed(kind, metrics, reached[kind])}
+        missed = [
+            hour
+            for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK)
+            for kind in kinds
+            for hour in self._missed(grain, [m for m in metrics if m.kind == kind], reached[kind])
+        ]
         marked = [
             mark.hour_start
             for mark in dirty.dirty_hours(self.conn)
             if mark.hour_start + HOUR <= reached.get(mark.kind, _NEVER)
         ]
-        return hours_to_repair(
-            self.now, self.catalog, asked, sorted(missed), gaps.open_gaps(self.conn), marked
-        )
+        return hours_to_repair(self.now, self.catalog, asked, missed, gaps.open_gaps(self.conn), marked)
 
-    def _missed(self, kind: str, metrics: Sequence[Metric], reached: datetime) -> list[Window]:
-        """The hours ended by `reached` of which a metric of the kind has no exact number: no run that asked
-        for them came through."""
+    def _missed(self, grain: Grain, metrics: Sequence[Metric], reached: datetime) -> list[Window]:
+        """The hours that the windows lack which ended by `reached` and of which one of the metrics, all of
+        one kind, has no exact number: no run that asked for them came through.
+
+        A day or week lacks hours of an older definition too.
+        """
         catalog = self.catalog
-        since = max(catalog.first_instant, catalog.kept_from(Grain.HOUR, self.now))
-        hours = {hour.start: hour for hour in catalog.calendar.windows(Grain.HOUR, since, reached)}
-        names = [metric.name for metric in metrics if metric.kind == kind]
-        starts = ledger.never_exact(
-            self.conn, names, [start for start, h in hours.items() if h.end <= reached]
-        )
-        return [hours[start] for start in starts]
+        since = max(catalog.first_instant, catalog.kept_from(grain, self.now))
+        windows = catalog.calendar.windows(grain, since, reached)
+        ended = [one for one in windows if since <= one.start and one.end <= reached]
+        missed = ledger.never_exact(self.conn, [metric.name for metric in metrics], ended)
+        return missed if grain is Grain.HOUR else self.not_current(self.hours(missed), metrics)
 
     def waiting(self, kind: EventKind, units: Sequence[Window]) -> list[Window]:
         """The units that end after what is ingested of some cluster of the kind."""

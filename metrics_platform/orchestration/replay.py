@@ -60,7 +60,7 @@ def replay(
         with ingestion_turn(conn, kind.name):
             replays: list[Appended] = []
             if unfinished := ingestion.pending(conn, kind.name):
-                bounds = log.bounds(kind) if unfinished.replay is None else []
+                bounds = steps.bounds() if unfinished.replay is None else []
                 finished = steps.repeat(unfinished, bounds, clock())
                 replays += [finished] if unfinished.replay is not None else []
             left = _by_reason(platform, kind, selection)

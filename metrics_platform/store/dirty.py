@@ -13,6 +13,9 @@ from datetime import datetime
 
 from metrics_platform.store.connection import Connection
 
+# Why an hour is computed again of which a metric was away while events came.
+UNCOUNTED = "events came while the metric was not in the catalogue"
+
 
 @dataclass(frozen=True)
 class DirtyHour:
@@ -58,6 +61,37 @@ def mark_waiting(
     conn.execute(
         "UPDATE platform.dirty_windows SET reason = %s WHERE kind = %s AND hour_start = ANY(%s)",
         (reason, kind, list(hours)),
+    )
+
+
+def mark_uncounted(conn: Connection, metric: str, kind: str, now: datetime) -> None:
+    """Mark the hours of whose exact number of the metric events are missing that were ingested since.
+
+    An hour that is no longer kept stands for its day or week.
+    """
+    conn.execute(
+        """
+        INSERT INTO platform.dirty_windows AS mark
+            (kind, hour_start, since, reason, ingestion_version, events)
+        SELECT known.kind, known.window_start, %(now)s, %(reason)s, step.newest,
+               min(known.accepted - ledger.counted)
+        FROM platform.ledger
+        JOIN platform.definitions AS defined ON defined.metric = ledger.metric
+            AND defined.version = ledger.definition AND defined.kind = %(kind)s
+        JOIN platform.window_events AS known ON known.kind = defined.kind
+            AND known.grain = ledger.grain AND known.window_start = ledger.window_start
+        CROSS JOIN (SELECT coalesce(max(version), 0) AS newest FROM platform.ingestion
+                    WHERE kind = %(kind)s AND status = 'done') AS step
+        WHERE ledger.metric = %(metric)s AND ledger.source = 'batch' AND ledger.grain <> 'minute'
+          AND ledger.counted < known.accepted
+          AND (ledger.grain = 'hour' OR NOT EXISTS (
+            SELECT FROM platform.ledger AS part WHERE part.metric = ledger.metric AND part.grain = 'hour'
+              AND part.window_start >= ledger.window_start AND part.window_start < ledger.window_end))
+        GROUP BY known.kind, known.window_start, step.newest
+        ON CONFLICT (kind, hour_start) DO UPDATE
+        SET ingestion_version = greatest(mark.ingestion_version, excluded.ingestion_version)
+        """,
+        {"metric": metric, "kind": kind, "now": now, "reason": UNCOUNTED},
     )
 
 

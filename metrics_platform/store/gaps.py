@@ -36,18 +36,19 @@ class Gap:
 _COLUMNS: LiteralString = "minute_start, minute_end, reason, offsets, recorded_at, closed_at"
 
 
-def _exact(start: LiteralString, end: LiteralString) -> LiteralString:
-    """SQL: what of [start, end) is exact, by minutes or by their hours, for the metric `owing`.
+def _made(start: LiteralString, end: LiteralString) -> LiteralString:
+    """SQL: what of [start, end) the metric `owing` owes no more: it is exact, by minutes or by the windows
+    around them, or lies before the metric.
 
     The ledger is read once for each metric, not once for each minute.
     """
     return f"""
         coalesce((
             SELECT range_agg(tstzrange(window_start, window_end)) FROM platform.ledger
-            WHERE ledger.metric = owing.name AND ledger.grain IN ('minute', 'hour')
-              AND ledger.source = 'batch'
-              AND ledger.window_start > {start} - interval '1 hour'
-              AND ledger.window_start < {end}), '{{}}')
+            WHERE ledger.metric = owing.name AND ledger.source = 'batch'
+              AND ledger.window_start > {start} - interval '8 days'
+              AND ledger.window_start < {end} AND ledger.window_end > {start}), '{{}}')
+        + tstzmultirange(tstzrange(NULL, owing.first_seen))
     """
 
 
@@ -63,7 +64,7 @@ _RECORD = f"""
              WHERE minute_start < %(end)s AND minute_end > %(start)s),
             '{{}}') AS minutes
     ), made AS (
-        SELECT coalesce(range_intersect_agg({_exact("%(start)s", "%(end)s")}), '{{}}') AS exact
+        SELECT coalesce(range_intersect_agg({_made("%(start)s", "%(end)s")}), '{{}}') AS exact
         FROM {_owing("%(end)s")}
     )
     INSERT INTO platform.gaps (minute_start, minute_end, reason, offsets, recorded_at, closed_at)
@@ -81,7 +82,7 @@ def some_minute_not_exact(table: LiteralString) -> LiteralString:
     """SQL over a table with minute_start and minute_end: a minute in between is not exact for some metric."""
     start, end = f"{table}.minute_start", f"{table}.minute_end"
     return f"""
-        EXISTS (SELECT FROM {_owing(end)} AND NOT {_exact(start, end)} @> tstzrange({start}, {end}))
+        EXISTS (SELECT FROM {_owing(end)} AND NOT ({_made(start, end)}) @> tstzrange({start}, {end}))
     """
 
 
@@ -127,14 +128,14 @@ def all_gaps(conn: Connection, start: datetime, end: datetime) -> list[Gap]:
     return [Gap(*row) for row in rows]
 
 
-def close_gaps(conn: Connection, windows: Iterable[Window], now: datetime) -> list[Gap]:
-    """Close the gaps overlapping `windows` whose every minute is exact, and return them.
+def close_gaps(conn: Connection, touched: Iterable[Window | Gap], now: datetime) -> list[Gap]:
+    """Close the gaps overlapping what was touched whose every minute is exact, and return them.
 
-    A minute is exact by itself or within its hour, and for every metric that existed then. A batch commit
-    closes gaps by itself.
+    A minute is exact by itself or within a window around it, and for every metric that existed then. A batch
+    commit closes gaps by itself.
     """
-    touched = list(windows)
-    values = {"now": now, "starts": [one.start for one in touched], "ends": [one.end for one in touched]}
+    spans = [(one.start, one.end) for one in touched]
+    values = {"now": now, "starts": [start for start, _ in spans], "ends": [end for _, end in spans]}
     with conn.transaction():
         # Two commits that each make a part of a gap exact must see each other's part.
         lock_gaps(conn)

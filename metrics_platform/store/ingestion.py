@@ -27,6 +27,7 @@ _PENDING = """
 """
 
 Partition = tuple[str, str, int]  # cluster, topic, partition
+Topic = tuple[str, str]  # cluster, topic
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,29 @@ def committed_offsets(conn: Connection, kind: str) -> dict[Partition, int]:
         (kind,),
     ).fetchall()
     return {(cluster, topic, partition): offset for cluster, topic, partition, offset in rows}
+
+
+def topic_ids(conn: Connection, kind: str) -> dict[Topic, str]:
+    """The ids of the topics that the committed offsets are of, as far as they are known."""
+    rows = conn.execute(
+        "SELECT DISTINCT cluster, topic, topic_id FROM platform.ingestion_offsets "
+        "WHERE kind = %s AND topic_id IS NOT NULL",
+        (kind,),
+    ).fetchall()
+    return {(cluster, topic): found for cluster, topic, found in rows}
+
+
+def note_topic_ids(conn: Connection, kind: str, ids: Mapping[Topic, str]) -> None:
+    """Say of which topics the committed offsets are."""
+    conn.execute(
+        """
+        UPDATE platform.ingestion_offsets AS known SET topic_id = found.id
+        FROM unnest(%s::text[], %s::text[], %s::text[]) AS found (cluster, topic, id)
+        WHERE kind = %s AND known.cluster = found.cluster AND known.topic = found.topic
+          AND topic_id IS DISTINCT FROM found.id
+        """,
+        ([cluster for cluster, _ in ids], [topic for _, topic in ids], list(ids.values()), kind),
+    )
 
 
 def newest_version(conn: Connection, kind: str) -> int:

@@ -153,21 +153,29 @@ def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[da
     return {hour for (hour,) in rows}
 
 
-def never_exact(conn: Connection, metrics: Collection[str], hours: Collection[datetime]) -> list[datetime]:
-    """Which of the hours, given by their starts, have no exact number of some metric that was known by their
-    end; oldest first."""
+def never_exact(conn: Connection, metrics: Collection[str], windows: Collection[Window]) -> list[Window]:
+    """Which of the windows have no exact number of some metric that was known by their end; oldest first."""
+    ordered = sorted(windows)
     rows = conn.execute(
         """
-        SELECT DISTINCT hour FROM unnest(%s::timestamptz[]) AS hour
-        JOIN platform.metrics AS owing ON owing.name = ANY(%s) AND owing.first_seen < hour + interval '1 hour'
+        SELECT DISTINCT place
+        FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY
+            AS wanted (grain, first, after, place)
+        JOIN platform.metrics AS owing ON owing.name = ANY(%s) AND owing.first_seen < after
         WHERE NOT EXISTS (
             SELECT FROM platform.ledger
-            WHERE metric = owing.name AND grain = 'hour' AND window_start = hour AND source = 'batch')
-        ORDER BY hour
+            WHERE metric = owing.name AND ledger.grain = wanted.grain AND window_start = first
+              AND source = 'batch')
+        ORDER BY place
         """,
-        (list(hours), list(metrics)),
+        (
+            [window.grain for window in ordered],
+            [window.start for window in ordered],
+            [window.end for window in ordered],
+            list(metrics),
+        ),
     ).fetchall()
-    return [hour for (hour,) in rows]
+    return [ordered[place - 1] for (place,) in rows]
 
 
 def of_other_calendars(conn: Connection, new: Iterable[Label]) -> dict[str, list[Window]]:

@@ -338,6 +338,12 @@ _KINDS = """
         'All definitions that ever were current: the kind of event that they count, and their columns';
 """
 
+_TOPIC_IDS = """
+    ALTER TABLE platform.ingestion_offsets ADD COLUMN topic_id text;
+    COMMENT ON COLUMN platform.ingestion_offsets.topic_id IS
+        'Which topic of that name the offsets are of: one made anew has another id';
+"""
+
 MIGRATIONS = (
     _FIRST,
     _DIRTY_EVENTS,
@@ -351,6 +357,7 @@ MIGRATIONS = (
     _UNKNOWN_ERRORS,
     _DEFINITIONS,
     _KINDS,
+    _TOPIC_IDS,
 )
 
 

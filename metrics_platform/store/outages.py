@@ -86,9 +86,9 @@ def record_outage(
     )
 
 
-def close_exact(conn: Connection, windows: Sequence[Window], now: datetime) -> None:
-    """Close the stream's outages overlapping `windows` whose every minute is exact. A batch commit does."""
-    start, end = min(one.start for one in windows), max(one.end for one in windows)
+def close_exact(conn: Connection, touched: Sequence[Window | Outage], now: datetime) -> None:
+    """Close the stream's outages around what was touched whose every minute is exact. A batch commit does."""
+    start, end = min(one.start for one in touched), max(one.end for one in touched)
     with conn.transaction():
         # Two commits that each make a part of an outage exact must see each other's part.
         lock_gaps(conn)

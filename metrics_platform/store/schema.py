@@ -27,7 +27,7 @@ from psycopg.types.json import Jsonb
 
 from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Catalog, Metric
-from metrics_platform.store import migrations
+from metrics_platform.store import dirty, migrations
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_definitions
 from metrics_platform.store.sql_text import listed, names, value_of
@@ -75,8 +75,11 @@ def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
         lock_definitions(conn, shared=False)
         migrations.apply(conn, now)
         stored, history = _existing_columns(conn, "store"), _existing_columns(conn, "history")
+        away = _away(conn)
         for metric in catalog.metrics:
             _migrate_metric(conn, metric, stored[metric.name], history[metric.name], now)
+            if metric.name in away:
+                dirty.mark_uncounted(conn, metric.name, metric.kind, now)
         conn.execute(
             "UPDATE platform.metrics SET retired_at = %s WHERE retired_at IS NULL AND NOT name = ANY(%s)",
             (now, [metric.name for metric in catalog.metrics]),
@@ -91,6 +94,13 @@ def current_versions(conn: Connection) -> dict[str, str]:
     """The definition that the store's relation of each metric has; retired metrics are left out."""
     rows = conn.execute("SELECT name, version FROM platform.metrics WHERE retired_at IS NULL").fetchall()
     return dict(rows)
+
+
+def _away(conn: Connection) -> set[str]:
+    """The metrics that left the catalogue."""
+    return {
+        name for (name,) in conn.execute("SELECT name FROM platform.metrics WHERE retired_at IS NOT NULL")
+    }
 
 
 def _is_current(conn: Connection, catalog: Catalog) -> bool:

@@ -61,7 +61,9 @@ def read_relation(conn: Connection, rule: Rule) -> pa.Table:
     """The metric's view: grain, window, dimensions, events, numbers, label."""
     typed = [(name, term.type) for name, term in rule.dimensions]
     typed += [("events", "bigint"), *value_columns(rule), ("coverage", "double"), ("label", "string")]
-    columns = [f"{name}::text" if kind.startswith("decimal") else name for name, kind in typed]
+    # A double beside kept numbers of an exact type is read as numeric, digit by digit: the same double again.
+    casts = {"decimal": "::text", "double": "::double precision"}
+    columns = [name + casts.get(kind.partition("(")[0], "") for name, kind in typed]
     schema = pa.schema(
         [
             ("grain", pa.string()),

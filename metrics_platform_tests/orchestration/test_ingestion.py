@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,17 +15,17 @@ from confluent_kafka.admin import AdminClient
 from metrics_platform.events.offsets import KafkaError
 from metrics_platform.orchestration.ingestion import ingest
 from metrics_platform.orchestration.platform import Platform
-from metrics_platform.store import ingestion
+from metrics_platform.store import dirty, ingestion
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.orchestration import killed_ingestion
 from metrics_platform_tests.orchestration.clock import START, ManualClock
-from metrics_platform_tests.orchestration.traffic import send
+from metrics_platform_tests.orchestration.traffic import produce, send
 from metrics_platform_tests.topics import delete_topic, new_topic
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-MINUTE = timedelta(minutes=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 
 def _positions(platform: Platform, spark: SparkSession) -> list[tuple[int, int]]:
@@ -85,6 +87,39 @@ def test_a_topic_made_anew_is_said_in_one_line(
     conn.execute("UPDATE platform.ingestion_offsets SET next_offset = next_offset + 1000")
     with pytest.raises(KafkaError, match="was deleted and made anew"):
         ingest(platform, spark, conn, kind, ManualClock(), print)
+
+
+def test_a_topic_made_anew_that_outgrew_the_one_before_is_said_too(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    kind, bootstrap = platform.catalog.kinds[0], platform.clusters[0].bootstrap_servers
+    send(platform, START, START + MINUTE, rate=2, seed=13)
+    ingest(platform, spark, conn, kind, ManualClock(), print)
+    before = _positions(platform, spark)
+    delete_topic(bootstrap, kind.topics[0])
+    new_topic(bootstrap, kind.topics[0])
+    sent = send(platform, START, START + MINUTE, rate=20, seed=14)
+    for _ in range(2):
+        with pytest.raises(KafkaError, match="was deleted and made anew: partition"):
+            ingest(platform, spark, conn, kind, ManualClock(), print)
+    assert _positions(platform, spark) == before
+    conn.execute("DELETE FROM platform.ingestion_offsets")
+    ingest(platform, spark, conn, kind, ManualClock(), print)
+    assert len(_positions(platform, spark)) == len(before) + sum(r.kind == kind.name for r in sent)
+
+
+def test_an_event_of_the_first_days_that_there_are_is_ingested(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    kind = platform.catalog.kinds[0]
+    first = next(r for r in send(platform, START, START + MINUTE, rate=5, seed=15) if r.kind == kind.name)
+    ancient = datetime(1, 1, 3, tzinfo=UTC)
+    event = {**first.event, "event_id": "ancient", "event_time": round(ancient.timestamp() * 1000)}
+    produce(platform, [replace(first, event=event, value=json.dumps(event).encode())])
+    done = ingest(platform, spark, conn, kind, ManualClock(), print)
+    assert ancient in done.hours or min(done.hours) < START - 1000 * 365 * DAY
+    assert ingestion.pending(conn, kind.name) is None
+    assert min(mark.hour_start for mark in dirty.dirty_hours(conn)) >= platform.catalog.first_instant
 
 
 def test_records_that_kafka_dropped_are_said_and_the_rest_is_ingested(

@@ -19,6 +19,7 @@ from metrics_platform.orchestration.owed import OLDER_DEFINITION, fresh_hours
 from metrics_platform.orchestration.platform import Platform
 from metrics_platform.store import dirty, gaps, ledger
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.outages import Layer, open_outages, record_outage
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.orchestration import oracle
 from metrics_platform_tests.orchestration.clock import START, ManualClock
@@ -128,6 +129,66 @@ def test_hours_of_an_older_definition_in_a_day_that_still_lacks_some_follow(
     assert dirty.dirty_hours(conn) == []
 
 
+def test_events_that_came_while_a_metric_was_away_are_counted_when_it_is_back(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    sent = send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=19)
+    _run_hourly(batch)
+    catalog = platform.catalog
+    fewer = replace(catalog, metrics=tuple(m for m in catalog.metrics if m.name != CHANGED))
+    migrate(conn, fewer, clock.now())
+    hour = catalog.calendar.window(Grain.HOUR, FIRST + HOUR)
+    events = [record for record in oracle.accepted(sent) if record.kind == INTERACTIONS]
+    late = _late(events, hour, clock.now(), 4)
+    produce(platform, late)
+    clock.advance(5 * HOUR)
+    assert hour in _run_hourly(replace(batch, platform=replace(platform, catalog=fewer)))
+    assert dirty.dirty_hours(conn) == []
+
+    migrate(conn, catalog, clock.now())
+    [mark] = dirty.dirty_hours(conn)
+    assert (mark.hour_start, mark.reason, mark.events) == (hour.start, dirty.UNCOUNTED, 4)
+    assert hour in _run_hourly(batch)
+    assert dirty.dirty_hours(conn) == []
+    for metric in oracle.RULES:
+        assert oracle.differences(conn, oracle.deduplicated([*sent, *late]), metric, Grain.HOUR) == []
+
+
+def test_a_week_whose_own_run_failed_is_made_exact_by_the_hourly_runs(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    conn.execute("UPDATE platform.metrics SET first_seen = %s", (FIRST,))
+    week = platform.catalog.calendar.window(Grain.WEEK, FIRST)
+    _ingest_all(batch)
+    clock.wait_until(week.end - HOUR)
+    hours = list(platform.catalog.calendar.windows(Grain.HOUR, week.start, clock.now()))
+    batch.settle(hours, platform.catalog.metrics)
+    batch = _redefined(batch)
+    clock.wait_until(week.end + 10 * MINUTE)
+    runs = [len(_run_hourly(batch)) for _ in range(6)]
+    assert runs[-1] == 0
+    assert max(runs) <= 4 + owed.DIRTY_HOURS_PER_RUN
+    [label] = ledger.labels(conn, [CHANGED], [week]).values()
+    assert (label.exact, label.definition) == (True, batch.platform.catalog.metric(CHANGED).version)
+
+
+def test_a_gap_that_only_a_metric_owed_which_left_is_closed(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
+) -> None:
+    conn.execute("UPDATE platform.metrics SET first_seen = %s", (FIRST,))
+    _run_hourly(batch)
+    ledger.remove(conn, CHANGED, list(platform.catalog.calendar.windows(Grain.MINUTE, FIRST, clock.now())))
+    ledger.remove(conn, CHANGED, list(platform.catalog.calendar.windows(Grain.HOUR, FIRST, clock.now())))
+    gaps.record_gap(conn, FIRST, FIRST + MINUTE, "no shift was at work", [], clock.now())
+    record_outage(conn, "local", Layer.STREAM, FIRST, FIRST + MINUTE, "silent", clock.now())
+    fewer = tuple(m for m in platform.catalog.metrics if m.name != CHANGED)
+    catalog = replace(platform.catalog, metrics=fewer)
+    migrate(conn, catalog, clock.now())
+    assert len(gaps.open_gaps(conn)) == len(open_outages(conn)) == 1
+    _run_hourly(replace(batch, platform=replace(platform, catalog=catalog)))
+    assert gaps.open_gaps(conn) == open_outages(conn) == []
+
+
 def test_what_no_metric_counts_is_not_owed(
     platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
 ) -> None:
@@ -200,7 +261,8 @@ def test_a_gap_longer_than_a_runs_budget_is_worked_off_and_keeps_nothing_from_it
 
     assert gaps.open_gaps(conn) == dirty.dirty_hours(conn) == []
     _all_numbers_are_right(conn, [*events, *late])
-    assert _run_hourly(batch) == []
+    # Then the day around follows, whose first hours came before the metrics.
+    assert [len(_run_hourly(batch)) for _ in range(5)][-1] == 0
 
 
 def test_quiet_hours_that_no_run_came_through_for_are_made_exact(

@@ -101,6 +101,28 @@ def test_a_gap_is_open_while_one_metric_lacks_it(conn: Connection, shop: Catalog
     assert open_gaps(conn) == []
 
 
+def test_an_exact_day_closes_its_gaps_when_its_hours_are_no_longer_kept(
+    conn: Connection, shop: Catalog
+) -> None:
+    skip(conn, "11:58", "12:02")
+    put(conn, shop, Source.BATCH, [shop.calendar.window(Grain.DAY, clock("11:00"))], [])
+    assert open_gaps(conn) == []
+
+
+def test_a_metric_owes_of_a_gap_only_what_came_after_it(conn: Connection, shop: Catalog) -> None:
+    conn.execute("UPDATE platform.metrics SET first_seen = %s", (clock("10:00"),))
+    conn.execute(
+        "UPDATE platform.metrics SET first_seen = %s WHERE name = %s", (clock("11:01"), METRICS[1].name)
+    )
+    skip(conn, "11:00", "11:03")
+    put(conn, catalog(shop.metrics[0]), Source.BATCH, minutes(shop, "11:00", "11:03"), [])
+    assert spans(open_gaps(conn)) == [("11:00", "11:03")]
+    put(conn, catalog(shop.metrics[1]), Source.BATCH, minutes(shop, "11:01", "11:03"), [])
+    assert open_gaps(conn) == []
+    [closed] = [gap for gap in skip(conn, "10:58", "11:01") if gap.closed_at is None]
+    assert spans([closed]) == [("10:58", "11:00")]
+
+
 def test_a_metric_defined_after_a_gap_does_not_keep_it_open(conn: Connection, shop: Catalog) -> None:
     skip(conn, "11:00", "11:02")
     migrate(conn, catalog(*METRICS[:3]), LATER)
