@@ -95,7 +95,10 @@ class Owed:
         windows = catalog.calendar.windows(grain, since, reached)
         ended = [one for one in windows if since <= one.start and one.end <= reached]
         missed = ledger.never_exact(self.conn, [metric.name for metric in metrics], ended)
-        return missed if grain is Grain.HOUR else self.not_current(self.hours(missed), metrics)
+        if grain is Grain.HOUR:
+            return missed
+        lacking = set(self.not_current(self.units(missed), metrics))
+        return [hour for hour in self.hours(missed) if unit_of(hour, catalog, self.now) in lacking]
 
     def waiting(self, kind: EventKind, units: Sequence[Window]) -> list[Window]:
         """The units that end after what is ingested of some cluster of the kind."""
