@@ -1,8 +1,8 @@
 """Creates the catalogue's topics on the first cluster, those that are missing."""
 
-from metrics_platform.catalog.load import load_catalog
-from metrics_platform.events.clusters import load_clusters
-from metrics_platform.local.kafka import create_topics
+from metrics_platform.catalog.loading.catalog import load_catalog
+from metrics_platform.clusters import load_clusters
+from metrics_platform.local.servers.kafka import create_topics
 from metrics_platform.settings import Settings
 
 settings = Settings.from_environment()

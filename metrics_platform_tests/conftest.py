@@ -17,16 +17,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from metrics_platform.catalog.load import load_catalog
-from metrics_platform.compute.session import session, spark_settings
+from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.local import account
-from metrics_platform.local import kafka as local_kafka
-from metrics_platform.local import postgres as local_postgres
 from metrics_platform.local.ports import free_ports
 from metrics_platform.local.process import Component
+from metrics_platform.local.servers import kafka as local_kafka
+from metrics_platform.local.servers import postgres as local_postgres
 from metrics_platform.local.stack import JARS
 from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.settings import PACKAGE, SparkSettings
+from metrics_platform.spark.session import session, spark_settings
+
+pytest_plugins = ["metrics_platform_tests.support.installation"]
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from metrics_platform.cli.asking import METRIC_HELP, Format, Output, catalog_and_store
 from metrics_platform.cli.installation import DataDir
-from metrics_platform.serving import truths
-from metrics_platform.store.accuracy import LEAST, Band, bands
+from metrics_platform.cli.store_access import METRIC_HELP, Format, Output, catalog_and_store
+from metrics_platform.cli.tables import accuracy as tables
+from metrics_platform.store.quality.accuracy import LEAST, Band, bands
 from metrics_platform.store.query import find_metrics
 
 
@@ -29,8 +29,8 @@ def accuracy(
     if not found:
         typer.echo(f"nothing is known yet: it takes {LEAST} windows that became exact", err=True)
     if output is Format.JSON:
-        typer.echo(truths.as_json(found))
+        typer.echo(tables.as_json(found))
     elif output is Format.CSV:
-        typer.echo(truths.as_csv(found, Band), nl=False)
+        typer.echo(tables.as_csv(found, Band), nl=False)
     elif found:
-        Console().print(truths.bands_table(found))
+        Console().print(tables.bands_table(found))

@@ -8,8 +8,8 @@ from io import TextIOBase
 from pathlib import Path
 from threading import Event
 
+from metrics_platform.errors import StackError
 from metrics_platform.local import state
-from metrics_platform.local.errors import StackError
 from metrics_platform.local.process import last_line
 from metrics_platform.local.stack import Plan
 

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from metrics_platform.catalog.durations import format_duration
-from metrics_platform.catalog.load import CatalogError, load_catalog
+from metrics_platform.catalog.loading.catalog import CatalogError, load_catalog
+from metrics_platform.catalog.loading.durations import format_duration
 from metrics_platform.catalog.model import Catalog, EventKind, Field, Metric
 from metrics_platform.local import state
 from metrics_platform.settings import PACKAGE, PREFIX

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.cli.asking import METRIC_HELP, Format, Output, catalog_and_store
 from metrics_platform.cli.installation import DataDir, read_time
-from metrics_platform.serving import truths
-from metrics_platform.store.corrections import Correction
-from metrics_platform.store.corrections import corrections as read
+from metrics_platform.cli.store_access import METRIC_HELP, Format, Output, catalog_and_store
+from metrics_platform.cli.tables import accuracy
+from metrics_platform.store.quality.corrections import Correction
+from metrics_platform.store.quality.corrections import corrections as read
 from metrics_platform.store.query import find_metrics
 
 _SINCE = timedelta(days=1)
@@ -43,8 +43,8 @@ def corrections(
     if not found:
         typer.echo("no number that people could read was corrected in that time", err=True)
     if output is Format.JSON:
-        typer.echo(truths.as_json(found))
+        typer.echo(accuracy.as_json(found))
     elif output is Format.CSV:
-        typer.echo(truths.as_csv(found, Correction), nl=False)
+        typer.echo(accuracy.as_csv(found, Correction), nl=False)
     elif found:
-        Console().print(truths.corrections_table(found, catalog.calendar.zone))
+        Console().print(accuracy.corrections_table(found, catalog.calendar.zone))

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from metrics_platform.catalog.load import CatalogError
+from metrics_platform.catalog.loading.catalog import CatalogError
 from metrics_platform.catalog.restating import SpanError
 from metrics_platform.cli import rejected, stack, traffic
 from metrics_platform.cli.accuracy import accuracy
@@ -17,12 +17,12 @@ from metrics_platform.cli.kubernetes import kubernetes
 from metrics_platform.cli.preview import preview
 from metrics_platform.cli.query import query
 from metrics_platform.cli.restate import restate
-from metrics_platform.compute.cluster import ClusterUnavailable
-from metrics_platform.compute.session import JarsMissing
-from metrics_platform.events.clusters import ClustersError
+from metrics_platform.clusters import ClustersError
+from metrics_platform.errors import StackError
 from metrics_platform.kubernetes.errors import ValuesError
-from metrics_platform.local.errors import StackError
 from metrics_platform.settings import SettingsError
+from metrics_platform.spark.session import JarsMissing
+from metrics_platform.spark.startup import ClusterUnavailable
 from metrics_platform.store.connection import StoreUnavailable
 from metrics_platform.store.query import QueryError
 

@@ -15,23 +15,23 @@ import typer
 from rich.console import Console
 
 from metrics_platform.catalog.changes import Change, changes
-from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.loading.catalog import load_catalog
+from metrics_platform.catalog.loading.problems import suggestion
 from metrics_platform.catalog.model import Catalog, Metric
-from metrics_platform.catalog.problems import suggestion
 from metrics_platform.catalog.restating import SpanError, check_span
 from metrics_platform.catalog.windows import HOUR, Grain, Window
-from metrics_platform.cli.asking import open_store
 from metrics_platform.cli.installation import DataDir, installation, read_time
-from metrics_platform.cli.preview_view import Format, as_json, as_tables
-from metrics_platform.compute.session import session, spark_settings
+from metrics_platform.cli.store_access import open_store
+from metrics_platform.cli.tables.preview import Format, as_json, as_tables
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.settings import Settings, SparkSettings
-from metrics_platform.store.ingestion import ingested_through
+from metrics_platform.spark.session import session, spark_settings
+from metrics_platform.store.state.ingestion_ledger import ingested_through
 
 if TYPE_CHECKING:
     from pyspark.errors import AnalysisException
 
-    from metrics_platform.orchestration.preview import Preview
+    from metrics_platform.batch.preview import Preview
 
 HOURS = 2
 _MASTER = "local[2]"
@@ -139,7 +139,7 @@ def _run(
     now: datetime,
 ) -> list[Preview]:
     """`every`: tell the costs of restating all that the catalogue knows, not only what is tried."""
-    from metrics_platform.orchestration.preview import preview as run
+    from metrics_platform.batch.preview import preview as run
 
     span = (new.first_instant if every else tried[0].start, tried[-1].end)
     print("starting a local Spark session", file=sys.stderr)

@@ -13,26 +13,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Catalog, EventKind
-from metrics_platform.cli.asking import open_store
 from metrics_platform.cli.examples import examples
 from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.query import Format
-from metrics_platform.compute.cluster import ClusterUnavailable
-from metrics_platform.compute.session import JarsMissing
-from metrics_platform.events.clusters import ClustersError
-from metrics_platform.events.offsets import KafkaError
+from metrics_platform.cli.store_access import open_store
+from metrics_platform.cli.tables import rejected_events
+from metrics_platform.clusters import ClustersError
+from metrics_platform.events.kafka.offsets import KafkaError
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.events.rejected import RejectedError, Selection, count, newest
-from metrics_platform.serving import rejects
 from metrics_platform.serving.formats import local_time
 from metrics_platform.settings import Settings
-from metrics_platform.store import ingestion
+from metrics_platform.spark.session import JarsMissing
+from metrics_platform.spark.startup import ClusterUnavailable
 from metrics_platform.store.connection import Connection, StoreUnavailable
+from metrics_platform.store.state import ingestion_ledger
 
 if TYPE_CHECKING:
-    from metrics_platform.orchestration.replay import Replayed
+    from metrics_platform.ingestion.replay import Replayed
 
 Found = TypeVar("Found")
 
@@ -72,7 +72,11 @@ def list_(
     catalog, store = _open(installation(data_dir, "RAW_STORE"))
     kinds, selection = _asked(catalog, kind, reason, topic, since, until)
     found = _answer(lambda: count(_tables(store, kinds), selection))
-    _print(output, rejects.plain_counts(found), lambda: rejects.counts_table(found, catalog.calendar.zone))
+    _print(
+        output,
+        rejected_events.plain_counts(found),
+        lambda: rejected_events.counts_table(found, catalog.calendar.zone),
+    )
 
 
 @app.command(
@@ -93,7 +97,11 @@ def show(
     catalog, store = _open(installation(data_dir, "RAW_STORE"))
     kinds, selection = _asked(catalog, kind, reason, topic, since, until)
     found = _answer(lambda: newest(_tables(store, kinds), selection, last))
-    _print(output, rejects.plain_records(found), lambda: rejects.records_table(found, catalog.calendar.zone))
+    _print(
+        output,
+        rejected_events.plain_records(found),
+        lambda: rejected_events.records_table(found, catalog.calendar.zone),
+    )
 
 
 @app.command(
@@ -132,14 +140,14 @@ def _due(
 ) -> list[EventKind]:
     """The kinds with something to do: selected events, or a step that was interrupted."""
     found = {each.kind for each in count(_tables(store, kinds), selection)}
-    return [kind for kind in kinds if kind.name in found or ingestion.pending(conn, kind.name)]
+    return [kind for kind in kinds if kind.name in found or ingestion_ledger.pending(conn, kind.name)]
 
 
 def _replay(settings: Settings, conn: Connection, kinds: Sequence[EventKind], selection: Selection) -> None:
     # Dagster and Spark take seconds to import; only this command needs them.
-    from metrics_platform.orchestration.platform import load_platform
-    from metrics_platform.orchestration.replay import replay
+    from metrics_platform.ingestion.replay import replay
     from metrics_platform.orchestration.resources import batch_spark
+    from metrics_platform.platform import load_platform
 
     try:
         platform = load_platform(settings)
@@ -208,9 +216,9 @@ def _answer(ask: Callable[[], list[Found]]) -> list[Found]:
 
 def _print(output: Format, rows: list[dict[str, Any]], table: Callable[[], Table]) -> None:
     if output is Format.JSON:
-        typer.echo(rejects.as_json(rows))
+        typer.echo(rejected_events.as_json(rows))
     elif output is Format.CSV:
-        typer.echo(rejects.as_csv(rows), nl=False)
+        typer.echo(rejected_events.as_csv(rows), nl=False)
     elif rows:
         Console().print(table())
 

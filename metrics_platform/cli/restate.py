@@ -9,18 +9,18 @@ from typing import Annotated
 
 import typer
 
-from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.restating import check_span, windows_to_restate
 from metrics_platform.catalog.windows import Window
-from metrics_platform.cli.asking import open_store
 from metrics_platform.cli.installation import UI, DataDir, installation, read_time, ui_link, variables
 from metrics_platform.cli.signals import stop_on_signals
-from metrics_platform.local.errors import StackError
+from metrics_platform.cli.store_access import open_store
+from metrics_platform.errors import StackError
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.definitions import count_restated, newest_revision
-from metrics_platform.store.dirty import dirty_hours
 from metrics_platform.store.query import find_metric
+from metrics_platform.store.state.definition_versions import count_restated, newest_revision
+from metrics_platform.store.state.dirty import dirty_hours
 
 ALL = "all"
 LOOK_AGAIN = 2.0  # seconds between two looks at the backfill
@@ -44,7 +44,7 @@ def restate(
     Readers see the old numbers until the new ones are there, window by window. Times without an offset are in
     the catalogue's time zone.
     """
-    from metrics_platform.orchestration import restate as backfills
+    from metrics_platform.orchestration import backfills
 
     settings = installation(data_dir, "POSTGRES")
     catalog, now = load_catalog(settings.catalog), datetime.now(UTC)
@@ -83,7 +83,7 @@ def _wait(
     conn: Connection, followed: _Followed, metrics: Sequence[Metric], windows: list[Window], before: int
 ) -> None:
     """Say how many windows are done until the backfill ends. Ctrl-C ends only the waiting."""
-    from metrics_platform.orchestration import restate as backfills
+    from metrics_platform.orchestration import backfills
 
     names, total, said = [metric.name for metric in metrics], len(metrics) * len(windows), -1
     with stop_on_signals() as stopping:

@@ -10,16 +10,16 @@ from typing import Annotated
 
 import typer
 
-from metrics_platform.cli import background, installation, watch
+from metrics_platform.cli import background, foreground, installation
 from metrics_platform.cli.signals import stop_on_signals
-from metrics_platform.cli.status_view import view
+from metrics_platform.cli.tables.status import view
 from metrics_platform.local import stack as local_stack
 from metrics_platform.local import state
-from metrics_platform.local import status as local_status
 from metrics_platform.local.environment import environment, exports
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.stack import Plan
-from metrics_platform.local.status import Status
+from metrics_platform.monitoring import status as local_status
+from metrics_platform.monitoring.status import Status
 from metrics_platform.settings import PREFIX
 
 DataDir = Annotated[
@@ -62,7 +62,7 @@ def up(  # noqa: PLR0917 - the options of a command, given by name
         if detach:
             background.start(plan, stopping)
         else:
-            watch.run(plan, stopping)
+            foreground.run(plan, stopping)
 
 
 def down(data_dir: DataDir = state.DATA_DIR) -> None:

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.cli.installation import DataDir, installation
 from metrics_platform.cli.signals import stop_on_signals
-from metrics_platform.events.clusters import load_clusters
-from metrics_platform.local.errors import StackError
-from metrics_platform.local.shop import Mix, topics_of
-from metrics_platform.local.traffic import run
+from metrics_platform.clusters import load_clusters
+from metrics_platform.errors import StackError
+from metrics_platform.local.traffic.sender import run
+from metrics_platform.local.traffic.shop import Mix, topics_of
 
 Share = typer.Option(min=0, max=1)
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Calendar, Grain, Window
-from metrics_platform.compute.slots import Layout, Slot, lay_out
+from metrics_platform.compute.column_layout import Layout, Slot, lay_out
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -24,8 +24,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from metrics_platform.catalog.load import load_catalog
-from metrics_platform.events.clusters import load_clusters
+from metrics_platform.catalog.loading.catalog import load_catalog
+from metrics_platform.clusters import load_clusters
 from metrics_platform.kubernetes.errors import ValuesError
 from metrics_platform.settings import PREFIX
 

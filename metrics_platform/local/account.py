@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from metrics_platform.local.errors import StackError
+from metrics_platform.errors import StackError
 
 # Survives a reboot, is there on every Linux, and everybody may pass through it.
 SHELTERS = Path("/var/tmp")  # noqa: S108 - a shelter's owner is checked before it is used

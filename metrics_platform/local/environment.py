@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from metrics_platform.local import kafka, postgres
 from metrics_platform.local.ports import HOST
+from metrics_platform.local.servers import kafka, postgres
 from metrics_platform.local.state import State
 from metrics_platform.settings import PREFIX
 

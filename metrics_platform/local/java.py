@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from metrics_platform.local.errors import StackError
+from metrics_platform.errors import StackError
 
 OLDEST = 17  # Spark 4.2 and Kafka 4.3 need it
 

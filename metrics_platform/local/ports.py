@@ -7,7 +7,7 @@ import socket
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
-from metrics_platform.local.errors import StackError
+from metrics_platform.errors import StackError
 
 HOST = "127.0.0.1"
 

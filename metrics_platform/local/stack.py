@@ -15,17 +15,18 @@ from threading import Event
 
 import psutil
 
-from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Catalog
-from metrics_platform.local import kafka, postgres, servers, state
+from metrics_platform.errors import StackError
+from metrics_platform.local import state
 from metrics_platform.local.environment import clusters_yaml
-from metrics_platform.local.errors import StackError
 from metrics_platform.local.java import java
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import Component, Identity, end, marked
-from metrics_platform.local.shop import topics_of
+from metrics_platform.local.servers import dagster, kafka, postgres
 from metrics_platform.local.state import State
 from metrics_platform.local.supervisor import Supervisor
+from metrics_platform.local.traffic.shop import topics_of
 from metrics_platform.settings import PACKAGE
 
 LOOK_AGAIN = 1.0  # seconds between two looks at the components
@@ -70,12 +71,12 @@ class Stack:
         """Start everything; returns when all of it is ready. Raises StackError or Interrupted."""
         self._prepare()
         self._start_stores()
-        for make in (servers.code_server, servers.webserver):
+        for make in (dagster.code_server, dagster.webserver):
             self._supervisor.start(make(self.state))
-        abandoned = servers.cancel_abandoned_runs(self.state)
+        abandoned = dagster.cancel_abandoned_runs(self.state)
         if abandoned:
             self._say(f"runs that an earlier stop had cut off, now cancelled: {abandoned}")
-        self._supervisor.start(servers.daemon(self.state))
+        self._supervisor.start(dagster.daemon(self.state))
         self._start_traffic()
         self.state = replace(self.state, ready=True)
         state.write(self.state)
@@ -101,7 +102,7 @@ class Stack:
         for folder in ("logs", "dagster"):
             (data_dir / folder).mkdir(exist_ok=True)
         (data_dir / "clusters.yaml").write_text(clusters_yaml(self.state))
-        shutil.copyfile(servers.INSTANCE, data_dir / "dagster" / "dagster.yaml")
+        shutil.copyfile(dagster.INSTANCE, data_dir / "dagster" / "dagster.yaml")
         state.write(self.state)
 
     def _start_stores(self) -> None:
@@ -109,10 +110,10 @@ class Stack:
         data_dir, ports = self.state.data_dir, self.state.ports
         with ThreadPoolExecutor(2) as pool:
             broker = pool.submit(
-                kafka.component, data_dir, ports.kafka, servers.log_file(data_dir, "kafka"), self.state.jars
+                kafka.component, data_dir, ports.kafka, dagster.log_file(data_dir, "kafka"), self.state.jars
             )
             database = pool.submit(
-                postgres.component, data_dir, ports.postgres, servers.log_file(data_dir, "postgres")
+                postgres.component, data_dir, ports.postgres, dagster.log_file(data_dir, "postgres")
             )
         self._supervisor.start(broker.result())
         self._supervisor.start(database.result())
@@ -124,7 +125,7 @@ class Stack:
 
     def _start_traffic(self) -> None:
         if self.state.traffic and topics_of(self.catalog):
-            self._supervisor.start(servers.traffic(self.state))
+            self._supervisor.start(dagster.traffic(self.state))
         elif self.state.traffic:
             self._say("no traffic: the catalogue has none of the web shop's events")
 

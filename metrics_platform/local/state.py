@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from metrics_platform.local.errors import StackError
+from metrics_platform.errors import StackError
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import Identity
 

@@ -10,7 +10,7 @@ from threading import Event
 
 import psutil
 
-from metrics_platform.local.errors import StackError
+from metrics_platform.errors import StackError
 from metrics_platform.local.process import Component, Identity, last_line, rotate, spawn, stop_tree
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds; doubles, so that a broken component does not eat a core

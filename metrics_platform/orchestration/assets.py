@@ -17,20 +17,20 @@ from dagster import (
     multi_asset,
 )
 
+from metrics_platform.batch.execute import Batch, Recomputed
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.orchestration import by_hand
-from metrics_platform.orchestration.batch import Batch, Recomputed
-from metrics_platform.orchestration.ingestion import Ingested, ingest_each
+from metrics_platform.ingestion.ingest import Ingested, ingest_each
 from metrics_platform.orchestration.partitions import partition_key, windows_of
-from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.reconciliation import evaluations
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session, stream_session
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key, metric_specs, raw_key, raw_specs
+from metrics_platform.platform import Platform
 from metrics_platform.store import ledger
-from metrics_platform.store.definitions import older_windows
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.schema import migrate
+from metrics_platform.store.state.definition_versions import older_windows
+from metrics_platform.stream import manual_run
 
 # A run with this tag computes only what is owed; an hourly one also the dirty hours, wherever they lie. A run
 # by hand computes everything that it was asked for.
@@ -89,7 +89,7 @@ def minute_assets(platform: Platform, today: date) -> AssetsDefinition:
         metrics = _selected(platform, context, Grain.MINUTE)
         windows = windows_of(context.partition_time_window, platform.catalog, Grain.MINUTE)
         with stream_session(platform, context) as spark:
-            done = by_hand.compute_and_commit(platform, spark, windows, metrics, context.run.run_id, now)
+            done = manual_run.compute_and_commit(platform, spark, windows, metrics, context.run.run_id, now)
         for metric in metrics:
             refused = sum(1 for name, _ in done.refused if name == metric.name)
             yield MaterializeResult(
@@ -188,7 +188,7 @@ def _log_materializations(
     today: date,
 ) -> None:
     """Report windows beside those asked for; minutes only if they have a partition and events."""
-    oldest = by_hand.oldest_minute(today)
+    oldest = manual_run.oldest_minute(today)
     for label in labels:
         minute = label.window.grain is Grain.MINUTE
         if minute and (label.window.start < oldest or not label.events):

@@ -10,12 +10,12 @@ from metrics_platform.orchestration.assets import batch_assets, minute_assets, r
 from metrics_platform.orchestration.freshness import freshness_checks
 from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
 from metrics_platform.orchestration.maintenance import maintenance_job, maintenance_schedule
-from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.reconciliation import reconciliation_checks
 from metrics_platform.orchestration.resources import spark_resources
 from metrics_platform.orchestration.sensors import freshness_sensor, shift_sensor
 from metrics_platform.orchestration.shift_job import shift_job
 from metrics_platform.orchestration.specs import BATCH_GRAINS, topic_specs, view_specs
+from metrics_platform.platform import Platform
 
 
 def build_definitions(platform: Platform, today: date) -> Definitions:

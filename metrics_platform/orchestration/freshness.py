@@ -21,8 +21,8 @@ from dagster import (
 
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import MINUTE, Grain
-from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.specs import metric_key
+from metrics_platform.platform import Platform
 from metrics_platform.store import ledger
 
 CHECK = "fresh"

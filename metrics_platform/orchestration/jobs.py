@@ -14,13 +14,13 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from metrics_platform.batch.plan import fresh_hours
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration.assets import SCHEDULED_TAG
 from metrics_platform.orchestration.coordinator import LAYER_TAG
-from metrics_platform.orchestration.owed import fresh_hours
 from metrics_platform.orchestration.partitions import partition_key
-from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.specs import metric_key, raw_key
+from metrics_platform.platform import Platform
 
 INGESTION = "raw_ingestion"
 _BATCH = {LAYER_TAG: "batch"}

@@ -25,10 +25,10 @@ from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration.coordinator import LAYER_TAG
 from metrics_platform.orchestration.jobs import INGESTION
 from metrics_platform.orchestration.partitions import MINUTE_DAYS
-from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import BATCH_SPARK, batch_session
 from metrics_platform.orchestration.shift_job import JOB as SHIFT
 from metrics_platform.orchestration.specs import metric_key
+from metrics_platform.platform import Platform
 from metrics_platform.store.locks import ingestion_turn
 from metrics_platform.store.retention import prune, prune_books
 

@@ -20,10 +20,10 @@ from dagster import (
 
 from metrics_platform.catalog.model import Accuracy, Metric
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key
+from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.corrections import Correction, newest_reconciliations
+from metrics_platform.store.quality.corrections import Correction, newest_reconciliations
 
 CHECK = "reconciliation"
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from dagster import Failure
 from dagster_pyspark import LazyPySparkResource
 
-from metrics_platform.compute.cluster import ClusterUnavailable, open_session
-from metrics_platform.compute.lifeline import held
-from metrics_platform.compute.masters import Kind, kind_of
-from metrics_platform.compute.session import JarsMissing, spark_settings
-from metrics_platform.compute.shared import require_shared
-from metrics_platform.compute.stranded import guarded
-from metrics_platform.orchestration import clocks, troubles
-from metrics_platform.orchestration.platform import Platform
+from metrics_platform.monitoring import clocks, spark_health
+from metrics_platform.platform import Platform
 from metrics_platform.settings import SettingsError, SparkSettings
+from metrics_platform.spark.application_health import held
+from metrics_platform.spark.cluster_managers import Kind, kind_of
+from metrics_platform.spark.executor_watchdog import guarded
+from metrics_platform.spark.session import JarsMissing, spark_settings
+from metrics_platform.spark.shared_storage import require_shared
+from metrics_platform.spark.startup import ClusterUnavailable, open_session
 
 if TYPE_CHECKING:
     from dagster import AssetExecutionContext, OpExecutionContext
@@ -46,7 +46,7 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
         try:
             shared = spark_settings(platform.catalog, settings.jars, spark, partitions)
         except (JarsMissing, SettingsError) as error:
-            troubles.record(platform, spark.layer, str(error))
+            spark_health.record(platform, spark.layer, str(error))
             raise
         return LazyPySparkResource(
             spark_config={"spark.sql.adaptive.enabled": str(adaptive).lower(), **shared}
@@ -114,11 +114,11 @@ def _opened(
 ) -> Iterator[SparkSession]:
     try:
         session = open_session(spark, start)
-        troubles.record(platform, spark.layer, None)
+        spark_health.record(platform, spark.layer, None)
         with held(spark, session), guarded(spark, session):
             yield session
     except ClusterUnavailable as error:
-        troubles.record(platform, spark.layer, str(error))
+        spark_health.record(platform, spark.layer, str(error))
         raise
 
 

@@ -18,13 +18,15 @@ from dagster import (
     sensor,
 )
 
-from metrics_platform.orchestration import clocks, freshness, watch
-from metrics_platform.orchestration.platform import Platform
-from metrics_platform.orchestration.shift import LEASE
+from metrics_platform.monitoring import clocks
+from metrics_platform.orchestration import freshness
 from metrics_platform.orchestration.shift_job import JOB
-from metrics_platform.store import alarms, lease
-from metrics_platform.store.alarms import Verdict
+from metrics_platform.platform import Platform
 from metrics_platform.store.schema import migrate
+from metrics_platform.store.state import alarms, lease
+from metrics_platform.store.state.alarms import Verdict
+from metrics_platform.stream import supervision
+from metrics_platform.stream.shift import LEASE
 
 _ACTIVE = [
     DagsterRunStatus.QUEUED,
@@ -55,7 +57,7 @@ def shift_sensor(platform: Platform) -> SensorDefinition:
             current = lease.read(conn, LEASE)
         running = _running(context.instance)
         failures = _failures(context.instance)
-        decision = watch.decide(now, current, running, failures, platform.settings.shift_length)
+        decision = supervision.decide(now, current, running, failures, platform.settings.shift_length)
         for run_id in decision.bury:
             _bury(context.instance, run_id)
         if not decision.start:
@@ -133,10 +135,10 @@ def _sound(platform: Platform, context: SensorEvaluationContext, check: str, pas
         context.log.warning(f"the alarm could not be sent to METRICS_PLATFORM_ALARM_WEBHOOK: {error}")
 
 
-def _running(instance: DagsterInstance) -> list[watch.ShiftRun]:
+def _running(instance: DagsterInstance) -> list[supervision.ShiftRun]:
     records = instance.get_run_records(RunsFilter(job_name=JOB, statuses=_ACTIVE))
     return [
-        watch.ShiftRun(
+        supervision.ShiftRun(
             record.dagster_run.run_id,
             datetime.fromtimestamp(record.start_time, UTC)
             if record.start_time

@@ -15,13 +15,14 @@ from dagster import (
 )
 
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.orchestration import clocks, freshness
+from metrics_platform.monitoring import clocks
+from metrics_platform.orchestration import freshness
 from metrics_platform.orchestration.coordinator import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
-from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.resources import STREAM_SPARK, stream_session
-from metrics_platform.orchestration.shift import Iteration, Shift, ShiftFailed, SystemClock
 from metrics_platform.orchestration.specs import metric_key
+from metrics_platform.platform import Platform
+from metrics_platform.stream.shift import Iteration, Shift, ShiftFailed, SystemClock
 
 JOB = "shift"
 

@@ -13,7 +13,7 @@ from dagster import AssetKey, AssetSpec, FreshnessPolicy
 from metrics_platform.catalog.model import EventKind, Metric
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration.partitions import partitions
-from metrics_platform.orchestration.platform import Platform
+from metrics_platform.platform import Platform
 
 BATCH_GRAINS = (Grain.HOUR, Grain.DAY, Grain.WEEK)
 

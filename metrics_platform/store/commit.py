@@ -32,18 +32,19 @@ import pyarrow as pa
 
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.store import accuracy, corrections, ledger
+from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.coverage import Seen
-from metrics_platform.store.gaps import close_gaps
-from metrics_platform.store.history import displace
-from metrics_platform.store.lease import Fence, check_fence
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import GRAINS, lock_definitions, lock_windows
-from metrics_platform.store.outages import close_exact
+from metrics_platform.store.quality import accuracy, corrections
+from metrics_platform.store.quality.revisions import displace
 from metrics_platform.store.rollup import Merged, is_exact, roll_up
 from metrics_platform.store.schema import current_versions
 from metrics_platform.store.staging import Prepared, key, prepare, replace, stage
+from metrics_platform.store.state.gaps import close_gaps
+from metrics_platform.store.state.lease import Fence, check_fence
+from metrics_platform.store.state.outages import close_exact
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from psycopg import errors, sql
 from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import MINUTE, Grain
-from metrics_platform.store import accuracy, history, ledger
+from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.definitions import dropped_dimensions
 from metrics_platform.store.ledger import Label
+from metrics_platform.store.quality import accuracy, revisions
 from metrics_platform.store.sql_text import names
+from metrics_platform.store.state.definition_versions import dropped_dimensions
 
 
 class QueryError(Exception):
@@ -95,16 +96,16 @@ def windows_as_of(
     if at > now:
         raise QueryError(f"{_told(at, catalog)} lies in the future; nobody has seen its numbers")
     with _snapshot(conn, metric):
-        first = history.answers_from(conn, catalog, grain, now)
+        first = revisions.answers_from(conn, catalog, grain, now)
         if at < first:
             raise QueryError(
                 f"what was read at {_told(at, catalog)} is not known any more; {grain}s can be shown as they "
                 f"were from {_told(first, catalog)} on (retention: revisions: keeps them longer)"
             )
-        seen = history.seen_at(conn, found.name, grain, at, n)
+        seen = revisions.seen_at(conn, found.name, grain, at, n)
         rows = _rows(conn, found, grain, [one.label.window.start for one in seen if one.revision_id is None])
         starts = {one.revision_id: one.label.window.start for one in seen if one.revision_id is not None}
-        for revision_id, *rest in history.rows_of(conn, found, list(starts)):
+        for revision_id, *rest in revisions.rows_of(conn, found, list(starts)):
             rows.append((starts[revision_id], *rest))
         dropped = dropped_dimensions(conn, found, {one.label.definition for one in seen})
     return _result(found, grain, [one.label for one in seen], rows, dropped)

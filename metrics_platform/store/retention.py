@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.store import history
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_windows
+from metrics_platform.store.quality import revisions
 from metrics_platform.store.staging import delete
 
 # How long the books of what happened are kept: finished ingestion steps, lost records, closed gaps and
@@ -31,15 +31,17 @@ def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]
     deleted = dict.fromkeys(catalog.retention, 0)
     names = [name for (name,) in conn.execute("SELECT name FROM platform.metrics ORDER BY name").fetchall()]
     windows = {grain: catalog.kept_from(grain, now) for grain in catalog.retention}
-    revisions = now - catalog.revisions_kept
-    history.note_forgotten(conn, revisions, windows)  # first: whoever dies below has deleted some of it
+    replaced_before = now - catalog.revisions_kept
+    revisions.note_forgotten(
+        conn, replaced_before, windows
+    )  # first: whoever dies below has deleted some of it
     for grain, before in windows.items():
         for name in names:
             while batch := _prune_batch(conn, catalog, name, grain, before):
                 deleted[grain] += batch
         _prune_lessons(conn, grain, before)
     for name in names:
-        while history.prune(conn, name, revisions, _BATCH):
+        while revisions.prune(conn, name, replaced_before, _BATCH):
             pass
     _prune_counts(conn, catalog, now)
     return deleted

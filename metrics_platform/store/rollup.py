@@ -29,9 +29,9 @@ from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window, child_grain
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.history import archive, displace
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import lock_windows
+from metrics_platform.store.quality.revisions import archive, displace
 from metrics_platform.store.staging import pg_type, value_expressions
 
 # Each coarser grain with the one it is merged from, finest first.

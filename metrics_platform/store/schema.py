@@ -27,10 +27,11 @@ from psycopg.types.json import Jsonb
 
 from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Catalog, Metric
-from metrics_platform.store import dirty, migrations
+from metrics_platform.store import migrations
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_definitions
 from metrics_platform.store.sql_text import listed, names, value_of
+from metrics_platform.store.state import dirty
 
 # Columns that the views add around a metric's own; a dimension cannot have these names.
 LABEL_COLUMNS = ("label", "coverage", "error_band", "age", "computed_at", "source", "run_id", "definition")

@@ -17,7 +17,7 @@ from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Window
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.history import archive
+from metrics_platform.store.quality.revisions import archive
 
 _KEY = (Column("grain", "text"), Column("window_start", "timestamptz"))
 _UTC = pa.timestamp("us", "UTC")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from metrics_platform.catalog.changes import Change, Difference, changes
-from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Catalog
 
 SHOP = """\

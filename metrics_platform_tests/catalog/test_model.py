@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from metrics_platform.catalog.load import load_catalog
+from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.measures import Avg, Count, Percentiles, Sum
 from metrics_platform.catalog.model import Dimension, Field, Metric, pg_type
 from metrics_platform.settings import PACKAGE

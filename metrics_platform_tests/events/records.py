@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Producer
 
 from metrics_platform.catalog.model import EventKind, Field
-from metrics_platform.events.source import RECORD_SCHEMA
+from metrics_platform.events.kafka.source import RECORD_SCHEMA
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -17,12 +17,12 @@ import pytest
 import yaml
 from py4j.java_gateway import JavaGateway
 
-from metrics_platform.compute.cluster import addresses
-from metrics_platform.compute.masters import Kind, kind_of, properties, read_properties
 from metrics_platform.kubernetes.executors import DRIVER_POD, PORTS, environment, layers, spark_properties
 from metrics_platform.kubernetes.manifests import configuration, manifests
 from metrics_platform.kubernetes.values import Installation
 from metrics_platform.settings import Settings, SparkSettings
+from metrics_platform.spark.cluster_managers import Kind, kind_of, properties, read_properties
+from metrics_platform.spark.startup import addresses
 from metrics_platform_tests.kubernetes.conftest import ROOT, Changed
 
 LAYERS = ("stream", "batch")

@@ -12,8 +12,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from metrics_platform.catalog.load import load_catalog
-from metrics_platform.events.clusters import load_clusters
+from metrics_platform.catalog.loading.catalog import load_catalog
+from metrics_platform.clusters import load_clusters
 from metrics_platform.kubernetes.manifests import manifests, render
 from metrics_platform.kubernetes.values import Installation
 from metrics_platform.settings import Settings

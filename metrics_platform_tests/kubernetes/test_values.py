@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from metrics_platform.catalog.load import CatalogError
-from metrics_platform.events.clusters import ClustersError
+from metrics_platform.catalog.loading.catalog import CatalogError
+from metrics_platform.clusters import ClustersError
 from metrics_platform.kubernetes.errors import ValuesError
 from metrics_platform.kubernetes.values import load_values
 from metrics_platform_tests.kubernetes.conftest import Changed

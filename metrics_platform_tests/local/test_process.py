@@ -14,8 +14,8 @@ from threading import Event
 import psutil
 import pytest
 
+from metrics_platform.errors import StackError
 from metrics_platform.local import process
-from metrics_platform.local.errors import StackError
 from metrics_platform.local.process import MARKER, Component, Identity, end, marked, rotate
 from metrics_platform.local.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Interrupted, Supervisor
 

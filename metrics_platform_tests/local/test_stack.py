@@ -18,16 +18,16 @@ from uuid import UUID
 import pytest
 import yaml
 
+from metrics_platform.errors import StackError
 from metrics_platform.local import state
 from metrics_platform.local.environment import clusters_yaml, environment, exports
-from metrics_platform.local.errors import StackError
 from metrics_platform.local.java import java
-from metrics_platform.local.kafka import cluster_id
 from metrics_platform.local.ports import HOST, Ports, free_ports
 from metrics_platform.local.process import Identity, marked
+from metrics_platform.local.servers.kafka import cluster_id
 from metrics_platform.local.stack import CATALOG, JARS, Plan, running
 from metrics_platform.local.state import State
-from metrics_platform.local.status import status
+from metrics_platform.monitoring.status import status
 from metrics_platform.settings import Settings
 
 PORTS = Ports(webserver=3100, kafka=9192, postgres=5533, code_server=4366)

@@ -20,14 +20,14 @@ from dagster import (
     TimeWindowPartitionsDefinition,
 )
 
-from metrics_platform.catalog.load import CatalogError
+from metrics_platform.catalog.loading.catalog import CatalogError
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration.build import build_definitions
 from metrics_platform.orchestration.partitions import partitions
-from metrics_platform.orchestration.platform import load_for_runs
+from metrics_platform.platform import load_for_runs
 from metrics_platform.settings import PACKAGE
-from metrics_platform_tests.orchestration.nowhere import CLUSTER, ENVIRONMENT, catalog, platform
+from metrics_platform_tests.support.nowhere import CLUSTER, ENVIRONMENT, catalog, platform
 
 TODAY = date(2026, 11, 22)
 WEBSHOP = catalog()

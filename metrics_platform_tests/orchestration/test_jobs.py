@@ -9,20 +9,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from dagster import DefaultScheduleStatus, RunRequest, ScheduleDefinition, SkipReason, build_schedule_context
 
+from metrics_platform.batch.plan import DIRTY_HOURS_PER_RUN, fresh_hours, hours_to_repair, parts_of, unit_of
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain
 from metrics_platform.orchestration.assets import SCHEDULED_TAG
 from metrics_platform.orchestration.build import build_definitions
 from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
-from metrics_platform.orchestration.owed import (
-    DIRTY_HOURS_PER_RUN,
-    fresh_hours,
-    hours_to_repair,
-    parts_of,
-    unit_of,
-)
-from metrics_platform.store.gaps import Gap
-from metrics_platform_tests.orchestration.nowhere import catalog, platform
+from metrics_platform.store.state.gaps import Gap
+from metrics_platform_tests.support.nowhere import catalog, platform
 
 BERLIN = ZoneInfo("Europe/Berlin")
 CALENDAR = Calendar("Europe/Berlin")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.orchestration.partitions import partition_key, partitions, windows_of
-from metrics_platform_tests.orchestration.nowhere import catalog
+from metrics_platform_tests.support.nowhere import catalog
 
 TODAY = date(2026, 11, 22)
 # Half hours, clocks that change at midnight, a zone west of Greenwich.

@@ -19,15 +19,15 @@ from dagster import (
 
 from metrics_platform.catalog.model import Accuracy, Catalog
 from metrics_platform.catalog.windows import HOUR, Grain, Window
-from metrics_platform.orchestration.platform import Platform
 from metrics_platform.orchestration.reconciliation import CHECK, evaluations, judge, reconciliation_checks
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key
+from metrics_platform.platform import Platform
 from metrics_platform.store.commit import Commit, commit
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.corrections import Correction
 from metrics_platform.store.ledger import Source
-from metrics_platform_tests.orchestration.clock import START
+from metrics_platform.store.quality.corrections import Correction
 from metrics_platform_tests.store.shop import Visit, totals
+from metrics_platform_tests.support.clock import START
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ALLOWED = Accuracy(warn=0.01, fail=0.05)

@@ -30,8 +30,8 @@ from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store import ledger
 from metrics_platform.store.commit import Commit, Committed, Source, commit, next_revision
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.lease import Fence
 from metrics_platform.store.ledger import Label
+from metrics_platform.store.state.lease import Fence
 
 PAGE = Dimension("page", "page", "string")
 KIND = EventKind(

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Window
-from metrics_platform.store import event_counts, ingestion, ledger
+from metrics_platform.store import ledger
 from metrics_platform.store.commit import Commit, Source, commit, next_revision
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.coverage import Seen, coverage, lost_share
 from metrics_platform.store.schema import migrate
+from metrics_platform.store.state import event_counts, ingestion_ledger
 from metrics_platform_tests.store.shop import KIND, METRICS, NOW, Visit, at, catalog, label, totals, window
 
 counts = st.none() | st.integers(0, 10**12)
@@ -131,9 +132,9 @@ def ingest(
     conn: Connection, shop: Catalog, through: dict[str, str], accepted: dict[tuple[str, str], int]
 ) -> None:
     """One step: `accepted` by minute and cluster."""
-    step = ingestion.plan(conn, "visits", [], NOW)
+    step = ingestion_ledger.plan(conn, "visits", [], NOW)
     reached = {cluster: at(f"2026-03-02T{time}") for cluster, time in through.items()}
-    ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), reached, NOW)
+    ingestion_ledger.finish(conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), reached, NOW)
     events = {(at(f"2026-03-02T{minute}"), cluster): n for (minute, cluster), n in accepted.items()}
     event_counts.add_accepted(conn, shop.calendar, "visits", events)
 
@@ -164,11 +165,11 @@ def test_a_minute_lacks_what_came_after_it_was_counted(conn: Connection, shop: C
 
 def test_events_count_as_known_only_when_every_cluster_is_ingested(conn: Connection, shop: Catalog) -> None:
     one = minute(shop, "10:15")
-    ingestion.follow(conn, "visits", ["dc1", "dc2"])
+    ingestion_ledger.follow(conn, "visits", ["dc1", "dc2"])
     count(conn, shop, Source.STREAM, {one: 8}, lost=0.25)
     assert viewed(conn, one) == 0.75
     ingest(conn, shop, {"dc1": "10:20"}, {("10:15", "dc1"): 8})
-    assert ingestion.ingested_through(conn, "visits") is None
+    assert ingestion_ledger.ingested_through(conn, "visits") is None
     assert viewed(conn, one) == 0.75
     ingest(conn, shop, {"dc2": "10:15"}, {})
     assert viewed(conn, one) == 0.75
@@ -245,11 +246,13 @@ def test_what_the_stream_counted_stands_beside_what_was_accepted(conn: Connectio
 
 def test_a_new_cluster_has_nothing_and_one_that_left_is_not_waited_for(conn: Connection) -> None:
     now = NOW + timedelta(minutes=1)
-    step = ingestion.plan(conn, "visits", [], NOW)
-    ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), {"dc1": NOW, "dc2": now}, now)
-    assert ingestion.ingested_through(conn, "visits") == NOW
-    ingestion.follow(conn, "visits", ["dc2"])
-    assert ingestion.ingested_through(conn, "visits") == now
-    ingestion.follow(conn, "visits", ["dc2", "dc3"])
-    assert ingestion.through_by_cluster(conn, "visits") == {"dc2": now, "dc3": None}
-    assert ingestion.ingested_through(conn, "visits") is None
+    step = ingestion_ledger.plan(conn, "visits", [], NOW)
+    ingestion_ledger.finish(
+        conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), {"dc1": NOW, "dc2": now}, now
+    )
+    assert ingestion_ledger.ingested_through(conn, "visits") == NOW
+    ingestion_ledger.follow(conn, "visits", ["dc2"])
+    assert ingestion_ledger.ingested_through(conn, "visits") == now
+    ingestion_ledger.follow(conn, "visits", ["dc2", "dc3"])
+    assert ingestion_ledger.through_by_cluster(conn, "visits") == {"dc2": now, "dc3": None}
+    assert ingestion_ledger.ingested_through(conn, "visits") is None

@@ -9,12 +9,13 @@ import pytest
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.store import event_counts, ingestion, outages, retention
-from metrics_platform.store.alarms import Verdict, record_verdict
+from metrics_platform.store import retention
 from metrics_platform.store.commit import Commit, Source, commit, next_revision
 from metrics_platform.store.connection import Connection, only
-from metrics_platform.store.outages import Layer
 from metrics_platform.store.retention import BOOKS_KEPT, prune, prune_books
+from metrics_platform.store.state import event_counts, ingestion_ledger, outages
+from metrics_platform.store.state.alarms import Verdict, record_verdict
+from metrics_platform.store.state.outages import Layer
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, totals, values, window
 
 
@@ -87,9 +88,11 @@ def test_counts_of_minutes_stay_as_long_as_hours(conn: Connection, shop: Catalog
 def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
     old, recent = NOW - BOOKS_KEPT - timedelta(days=1), NOW - timedelta(days=1)
     for version, at in enumerate((old, old, recent)):
-        lost = ingestion.OffsetRange("dc1", "web.visits", 0, version, version + 1)
-        step = ingestion.plan(conn, "visits", [], at, lost=[lost])
-        ingestion.finish(conn, "visits", step.version, ingestion.Counts(0, 0, {}), {"dc1": old}, at)
+        lost = ingestion_ledger.OffsetRange("dc1", "web.visits", 0, version, version + 1)
+        step = ingestion_ledger.plan(conn, "visits", [], at, lost=[lost])
+        ingestion_ledger.finish(
+            conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), {"dc1": old}, at
+        )
     for cluster in ("dc1", "dc2"):
         outages.record_outage(conn, cluster, Layer.STREAM, old, old + timedelta(minutes=1), "silent", old)
     conn.execute("UPDATE platform.outages SET closed_at = %s WHERE cluster = 'dc1'", (old,))
@@ -100,7 +103,7 @@ def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
 
     assert conn.execute("SELECT version FROM platform.ingestion ORDER BY version").fetchall() == [(3,)]
     assert conn.execute("SELECT first_offset FROM platform.lost_records").fetchall() == [(2,)]
-    assert ingestion.ingested_through(conn, "visits") == old
+    assert ingestion_ledger.ingested_through(conn, "visits") == old
     assert conn.execute("SELECT severity FROM platform.alarms").fetchall() == [("late",)]
     assert [one.cluster for one in outages.open_outages(conn)] == ["dc2"]
     assert conn.execute("SELECT count(*) FROM platform.outages").fetchone() == (1,)

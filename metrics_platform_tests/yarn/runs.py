@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from metrics_platform.local.graphql import ask
 from metrics_platform.local.stack import Stack
+from metrics_platform.orchestration.graphql import ask
 
 _RUNS = """
     query {

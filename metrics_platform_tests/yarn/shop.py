@@ -11,10 +11,10 @@ from threading import Event, Thread
 
 import orjson
 
-from metrics_platform.local import traffic
-from metrics_platform.local.shop import Mix, Record, generate, topics_of
-from metrics_platform.orchestration.platform import Platform
-from metrics_platform_tests.orchestration.traffic import produce
+from metrics_platform.local.traffic import sender
+from metrics_platform.local.traffic.shop import Mix, Record, generate, topics_of
+from metrics_platform.platform import Platform
+from metrics_platform_tests.support.traffic import produce
 
 PARTITIONS = 2  # of the stack's topics
 LIVE_RATE = 30.0
@@ -40,7 +40,7 @@ class Live:
         mix = Mix(seed=1, rate=LIVE_RATE, late=0, duplicates=0, partitions=PARTITIONS, topics=topics)
         servers = platform.clusters[0].bootstrap_servers
         self._thread = Thread(
-            target=traffic.run, args=(servers, mix), kwargs={"ledger": path, "stopping": self._stopping}
+            target=sender.run, args=(servers, mix), kwargs={"ledger": path, "stopping": self._stopping}
         )
 
     def stop(self) -> list[Record]:

@@ -19,20 +19,20 @@ from threading import Event
 import pytest
 
 from metrics_platform.catalog.windows import MINUTE, Grain
-from metrics_platform.compute.cluster import ClusterUnavailable
 from metrics_platform.local.environment import environment
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import marked
-from metrics_platform.local.shop import Record
 from metrics_platform.local.stack import Plan, Stack, running
-from metrics_platform.local.status import status
-from metrics_platform.orchestration.platform import Platform, load_platform
+from metrics_platform.local.traffic.shop import Record
+from metrics_platform.monitoring.status import status
+from metrics_platform.platform import Platform, load_platform
 from metrics_platform.settings import Settings, SparkSettings
-from metrics_platform.store.alarms import last_verdict
+from metrics_platform.spark.startup import ClusterUnavailable
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.state.alarms import last_verdict
 from metrics_platform_tests.conftest import folder
-from metrics_platform_tests.orchestration import nowhere, oracle, standalone
-from metrics_platform_tests.waiting import wait_for
+from metrics_platform_tests.support import nowhere, oracle, standalone
+from metrics_platform_tests.support.waiting import wait_for
 from metrics_platform_tests.yarn import runs
 from metrics_platform_tests.yarn.cluster import MEMORY, SHARES, Yarn
 from metrics_platform_tests.yarn.shop import Live, past_hour

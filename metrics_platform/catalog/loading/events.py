@@ -1,0 +1,171 @@
+"""Reading the `events` part of a catalogue: where each kind of event is found and what its JSON holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from metrics_platform.catalog.loading.nodes import Section, Value
+from metrics_platform.catalog.loading.problems import Mistake, Report, suggestion
+from metrics_platform.catalog.loading.readers import check_name
+from metrics_platform.catalog.loading.types import field_type
+from metrics_platform.catalog.model import EventKind, Field
+
+_KEYS = {
+    "topics": "topics: [web.orders]",
+    "clusters": "clusters: [local]",
+    "id": "id: event_id",
+    "time": "time: event_time",
+    "fields": "fields: {event_id: string, event_time: epoch_millis}",
+}
+_REQUIRED = frozenset({"topics", "id", "time", "fields"})
+_FIELD_KEYS = {"type": "type: string", "required": "required: true"}
+_TIME_TYPES = ("timestamp", "epoch_millis")
+
+_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}", re.ASCII)
+# Kafka's own rule for topics.
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class KindDraft:
+    """A kind of event as far as it could be read: a field is None if its definition is a mistake."""
+
+    kind: EventKind | None
+    fields: Mapping[str, Field | None]
+
+    @property
+    def column_types(self) -> dict[str, str | None]:
+        """The Spark type of each field's column; None where it is a mistake."""
+        return {name: field and field.column_type for name, field in self.fields.items()}
+
+
+def read_kinds(report: Report, value: Value) -> dict[str, KindDraft]:
+    """All kinds of events by name. Mistakes inside go to the report."""
+    entries = value.entries(report, "events: {orders: {topics: [web.orders], ...}}")
+    drafts: dict[str, KindDraft] = {}
+    topics: dict[str, str] = {}
+    for name, entry in entries.items():
+        report.attempt(check_name, entry, "kind of event")
+        draft = report.attempt(_read_kind, report, entry, topics)
+        drafts[name] = draft or KindDraft(None, {})
+    return drafts
+
+
+def _read_kind(report: Report, value: Value, taken: dict[str, str]) -> KindDraft:
+    section = value.section(report, _KEYS, _REQUIRED)
+    topics = section.read("topics", partial(_read_topics, value.label, taken))
+    clusters = section.read("clusters", _read_clusters)
+    fields = section.read("fields", partial(_read_fields, report)) or {}
+    id_field = section.read("id", partial(_read_reference, fields)) if fields else None
+    time_field = section.read("time", partial(_read_time, fields)) if fields else None
+    if topics is None or id_field is None or time_field is None:
+        return KindDraft(None, fields)
+    fields = {name: field and _with_required(field, {id_field, time_field}) for name, field in fields.items()}
+    whole = tuple(field for field in fields.values() if field)
+    return KindDraft(EventKind(value.label, topics, id_field, time_field, whole, clusters or ()), fields)
+
+
+def _with_required(field: Field, always: set[str]) -> Field:
+    return Field(field.name, field.type, required=field.required or field.name in always)
+
+
+def _read_topics(kind: str, taken: dict[str, str], value: Value) -> tuple[str, ...]:
+    topics = _read_names(value, _KEYS["topics"])
+    for item, topic in topics:
+        if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+            raise item.mistake(f"'{topic}' is no Kafka topic; write letters, digits, '.', '_' and '-' only")
+        if topic in taken:
+            where = "twice in this list" if taken[topic] == kind else f"in the kind '{taken[topic]}' too"
+            raise item.mistake(
+                f"topic '{topic}' is {where}; each topic carries one kind of event, remove it here"
+            )
+        taken[topic] = kind
+    return tuple(topic for _, topic in topics)
+
+
+def _read_clusters(value: Value) -> tuple[str, ...]:
+    return tuple(name for _, name in _read_names(value, _KEYS["clusters"]))
+
+
+def _read_names(value: Value, example: str) -> list[tuple[Value, str]]:
+    return [(item, item.text(example)) for item in value.items(example)]
+
+
+def _read_fields(report: Report, value: Value) -> dict[str, Field | None]:
+    entries = value.entries(report, _KEYS["fields"])
+    seen: dict[str, str] = {}
+    for entry in entries.values():
+        report.attempt(_check_field_name, entry, seen)
+    return {name: report.attempt(_read_field, report, entry) for name, entry in entries.items()}
+
+
+def _check_field_name(value: Value, seen: dict[str, str]) -> None:
+    name = value.label
+    if name.startswith("_"):
+        raise Mistake(
+            value.key_line, f"field '{name}': names with a leading _ are the platform's own; rename it"
+        )
+    if name.lower() == "event_hour":
+        raise Mistake(
+            value.key_line, f"field '{name}': the raw store has that column itself; rename the field"
+        )
+    if not _FIELD_NAME.fullmatch(name):
+        raise Mistake(
+            value.key_line,
+            f"'{name}' cannot name a field: write letters, digits and _, starting with a letter",
+        )
+    other = seen.setdefault(name.lower(), name)
+    if other != name:
+        raise Mistake(
+            value.key_line,
+            f"fields '{other}' and '{name}' differ only in case, which SQL ignores; remove one",
+        )
+
+
+def _read_field(report: Report, value: Value) -> Field:
+    if not value.is_mapping:
+        return Field(value.label, _read_type(value))
+    section = value.section(report, _FIELD_KEYS, frozenset({"type"}))
+    required = section.read("required", _read_flag) or False
+    return Field(value.label, _present_type(value, section), required)
+
+
+def _present_type(value: Value, section: Section) -> str:
+    if "type" not in section.values:
+        return "string"  # the missing key is reported; a string lets the rest be checked
+    type_value = section.values["type"]
+    return _read_type(Value(type_value.node, f"field '{value.label}'", type_value.key_line))
+
+
+def _read_type(value: Value) -> str:
+    try:
+        return field_type(value.text(f"{value.label}: string"))
+    except ValueError as error:
+        raise value.mistake(str(error)) from None
+
+
+def _read_flag(value: Value) -> bool:
+    text = value.text("required: true").lower()
+    if text not in ("true", "false"):
+        raise value.mistake(f"'{text}' is neither true nor false; write required: true")
+    return text == "true"
+
+
+def _read_reference(fields: Mapping[str, Field | None], value: Value) -> str:
+    name = value.text(_KEYS[value.label])
+    if name not in fields:
+        raise value.mistake(f"field '{name}' is not declared under `fields`; {suggestion(name, fields)}")
+    return name
+
+
+def _read_time(fields: Mapping[str, Field | None], value: Value) -> str:
+    name = _read_reference(fields, value)
+    field = fields[name]
+    if field and field.type not in _TIME_TYPES:
+        raise value.mistake(
+            f"field '{name}' is {field.type}, no time; declare it as epoch_millis or timestamp"
+        )
+    return name

@@ -1,0 +1,134 @@
+"""Reading a metric's measure: `count`, or one measure with its input: `{sum: amount}`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from metrics_platform.catalog.expressions.parsing import Expression
+from metrics_platform.catalog.loading.nodes import Section, Value
+from metrics_platform.catalog.loading.problems import Report, suggestion
+from metrics_platform.catalog.loading.readers import read_column_type, read_expression
+from metrics_platform.catalog.measures import (
+    MEASURES,
+    Count,
+    Distinct,
+    Measure,
+    Percentiles,
+    is_numeric,
+    percentile_column,
+)
+
+_COUNT = "measure: count"
+_OPTIONS = {"type": "type: double", "at": "at: [0.5, 0.95, 0.99]"}
+# What people write out of habit -> the measure that it is here.
+_HABITS = {
+    "average": "avg",
+    "count_distinct": "distinct",
+    "maximum": "max",
+    "mean": "avg",
+    "median": "percentiles",
+    "minimum": "min",
+    "percentile": "percentiles",
+    "quantiles": "percentiles",
+    "total": "sum",
+    "unique": "distinct",
+    "uniques": "distinct",
+}
+# A rank's column is named after it, to this many decimals of a per cent.
+_RANK_DECIMALS = 6
+
+
+def read_measure(report: Report, fields: Mapping[str, str | None], value: Value) -> Measure | None:
+    """The measure over fields (name to Spark type). None if it has mistakes, which go to the report."""
+    if not value.is_mapping:
+        return _read_bare(value)
+    entries = value.entries(report, _COUNT)
+    chosen = _choose(value, entries)
+    measure = MEASURES[chosen]
+    section = Section(report, entries)
+    explicit = section.read("type", read_column_type)
+    ranks = section.read("at", _read_ranks)
+    if "at" in entries and measure is not Percentiles:
+        report.add(entries["at"].key_line, f"{chosen}: `at` belongs to percentiles alone; remove it")
+    source = entries[chosen]
+    expression = read_expression(source, source.text(f"{chosen}: FIELD"), fields)
+    type_ = explicit or expression.type
+    if ("type" in entries and explicit is None) or ("at" in entries and ranks is None):
+        return None
+    if type_ is None and not expression.complete:
+        return None
+    checked = _check_type(source, chosen, expression, type_)
+    if measure is Percentiles and ranks:
+        return Percentiles(expression.sql, checked, at=ranks)
+    return measure(expression.sql, checked)
+
+
+def _read_bare(value: Value) -> Measure:
+    name = value.text(_COUNT)
+    if name == Count.name:
+        return Count()
+    if name in MEASURES:
+        raise value.mistake(f"{name} needs an input; write measure: {{{name}: FIELD}}")
+    raise value.mistake(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    habit = _HABITS.get(name.lower())
+    return f"unknown measure '{name}'; " + (f"write '{habit}'" if habit else suggestion(name, MEASURES))
+
+
+def _choose(value: Value, entries: Mapping[str, Value]) -> str:
+    names = [name for name in entries if name not in _OPTIONS]
+    chosen = [name for name in names if name in MEASURES]
+    unknown = [name for name in names if name not in MEASURES]
+    if unknown:
+        line = entries[unknown[0]]
+        raise Value(line.node, value.label, line.key_line).mistake(_unknown(unknown[0]))
+    if not chosen:
+        raise value.mistake(
+            f"no measure is named; write one of: count, {{sum: FIELD}}, {', '.join(MEASURES)}"
+        )
+    if len(chosen) > 1:
+        raise value.mistake(f"a metric has one measure, not {' and '.join(chosen)}; write a metric for each")
+    if chosen[0] == Count.name:
+        raise value.mistake(f"count takes no input; write {_COUNT}")
+    return chosen[0]
+
+
+def _check_type(source: Value, measure: str, expression: Expression, type_: str | None) -> str:
+    if type_ is None:
+        raise source.mistake(
+            f"the type of '{expression.sql}' cannot be told; "
+            f'write measure: {{{measure}: "{expression.sql}", type: double}} with its type'
+        )
+    if measure != Distinct.name and not is_numeric(type_):
+        raise source.mistake(
+            f"'{expression.sql}' is {type_}, no number; "
+            f"use a numeric field or write {measure}: try_cast({expression.sql} as double)"
+        )
+    return type_
+
+
+def _read_ranks(value: Value) -> tuple[float, ...]:
+    ranks: list[float] = []
+    for item in value.items(_OPTIONS["at"]):
+        rank = _read_rank(item)
+        if percentile_column(rank) in map(percentile_column, ranks):
+            raise item.mistake(f"{rank:g} is listed twice; remove one")
+        ranks.append(rank)
+    return tuple(ranks)
+
+
+def _read_rank(item: Value) -> float:
+    text = item.text(_OPTIONS["at"])
+    try:
+        rank = float(text)
+    except ValueError:
+        raise item.mistake(f"'{text}' is no number; write a rank between 0 and 1, such as 0.95") from None
+    if not 0 < rank < 1:
+        near = f"{rank / 100:g}" if 1 < rank < 100 else "0.95"
+        raise item.mistake(f"{text} is no rank between 0 and 1; write {near}")
+    if not math.isclose(rank * 100, round(rank * 100, _RANK_DECIMALS), rel_tol=0, abs_tol=1e-10):
+        raise item.mistake(f"{text} is finer than the columns' names tell; write at most 8 decimals")
+    return rank

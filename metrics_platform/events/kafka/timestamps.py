@@ -1,0 +1,36 @@
+"""The newest time that a record on Kafka carries, by which the stream finds its minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
+
+from metrics_platform.clusters import Cluster
+from metrics_platform.events.kafka.offsets import Unreachable
+
+_ANSWER_SECONDS = 5.0
+
+
+def newest(cluster: Cluster, topics: Sequence[str]) -> dict[str, datetime]:
+    """The latest time among each topic's records; a topic without records has none.
+
+    Raises Unreachable when the cluster does not answer.
+    """
+    admin = AdminClient({**cluster.client_options(), "log_level": 0})
+    found: dict[str, datetime] = {}
+    try:
+        for topic in topics:
+            there = admin.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
+            latest_of: Any = OffsetSpec.max_timestamp()  # its type says that it may be None
+            asked = {TopicPartition(topic, number): latest_of for number in there}
+            answers = admin.list_offsets(asked, request_timeout=_ANSWER_SECONDS) if asked else {}
+            latest = max((answer.result().timestamp for answer in answers.values()), default=-1)
+            if latest >= 0:
+                found[topic] = datetime.fromtimestamp(latest / 1000, UTC)
+    except KafkaException as error:
+        raise Unreachable(f"cluster '{cluster.name}' does not answer: {error.args[0].str()}") from error
+    return found

@@ -1,0 +1,369 @@
+"""Raw ingestion: from the last committed Kafka offsets into the raw store, exactly once.
+
+A step is planned in the ledger (offsets), appended to the raw store under the step's number, and finished in
+the ledger. Killed anywhere, the next run repeats the planned step with the same offsets and number; the raw
+store refuses what it already holds.
+
+A cluster that does not answer is left out, said and recorded; a later run reads on where its last step ended.
+A kind that cannot be read at all is recorded alike, and the other kinds go on.
+
+A planned step whose records Kafka cannot give any more, or not now, is set aside: an append of nothing takes
+the step's number first, so that whoever planned it can write it no more, and then the store tells whether it
+had been written. Offsets that Kafka dropped before they were ingested are said, recorded as lost and skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from metrics_platform.catalog.model import EventKind
+from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.events.decode import decode
+from metrics_platform.events.kafka.log import KafkaLog
+from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
+from metrics_platform.events.kafka.source import read_records
+from metrics_platform.events.raw_store import Appended
+from metrics_platform.events.rejected import Selection
+from metrics_platform.platform import Platform
+from metrics_platform.settings import SparkSettings
+from metrics_platform.spark.cluster_managers import Kind, kind_of
+from metrics_platform.store import ledger
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.locks import ingestion_turn
+from metrics_platform.store.state import dirty, event_counts, ingestion_ledger, outages
+from metrics_platform.store.state.outages import Layer
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# One append of this many records fits the memory of a small driver and makes files of a good size. An append
+# costs seconds whatever its size: on a cluster it is so many records for each two cores.
+RECORDS_PER_STEP = 2_000_000
+
+# Why an hour has to be computed: it is not exact yet, or it was before these events came.
+FRESH, LATE, REPLAYED = "new raw events", "late events", "replayed rejects"
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What one run put into the raw store for one kind."""
+
+    steps: int
+    accepted: int
+    rejected: dict[str, int]
+    hours: tuple[datetime, ...]
+    missing: tuple[str, ...]  # clusters that did not answer
+
+
+def records_per_step(batch: SparkSettings) -> int:
+    """How many records one append takes at most."""
+    if kind_of(batch) is Kind.LOCAL:
+        return RECORDS_PER_STEP
+    return RECORDS_PER_STEP * max(1, batch.executors * batch.cores // 2)
+
+
+def ingest(
+    platform: Platform,
+    spark: SparkSession,
+    conn: Connection,
+    kind: EventKind,
+    clock: Callable[[], datetime],
+    say: Callable[[str], None],
+) -> Ingested:
+    """Append everything that the kind's clusters had when this call began; those that do not answer are left
+    out.
+
+    Raises KafkaError if none of them answers, or if a topic is missing or was deleted and made anew.
+    """
+    log = KafkaLog(platform.clusters, leave_out=True)
+    try:
+        with ingestion_turn(conn, kind.name):
+            return Ingestion(platform, spark, conn, kind, log).run(clock, say)
+    finally:
+        log.close()
+
+
+def ingest_each(
+    platform: Platform,
+    spark: SparkSession,
+    conn: Connection,
+    kinds: Sequence[EventKind],
+    clock: Callable[[], datetime],
+    say: Callable[[str], None],
+) -> Iterator[tuple[EventKind, Ingested]]:
+    """Ingest one kind after the other; one that cannot be read is left out and said.
+
+    Raises KafkaError in the end if none of them could be read.
+    """
+    failed: list[str] = []
+    for kind in kinds:
+        try:
+            done = ingest(platform, spark, conn, kind, clock, say)
+        except KafkaError as error:
+            failed.append(_not_ingested(kind, error))
+            say(failed[-1])
+        else:
+            yield kind, done
+    if failed and len(failed) == len(kinds):
+        raise KafkaError("; ".join(failed))
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """The ingestion of one kind, by whoever has the kind's turn."""
+
+    platform: Platform
+    spark: SparkSession
+    conn: Connection
+    kind: EventKind
+    log: KafkaLog
+
+    def run(self, clock: Callable[[], datetime], say: Callable[[str], None]) -> Ingested:
+        """Finish a pending step, then read what Kafka has and the raw store has not.
+
+        If the kind cannot be read, the raw store lacks it from all of its clusters.
+        """
+        ingestion_ledger.follow(self.conn, self.kind.name, self.log.names(self.kind))
+        started = clock()
+        try:
+            return self._read_on(started, clock, say)
+        except KafkaError as error:
+            everywhere = dict.fromkeys(self.log.names(self.kind), _not_ingested(self.kind, error))
+            self._note_missing(everywhere | self.log.down, started)
+            raise
+
+    def _read_on(
+        self, started: datetime, clock: Callable[[], datetime], say: Callable[[str], None]
+    ) -> Ingested:
+        name = self.kind.name
+        found, ids = self.log.bounds(self.kind), self._topic_ids()
+        # A cluster may have answered one question and not the other.
+        bounds = [one for one in found if one.cluster not in self.log.down]
+        if not self.log.answering(self.kind):
+            raise Unreachable("; ".join(self.log.down.values()))
+        self._note_missing(self.log.down, started)
+        for reason in self.log.down.values():
+            say(f"'{name}' is ingested without a cluster: {reason}")
+        unfinished = ingestion_ledger.pending(self.conn, name)
+        same = self._same(bounds, ids)
+        steps = [self.repeat(unfinished, same, clock())] if unfinished else []
+        committed = ingestion_ledger.committed_offsets(self.conn, name)
+        _refuse_anew(bounds, same, committed)
+        owed, lost = _owed(bounds, committed), _lost(bounds, committed)
+        for gone in lost:
+            say(
+                f"Kafka dropped offsets {gone.start} to {gone.end - 1} of '{gone.topic}' partition "
+                f"{gone.partition} on cluster '{gone.cluster}' before they were ingested; raise the "
+                "topic's retention"
+            )
+        through = dict.fromkeys(self.log.answering(self.kind), started)
+        portions = list(split(owed, records_per_step(self.platform.settings.batch)))
+        for number, portion in enumerate(portions, start=1):
+            skipped = map(_ledger_range, lost if number == 1 else ())
+            step = ingestion_ledger.plan(self.conn, name, map(_ledger_range, portion), clock(), lost=skipped)
+            steps.append(self.do(step, through if number == len(portions) else {}, clock()))
+        ingestion_ledger.note_topic_ids(self.conn, name, ids)
+        return _sum(steps, self.log)
+
+    def bounds(self) -> list[OffsetRange]:
+        """What Kafka has of the topics that are ingested, as far as it answers: a topic made anew is none of
+        them. Raises as KafkaLog.bounds does."""
+        return self._same(self.log.bounds(self.kind), self._topic_ids())
+
+    def _topic_ids(self) -> dict[ingestion_ledger.Topic, str]:
+        return {(one.cluster, one.topic): one.id for one in self.log.topic_ids(self.kind)}
+
+    def _same(
+        self, bounds: Iterable[OffsetRange], ids: Mapping[ingestion_ledger.Topic, str]
+    ) -> list[OffsetRange]:
+        """The bounds of those topics that are the ones which were ingested, or are new."""
+        known = ingestion_ledger.topic_ids(self.conn, self.kind.name)
+        anew = {topic for topic, found in ids.items() if known.get(topic, found) != found}
+        return [bound for bound in bounds if (bound.cluster, bound.topic) not in anew]
+
+    def do(
+        self, step: ingestion_ledger.IngestionStep, through: Mapping[str, datetime], now: datetime
+    ) -> Appended:
+        """Do a planned step and finish it; `through` is how far each cluster is ingested with it."""
+        appended = self._write(step)
+        self.finish(step, appended, through, now)
+        return appended
+
+    def repeat(
+        self, step: ingestion_ledger.IngestionStep, bounds: Iterable[OffsetRange], now: datetime
+    ) -> Appended:
+        """Do a planned step again; set it aside if it was never written and its records are not within the
+        bounds, which is what Kafka has as far as it answers."""
+        if _holds(bounds, step):
+            return self.do(step, {}, now)
+        appended = self._append(step, [])
+        if appended.accepted or appended.rejected:
+            self.finish(step, appended, {}, now)
+        else:
+            ingestion_ledger.set_aside(self.conn, self.kind.name, step.version, now)
+        return appended
+
+    def _note_missing(self, missing: Mapping[str, str], now: datetime) -> None:
+        """Record which clusters are left out and why, each from where it was ingested last."""
+        reached = ingestion_ledger.through_by_cluster(self.conn, self.kind.name)
+        # What was never ingested is missing since it was missed first.
+        begun = {one.cluster: one.start for one in outages.open_outages(self.conn, Layer.INGESTION)}
+        for name, reason in missing.items():
+            since = (reached[name] or begun.get(name, now)).replace(second=0, microsecond=0)
+            until = now.replace(second=0, microsecond=0) + MINUTE
+            outages.record_outage(self.conn, name, Layer.INGESTION, since, until, reason, now)
+
+    def _write(self, step: ingestion_ledger.IngestionStep) -> Appended:
+        """The step's change to the raw store; none if it was written before."""
+        if step.replay is not None:
+            return self._replay(step, Selection.from_json(step.replay))
+        ranges = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in step.ranges]
+        if not any(found.records for found in ranges):
+            return Appended({}, {}, {})
+        return self._append(step, ranges)
+
+    def _replay(self, step: ingestion_ledger.IngestionStep, selection: Selection) -> Appended:
+        store, catalog = self.platform.raw_store, self.platform.catalog
+        return store.replay(
+            self.spark, self.kind, selection, step.version, catalog.calendar, catalog.future_bound
+        )
+
+    def _append(self, step: ingestion_ledger.IngestionStep, ranges: Sequence[OffsetRange]) -> Appended:
+        """Append the ranges, perhaps none, under the step's number; what the store then holds of it."""
+        records = read_records(self.spark, self.log.clusters, ranges)
+        catalog = self.platform.catalog
+        # The time of planning, not of this attempt: a repeated step decodes alike.
+        decoded = decode(records, self.kind, step.planned_at, catalog.future_bound)
+        return self.platform.raw_store.append(
+            decoded, self.kind, step.version, step.planned_at, catalog.calendar
+        )
+
+    def finish(
+        self,
+        step: ingestion_ledger.IngestionStep,
+        appended: Appended,
+        through: Mapping[str, datetime],
+        now: datetime,
+    ) -> None:
+        """Mark the hours that changed by a written step, count what changed them, and record it as done."""
+        name, calendar = self.kind.name, self.platform.catalog.calendar
+        late = self._late(step.version, appended)
+        fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}
+        really_late = {hour: count for hour, count in late.items() if count}
+        why_fresh, why_late = (FRESH, LATE) if step.replay is None else (REPLAYED, REPLAYED)
+        # What only was delivered again changes no number, so no number lacks it; nor does what came before
+        # the catalogue's start, where a calendar may end: the first week of year 1 begins before it.
+        changed = {h for h in (*fresh, *really_late) if h >= self.platform.catalog.first_instant}
+        counted = {
+            (minute, cluster): count
+            for (minute, cluster), count in appended.minutes.items()
+            if calendar.window(Grain.HOUR, minute).start in changed
+        }
+        counts = ingestion_ledger.Counts(
+            sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
+        )
+        with self.conn.transaction():
+            dirty.mark_dirty(self.conn, name, self._counted(fresh), step.version, why_fresh, now)
+            dirty.mark_dirty(self.conn, name, self._counted(really_late), step.version, why_late, now)
+            if ingestion_ledger.finish(self.conn, name, step.version, counts, through, now):
+                event_counts.add_accepted(self.conn, calendar, name, counted)
+            outages.close_caught_up(self.conn, [kind.name for kind in self.platform.catalog.kinds], now)
+
+    def _counted(self, hours: Mapping[datetime, int]) -> dict[datetime, int]:
+        """Those of the hours that any metric counts."""
+        catalog = self.platform.catalog
+        if not catalog.metrics_of(self.kind):
+            return {}
+        return {hour: events for hour, events in hours.items() if hour >= catalog.first_instant}
+
+    def _late(self, step: int, appended: Appended) -> dict[datetime, int]:
+        """The hours of the step that were exact already, each with its events that are not redelivered."""
+        names = [metric.name for metric in self.platform.catalog.metrics_of(self.kind)]
+        exact = ledger.exact_hours(self.conn, names, appended.accepted)
+        if not exact:
+            return {}
+        new = self.platform.raw_store.new_events(self.spark, self.kind, step, exact)
+        return dict.fromkeys(exact, 0) | new
+
+
+def _refuse_anew(
+    bounds: Iterable[OffsetRange],
+    same: Collection[OffsetRange],
+    committed: Mapping[ingestion_ledger.Partition, int],
+) -> None:
+    """Raise KafkaError for a topic made anew: one that has another id, or ends before what was ingested."""
+    for bound in bounds:
+        done = committed.get(bound.key, bound.start)
+        if bound not in same or done > bound.end:
+            raise KafkaError(
+                f"topic '{bound.topic}' on cluster '{bound.cluster}' was deleted and made anew: partition "
+                f"{bound.partition} ends at offset {bound.end}, and {done} was reached in the one before; "
+                "delete its rows from platform.ingestion_offsets to ingest it from its beginning"
+            )
+
+
+def _owed(
+    bounds: list[OffsetRange], committed: Mapping[ingestion_ledger.Partition, int]
+) -> list[OffsetRange]:
+    """What Kafka has and the raw store has not, partition by partition."""
+    return [replace(bound, start=max(committed.get(bound.key, bound.start), bound.start)) for bound in bounds]
+
+
+def _lost(
+    bounds: list[OffsetRange], committed: Mapping[ingestion_ledger.Partition, int]
+) -> list[OffsetRange]:
+    """What neither the raw store nor Kafka has any more."""
+    starts = [(bound, committed.get(bound.key, bound.start)) for bound in bounds]
+    return [replace(bound, start=start, end=bound.start) for bound, start in starts if start < bound.start]
+
+
+def split(ranges: list[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:
+    """Cut the ranges into portions of about `most` records, each with every partition's next part.
+
+    There is always at least one portion, empty when there is nothing to read.
+    """
+    records = sum(found.records for found in ranges)
+    portions = max(1, -(-records // most))
+    for number in range(portions):
+        yield [
+            OffsetRange(
+                r.cluster,
+                r.topic,
+                r.partition,
+                r.start + r.records * number // portions,
+                r.start + r.records * (number + 1) // portions,
+            )
+            for r in ranges
+        ]
+
+
+def _not_ingested(kind: EventKind, error: KafkaError) -> str:
+    return f"'{kind.name}' cannot be ingested: {error}"
+
+
+def _holds(bounds: Iterable[OffsetRange], step: ingestion_ledger.IngestionStep) -> bool:
+    """Whether all records of the step lie within the bounds."""
+    there = {bound.key: bound for bound in bounds}
+    needed = [(there.get((r.cluster, r.topic, r.partition)), r) for r in step.ranges if r.start < r.end]
+    return all(bound and bound.start <= r.start and r.end <= bound.end for bound, r in needed)
+
+
+def _ledger_range(found: OffsetRange) -> ingestion_ledger.OffsetRange:
+    return ingestion_ledger.OffsetRange(found.cluster, found.topic, found.partition, found.start, found.end)
+
+
+def _sum(steps: list[Appended], log: KafkaLog) -> Ingested:
+    rejected: dict[str, int] = {}
+    for step in steps:
+        for reason, count in step.rejected.items():
+            rejected[reason] = rejected.get(reason, 0) + count
+    return Ingested(
+        steps=len(steps),
+        accepted=sum(sum(step.accepted.values()) for step in steps),
+        rejected=rejected,
+        hours=tuple(sorted({hour for step in steps for hour in step.accepted})),
+        missing=tuple(sorted(log.down)),
+    )

@@ -1,0 +1,125 @@
+"""Clocks that differ between hosts: the rule that judges them, and the edges that read them.
+
+The stream cuts minutes by the clock of its host, and reads the records that Kafka has by then. If the clocks
+differ, minutes come too early or too late, and with a large difference the wrong records are read.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from metrics_platform.events.kafka.offsets import Unreachable
+from metrics_platform.events.kafka.timestamps import newest
+from metrics_platform.platform import Platform
+from metrics_platform.settings import SparkSettings
+from metrics_platform.spark.cluster_managers import Kind, kind_of
+from metrics_platform.spark.executor_clocks import told
+from metrics_platform.store.connection import Connection, StoreUnavailable
+from metrics_platform.store.state.alarms import OK, Verdict, record_verdict
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# Hosts that keep time by NTP agree within a tenth of a second: this is no jitter. The stream waits one second
+# for stragglers and reads five around its minutes: from two on it counts too few, from five on it loses some.
+BOUND = timedelta(seconds=2)
+POSTGRES, KAFKA = "clock/postgresql", "clock/kafka"
+
+Clock = Callable[[], datetime]
+
+
+def system_clock() -> datetime:
+    """This host's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the clock of `whose` told between two looks at this host's."""
+
+    whose: str
+    before: datetime
+    told: datetime
+    after: datetime
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far the other clock surely is ahead, or behind if negative; the answer's way proves nothing."""
+        return max(self.told - self.after, timedelta(0)) + min(self.told - self.before, timedelta(0))
+
+
+def judge(check: str, here: str, now: datetime, readings: Sequence[Reading]) -> Verdict:
+    """The verdict on clocks, by the one that differs most from the clock of the host `here`."""
+    worst = max(readings, key=lambda reading: abs(reading.ahead), default=None)
+    bound = BOUND.total_seconds()
+    if worst is None or abs(worst.ahead) <= BOUND:
+        return Verdict(check, now, OK, f"no clock differs from that of {here} by more than {bound:g} s")
+    seconds = worst.ahead.total_seconds()
+    side = "ahead of" if seconds > 0 else "behind"
+    return Verdict(
+        check,
+        now,
+        "error",
+        f"the clock of {worst.whose} is {abs(seconds):.1f} s {side} that of {here}, more than {bound:g} s: "
+        "minutes are cut in the wrong place; keep the time of both by NTP (chrony)",
+    )
+
+
+def compare(
+    platform: Platform, spark: SparkSettings, session: SparkSession, warn: Callable[[str], None]
+) -> None:
+    """Read the clocks that a layer's run works with, warn of one that differs, and record the verdicts.
+
+    A metric store that cannot be reached is for others to complain of.
+    """
+    with suppress(StoreUnavailable, psycopg.OperationalError), platform.connect() as conn:
+        verdicts = [postgres(conn), kafka(platform)]
+        if kind_of(spark) is not Kind.LOCAL:
+            verdicts.append(executors(spark, session))
+        for verdict in verdicts:
+            if verdict.severity != OK:
+                warn(verdict.message)
+            record_verdict(conn, verdict)
+
+
+def postgres(conn: Connection, clock: Clock = system_clock) -> Verdict:
+    """The verdict on PostgreSQL's clock."""
+    before = clock()
+    [(instant,)] = conn.execute("SELECT clock_timestamp()").fetchall()
+    after = clock()
+    whose = f"PostgreSQL at {conn.info.host}"
+    return judge(POSTGRES, socket.gethostname(), after, [Reading(whose, before, instant, after)])
+
+
+def kafka(platform: Platform, clock: Clock = system_clock) -> Verdict:
+    """The verdict on the clocks that stamp Kafka's records: a record of the future betrays one that is ahead.
+
+    One that is behind looks like traffic that is slow. A cluster that does not answer is not judged.
+    """
+    readings: list[Reading] = []
+    for cluster in platform.clusters:
+        kinds = [kind for kind in platform.catalog.kinds if cluster.name in (kind.clusters or [cluster.name])]
+        topics = [topic for kind in kinds for topic in kind.topics]
+        before = clock()
+        with suppress(Unreachable):
+            for topic, instant in newest(cluster, topics).items():
+                whose = f"whoever stamps '{topic}' on cluster '{cluster.name}'"
+                readings.append(Reading(whose, before, max(before, instant), clock()))
+    return judge(KAFKA, socket.gethostname(), clock(), readings)
+
+
+def executors(spark: SparkSettings, session: SparkSession, clock: Clock = system_clock) -> Verdict:
+    """The verdict on the clocks of a layer's executors. A session that has worked answers in a fraction of a
+    second, so to be asked of one that has."""
+    before = clock()
+    instants = told(session, spark.executors * spark.cores)
+    after = clock()
+    readings = [Reading(f"the executor on {host}", before, instant, after) for host, instant in instants]
+    return judge(f"clock/{spark.layer}", socket.gethostname(), after, readings)

@@ -1,0 +1,164 @@
+"""The error band: how far an approximate number usually is from the exact one, learned from the past.
+
+When a window becomes exact, the numbers that it had before are compared with the exact one: the number that
+was current 5 minutes after the window's end, 15 minutes after, and so on; "at once" is the first number made
+after the end. How far off is their WAPE (see comparison.py). The band of a metric, grain and age is the 90th
+percentile of the newest 100 windows: nine of ten numbers of that age were at least as close. With fewer
+than 10 windows there is no band, and a new definition starts anew.
+
+Only numbers that counted all minutes of their window, on all clusters, are learned from. So the band says how
+true the counted minutes are, and the coverage says how many are counted; a window still open has the band of
+one just ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from psycopg import sql
+
+from metrics_platform.catalog.model import Metric
+from metrics_platform.catalog.windows import Grain
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.ledger import Label
+from metrics_platform.store.quality.row_differences import compared
+from metrics_platform.store.schema import kept_values
+
+AT_ONCE = timedelta(0)
+AGES = (
+    AT_ONCE,
+    timedelta(minutes=5),
+    timedelta(minutes=15),
+    timedelta(hours=1),
+    timedelta(hours=4),
+    timedelta(days=1),
+)
+NEWEST = 100  # windows that a band is learned from: recent enough to follow a change, enough for a percentile
+LEAST = 10  # windows without which nothing is said: of fewer, the 90th percentile is the worst one
+USUALLY = 0.9
+
+
+@dataclass(frozen=True)
+class Band:
+    """How far a number is from the exact one from some age on: usually at most `error`, a share of it.
+
+    `windows` is how many it was learned from.
+    """
+
+    metric: str
+    grain: Grain
+    age: timedelta
+    definition: str
+    error: float
+    windows: int
+    learned_at: datetime
+
+
+_LEARN = sql.SQL(
+    """
+    WITH became AS (
+        SELECT DISTINCT grain, window_start, old.window_end, new.definition
+        FROM platform.revisions AS old JOIN platform.ledger AS new USING (metric, grain, window_start)
+        WHERE old.transaction = pg_current_xact_id() AND metric = %(metric)s AND grain = ANY(%(grains)s)
+          AND old.source <> 'batch' AND new.source = 'batch'
+    ), seen AS (
+        SELECT became.grain, became.window_start, became.definition, age, had.id
+        FROM became CROSS JOIN unnest(%(ages)s::interval[]) AS age CROSS JOIN LATERAL (
+            SELECT * FROM platform.revisions AS had
+            WHERE had.metric = %(metric)s AND had.grain = became.grain
+              AND had.window_start = became.window_start
+              AND CASE WHEN age = %(at_once)s THEN committed_at >= became.window_end
+                  ELSE committed_at <= became.window_end + age AND superseded_at > became.window_end + age END
+            ORDER BY CASE WHEN age = %(at_once)s THEN id ELSE -id END LIMIT 1
+        ) AS had
+        WHERE had.source <> 'batch' AND had.definition = became.definition
+          AND had.minutes_present = had.minutes_total AND had.minutes_lost = 0
+    ), _pair AS (
+        SELECT DISTINCT id, grain, window_start FROM seen
+    ), {compared}
+    INSERT INTO platform.accuracy AS known (metric, grain, age, window_start, definition, error, learned_at)
+    SELECT %(metric)s, grain, age, window_start, definition,
+           CASE WHEN _apart._id IS NULL THEN 0 ELSE _wape END, %(now)s
+    FROM seen LEFT JOIN _apart ON _apart._id = seen.id
+    WHERE _apart._id IS NULL OR _wape IS NOT NULL
+    ON CONFLICT (metric, grain, age, window_start) DO UPDATE
+    SET definition = excluded.definition, error = excluded.error, learned_at = excluded.learned_at
+    """
+)
+
+_SUM_UP = """
+    INSERT INTO platform.error_bands AS known (metric, grain, age, definition, error, windows, learned_at)
+    SELECT %(metric)s, grain, age, %(definition)s,
+           percentile_disc(%(usually)s) WITHIN GROUP (ORDER BY error), count(*), %(now)s
+    FROM unnest(%(grains)s::text[]) AS grain CROSS JOIN unnest(%(ages)s::interval[]) AS age
+    CROSS JOIN LATERAL (
+        SELECT error FROM platform.accuracy AS past
+        WHERE past.metric = %(metric)s AND past.grain = grain.grain AND past.age = age.age
+          AND definition = %(definition)s
+        ORDER BY window_start DESC LIMIT %(newest)s
+    ) AS newest
+    GROUP BY grain, age HAVING count(*) >= %(least)s
+    ON CONFLICT (metric, grain, age) DO UPDATE
+    SET definition = excluded.definition, error = excluded.error, windows = excluded.windows,
+        learned_at = excluded.learned_at
+"""
+
+
+def learn(conn: Connection, metric: Metric, grains: Sequence[Grain], now: datetime) -> None:
+    """Learn from the windows of a metric's grains that became exact in this transaction."""
+    values = {
+        "metric": metric.name,
+        "definition": metric.version,
+        "grains": list(grains),
+        "ages": list(AGES),
+        "at_once": AT_ONCE,
+        "usually": USUALLY,
+        "newest": NEWEST,
+        "least": LEAST,
+        "now": now,
+    }
+    compare = compared(metric, kept_values(conn, "history", metric))
+    if conn.execute(_LEARN.format(compared=compare), values).rowcount:
+        conn.execute(_SUM_UP, values)
+
+
+def bands(conn: Connection, metrics: Sequence[Metric]) -> list[Band]:
+    """The bands of the metrics' present definitions, by metric, grain and age."""
+    rows = conn.execute(
+        """
+        SELECT metric, grain, age, definition, error, windows, learned_at
+        FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (metric, definition, place)
+        JOIN platform.error_bands USING (metric, definition)
+        ORDER BY place, array_position(%s::text[], grain), age
+        """,
+        ([one.name for one in metrics], [one.version for one in metrics], list(Grain)),
+    ).fetchall()
+    return [Band(metric, Grain(grain), *rest) for metric, grain, *rest in rows]
+
+
+def band_of(label: Label, known: Iterable[Band], now: datetime) -> float | None:
+    """How far the label's number usually is from the exact one at its age; None if exact, or not known.
+
+    Where too few windows had a number of that age, the band of a younger one stands in: it is no smaller, as
+    a rule.
+    """
+    age = max(now - label.window.end, AT_ONCE)
+    fitting = [
+        band
+        for band in known
+        if (band.metric, band.grain, band.definition) == (label.metric, label.window.grain, label.definition)
+        and band.age <= age
+    ]
+    if label.exact or not fitting:
+        return None
+    return max(fitting, key=lambda band: band.age).error
+
+
+def with_bands(
+    conn: Connection, metrics: Sequence[Metric], labels: Iterable[Label], now: datetime
+) -> list[Label]:
+    """The labels with their error bands."""
+    known = bands(conn, metrics)
+    return [replace(label, error_band=band_of(label, known, now)) for label in labels]

@@ -1,0 +1,195 @@
+"""The stream layer's arithmetic: which minutes an iteration computes, and computing them.
+
+An iteration computes the newest closed minute and, to catch stragglers, the one before. After an
+interruption it computes the newest three minutes; what lies before them is a gap, recorded and left to the
+batch. So it never reads more than three minutes of traffic, plus the margins below.
+
+A Kafka cluster that does not answer at once is left out: the numbers of the others come on time, and their
+label says what is missing. So is a kind of events whose topic cannot be had: its metrics have no minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from metrics_platform.catalog.model import Metric
+from metrics_platform.catalog.windows import MINUTE, Grain, Window
+from metrics_platform.compute.totals import Computed, compute
+from metrics_platform.events.decode import decode
+from metrics_platform.events.kafka.log import KafkaLog
+from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
+from metrics_platform.events.kafka.source import read_records
+from metrics_platform.platform import Platform
+from metrics_platform.store.coverage import Seen
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+MAX_MINUTES = 3
+# How far the clock that stamps event times may be ahead of the one that stamps Kafka times.
+CLOCK_SKEW = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The minutes to compute, oldest first, and the skipped ones [start, end) before them, if any."""
+
+    windows: tuple[Window, ...]
+    gap: tuple[datetime, datetime] | None = None
+
+
+def plan(newest_done: datetime | None, closed: Window, since: datetime) -> Plan | None:
+    """What to do now that the minute `closed` has ended; None if that was done before, or if it began before
+    `since`: no batch would ever make it exact.
+
+    `newest_done` is the start of the newest minute ever committed by the stream, None before the first.
+    """
+    if closed.start < since or (newest_done is not None and newest_done >= closed.start):
+        return None
+    first = max(closed.start - (MAX_MINUTES - 1) * MINUTE, since)
+    if newest_done is None:
+        return Plan(minutes(first, closed.end))
+    owed = max(newest_done + MINUTE, since)
+    if owed < first:
+        return Plan(minutes(first, closed.end), gap=(owed, first))
+    # The newest done minute is computed again: events that came after its grace count now.
+    return Plan(minutes(max(first, newest_done), closed.end))
+
+
+def minutes(start: datetime, end: datetime) -> tuple[Window, ...]:
+    """The minute windows of [start, end); both are starts of minutes."""
+    count = int((end - start) / MINUTE)
+    return tuple(Window(start + n * MINUTE, start + (n + 1) * MINUTE, Grain.MINUTE) for n in range(count))
+
+
+def newest_closed(now: datetime, grace: timedelta) -> Window:
+    """The newest minute that ended at least `grace` ago."""
+    end = (now - grace).replace(second=0, microsecond=0)
+    return Window(end - MINUTE, end, Grain.MINUTE)
+
+
+# Where the records of some minutes lie, by kind of event.
+Ranges = Mapping[str, Sequence[OffsetRange]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the records of some minutes lie and, by kind of which a topic cannot be had, why."""
+
+    ranges: Ranges
+    unread: Mapping[str, KafkaError]
+
+
+@dataclass(frozen=True)
+class MinuteTotals:
+    """Totals of some minutes, how many Kafka records were read for them, and, by kind, how many events were
+    counted by minute and cluster; a cluster that was left out has no count."""
+
+    computed: Computed
+    records: int
+    counted: Mapping[str, Mapping[tuple[datetime, str], int]]
+
+
+def find_records(
+    platform: Platform,
+    log: KafkaLog,
+    windows: Sequence[Window],
+    until: datetime,
+    metrics: Sequence[str] | None = None,
+) -> Ranges:
+    """Where the records of neighbouring minutes lie that Kafka got before `until`, for whoever asked for
+    every one of the metrics.
+
+    Raises KafkaError as `find_readable` does, and when a topic of any of the kinds cannot be had.
+    """
+    found = find_readable(platform, log, windows, until, metrics)
+    for error in found.unread.values():
+        raise error
+    return found.ranges
+
+
+def find_readable(
+    platform: Platform,
+    log: KafkaLog,
+    windows: Sequence[Window],
+    until: datetime,
+    metrics: Sequence[str] | None = None,
+) -> Found:
+    """Where the records of neighbouring minutes lie that Kafka got before `until`.
+
+    `metrics` restricts the metrics by name. A kind none of whose clusters answers is left out, with its
+    metrics, and so is one of which a topic cannot be had. Raises KafkaError when no kind is left.
+    """
+    start = windows[0].start - CLOCK_SKEW
+    kinds = [kind for kind in platform.catalog.kinds if _chosen(platform, [kind.name], metrics)]
+    ranges: dict[str, list[OffsetRange]] = {}
+    unread: dict[str, KafkaError] = {}
+    for kind in kinds:
+        try:
+            ranges[kind.name] = log.between(kind, start, until)
+        except Unreachable:
+            raise
+        except KafkaError as error:
+            unread[kind.name] = error
+    # A cluster may have answered for one kind and no longer for the next.
+    there = {
+        kind.name: [found for found in ranges[kind.name] if found.cluster not in log.down]
+        for kind in kinds
+        if kind.name in ranges and log.answering(kind)
+    }
+    if not there:
+        raise KafkaError("; ".join([*log.down.values(), *map(str, unread.values())]))
+    return Found(there, unread)
+
+
+def compute_minutes(
+    platform: Platform,
+    spark: SparkSession,
+    log: KafkaLog,
+    windows: Sequence[Window],
+    ranges: Ranges,
+    now: datetime,
+    metrics: Sequence[str] | None = None,
+) -> MinuteTotals:
+    """Totals of neighbouring minutes from their records; `metrics` restricts the metrics by name."""
+    catalog = platform.catalog
+    events = {
+        name: decode(read_records(spark, log.clusters, found), catalog.kind(name), now, catalog.future_bound)
+        for name, found in ranges.items()
+    }
+    chosen = _chosen(platform, ranges, metrics)
+    computed = compute(events, chosen, windows, catalog.calendar, count_inside=True)
+    counted = {
+        name: {
+            (window.start, cluster): computed.inside.get((name, cluster, window.start), 0)
+            for window in windows
+            for cluster in log.answering(catalog.kind(name))
+        }
+        for name in ranges
+    }
+    return MinuteTotals(computed, count_records(ranges), counted)
+
+
+def seen(counted: Mapping[tuple[datetime, str], int], windows: Sequence[Window], lost: float) -> Seen:
+    """What the label of the minutes tells, of one kind: the events of all clusters together."""
+    totals = dict.fromkeys(windows, 0)
+    by_start = {window.start: window for window in windows}
+    for (minute, _), events in counted.items():
+        totals[by_start[minute]] += events
+    return Seen(totals, lost)
+
+
+def count_records(ranges: Ranges) -> int:
+    """How many Kafka records the ranges span."""
+    return sum(found.records for kind in ranges.values() for found in kind)
+
+
+def _chosen(platform: Platform, kinds: Collection[str], metrics: Sequence[str] | None) -> list[Metric]:
+    return [
+        metric
+        for metric in platform.catalog.metrics
+        if metric.kind in kinds and (metrics is None or metric.name in metrics)
+    ]

@@ -1,0 +1,111 @@
+"""Minutes computed by hand, from the UI or the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from metrics_platform.catalog.model import Metric
+from metrics_platform.catalog.windows import MINUTE, Window
+from metrics_platform.compute.totals import count_events
+from metrics_platform.events.kafka.log import KafkaLog
+from metrics_platform.events.kafka.offsets import KafkaError
+from metrics_platform.orchestration.partitions import MINUTE_DAYS
+from metrics_platform.platform import Platform
+from metrics_platform.store.commit import Commit, commit, next_revision
+from metrics_platform.store.ledger import Source
+from metrics_platform.store.schema import migrate
+from metrics_platform.store.state import event_counts
+from metrics_platform.stream.iteration import MAX_MINUTES, compute_minutes, find_records, seen
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# By hand there is time to wait for stragglers: what came up to this long after the minute counts.
+STRAGGLERS = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """Events by metric, rejected events, and the windows that stayed as they were because they are exact."""
+
+    events: dict[str, int]
+    rejected: int
+    refused: list[tuple[str, Window]]
+
+
+def compute_and_commit(
+    platform: Platform,
+    spark: SparkSession,
+    windows: Sequence[Window],
+    metrics: Sequence[Metric],
+    run_id: str,
+    clock: Callable[[], datetime],
+) -> ByHand:
+    """Compute minutes from Kafka and commit them as the stream does; an exact minute stays as it is.
+
+    Raises KafkaError when Kafka does not answer, or no longer holds all records of the first minute.
+    """
+    log = KafkaLog(platform.clusters)
+    events = {metric.name: 0 for metric in metrics}
+    refused: list[tuple[str, Window]] = []
+    rejected = 0
+    try:
+        with platform.connect() as conn:
+            migrate(conn, platform.catalog, clock())
+            _require_records(platform, log, windows[0], metrics)
+            for first in range(0, len(windows), MAX_MINUTES):
+                portion = windows[first : first + MAX_MINUTES]
+                revision = next_revision(conn)
+                names = [metric.name for metric in metrics]
+                until = portion[-1].end + STRAGGLERS
+                ranges = find_records(platform, log, portion, until, names)
+                minute_totals = compute_minutes(platform, spark, log, portion, ranges, clock(), names)
+                totals = minute_totals.computed
+                done = commit(
+                    conn,
+                    platform.catalog,
+                    Commit(
+                        source=Source.STREAM,
+                        revision=revision,
+                        run_id=run_id,
+                        now=clock(),
+                        windows=tuple(portion),
+                        totals=totals.totals,
+                        seen={
+                            kind: seen(counted, portion, lost=0.0)
+                            for kind, counted in minute_totals.counted.items()
+                        },
+                    ),
+                )
+                for kind, counted in minute_totals.counted.items():
+                    event_counts.record_counted(conn, kind, counted)
+                refused += done.refused
+                rejected += sum(totals.rejected.values())
+                for (name, _), count in count_events(totals.totals, platform.catalog.calendar).items():
+                    events[name] += count
+    finally:
+        log.close()
+    return ByHand(events, rejected, refused)
+
+
+def oldest_minute(today: date) -> datetime:
+    """The start of the oldest minute that has a partition."""
+    first = today - timedelta(days=MINUTE_DAYS)
+    return datetime(first.year, first.month, first.day, tzinfo=UTC)
+
+
+def _require_records(platform: Platform, log: KafkaLog, first: Window, metrics: Sequence[Metric]) -> None:
+    """Refuse a minute that Kafka only holds in part: it would replace a better number."""
+    for kind in platform.catalog.kinds:
+        if all(metric.kind != kind.name for metric in metrics):
+            continue
+        starts = {found.key: found.start for found in log.between(kind, first.start, first.end + MINUTE)}
+        for bound in log.bounds(kind):
+            if bound.start > 0 and bound.records and starts[bound.key] <= bound.start:
+                raise KafkaError(
+                    f"topic '{bound.topic}' on cluster '{bound.cluster}' no longer holds all records of "
+                    f"{first}; materialise its hour instead, which reads the raw store"
+                )

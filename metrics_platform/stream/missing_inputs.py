@@ -1,0 +1,120 @@
+"""What the stream's minutes lack, and the books that say so: clusters that are silent, kinds of events of
+which a topic cannot be had, and minutes that were skipped.
+
+The numbers of the rest come all the same. Each lack is said once, when it begins.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+from metrics_platform.catalog.windows import Window
+from metrics_platform.events.kafka.log import KafkaLog
+from metrics_platform.platform import Platform
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.coverage import lost_share
+from metrics_platform.store.state import event_counts, gaps, outages
+from metrics_platform.store.state.outages import Layer
+from metrics_platform.stream import iteration
+
+
+class Lacking:
+    """What one shift's minutes lack. `log` knows the silent clusters; `say` gets one-line messages."""
+
+    def __init__(self, platform: Platform, log: KafkaLog, say: Callable[[str], None]) -> None:
+        self._platform = platform
+        self._log = log
+        self._say = say
+        self._from_newest: frozenset[str] = frozenset()
+        self._unread: dict[str, str] = {}  # kinds of which a topic cannot be had, and why
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """The clusters that the newest committed minute lacks."""
+        return tuple(sorted(self._from_newest))
+
+    def note_kinds(self, found: iteration.Found) -> None:
+        """Take notice of the kinds that cannot be read, and of those that can be read again."""
+        for kind, error in found.unread.items():
+            if kind not in self._unread:
+                self._say(f"the minute comes without '{kind}': {error}")
+        # Nothing new is known of a kind whose clusters are all down.
+        back = [kind for kind in self._unread if kind in found.ranges]
+        for kind in back:
+            self._say(f"'{kind}' can be read again")
+            del self._unread[kind]
+        self._unread |= {kind: str(error) for kind, error in found.unread.items()}
+
+    def note_clusters(self) -> bool:
+        """Whether a cluster is silent that the newest committed minute had."""
+        lost = self._log.down.keys() - self._from_newest
+        for name in sorted(lost):
+            self._say(f"the minute comes without a cluster: {self._log.down[name]}")
+        return bool(lost)
+
+    def newly_silent(self, kinds: Iterable[str]) -> list[str]:
+        """Ask the clusters of the kinds: why those do not answer that did before.
+
+        Raises KafkaError if a topic cannot be had.
+        """
+        before = set(self._log.down)
+        for kind in kinds:
+            self._log.bounds(self._platform.catalog.kind(kind))
+        return [reason for name, reason in self._log.down.items() if name not in before]
+
+    def lost(self, conn: Connection, kind: str) -> float:
+        """The share of the kind's traffic that the clusters carry which are down, 0 to 1."""
+        names = self._log.names(self._platform.catalog.kind(kind))
+        if not self._log.down.keys() & set(names):
+            return 0.0
+        return lost_share(self._log.down, event_counts.recent_by_cluster(conn, kind, names))
+
+    def record_outages(
+        self, conn: Connection, windows: Sequence[Window], fresh: Sequence[Window], now: datetime
+    ) -> None:
+        """Book what the committed minutes lack; `fresh` are those committed for the first time."""
+        for cluster, reason in self._log.down.items():
+            _record_outage(conn, cluster, windows, reason, now)
+        for cluster, reason in self._kinds_by_cluster().items():
+            # What the newest done minute had of the kind stays.
+            _record_outage(conn, cluster, fresh, reason, now)
+
+    def committed(self) -> None:
+        """The newest minute was committed as things are now."""
+        self._from_newest = frozenset(self._log.down)
+
+    def record_gap(
+        self,
+        conn: Connection,
+        skipped: tuple[datetime, datetime],
+        kinds: Iterable[str],
+        reason: str,
+        now: datetime,
+    ) -> None:
+        """Book the skipped minutes [start, end), with the ranges of the kinds' records that Kafka got then.
+
+        Raises KafkaError if they cannot be had.
+        """
+        offsets = [
+            {"cluster": r.cluster, "topic": r.topic, "partition": r.partition, "start": r.start, "end": r.end}
+            for kind in kinds
+            for r in self._log.between(self._platform.catalog.kind(kind), *skipped)
+        ]
+        gaps.record_gap(conn, *skipped, reason, offsets, now)
+        self._say(f"gap: {skipped[0]:%Y-%m-%d %H:%M} to {skipped[1]:%H:%M} UTC was skipped ({reason})")
+
+    def _kinds_by_cluster(self) -> dict[str, str]:
+        """By cluster that answers, which of its kinds are not in the minute, and why."""
+        lacking: dict[str, list[str]] = defaultdict(list)
+        for kind, reason in self._unread.items():
+            for cluster in self._log.answering(self._platform.catalog.kind(kind)):
+                lacking[cluster].append(f"'{kind}' cannot be read: {reason}")
+        return {cluster: "; ".join(reasons) for cluster, reasons in lacking.items()}
+
+
+def _record_outage(
+    conn: Connection, cluster: str, windows: Sequence[Window], reason: str, now: datetime
+) -> None:
+    outages.record_outage(conn, cluster, Layer.STREAM, windows[0].start, windows[-1].end, reason, now)

@@ -1,0 +1,359 @@
+"""A shift: one bounded life of the streaming job.
+
+A shift warms its Spark session up while its predecessor still works, says so, and takes the lease over
+at a minute boundary. From then on it commits each minute as it closes, until its own successor is
+ready. If the predecessor died, the lease expires and the shift takes it; minutes that nobody computed
+meanwhile become a gap.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import psycopg
+
+from metrics_platform.catalog.windows import MINUTE, Grain, Window
+from metrics_platform.compute.totals import count_events
+from metrics_platform.events.kafka.log import KafkaLog
+from metrics_platform.events.kafka.offsets import REQUEST_SECONDS, KafkaError, Unreachable
+from metrics_platform.platform import Platform
+from metrics_platform.spark import application_health
+from metrics_platform.store.commit import Commit, Committed, commit, next_revision
+from metrics_platform.store.connection import Connection, StoreUnavailable
+from metrics_platform.store.ledger import Source
+from metrics_platform.store.schema import migrate
+from metrics_platform.store.state import event_counts, lease
+from metrics_platform.store.state.lease import Lease
+from metrics_platform.stream import iteration
+from metrics_platform.stream.missing_inputs import Lacking
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LEASE = "stream"
+# Longer than the slowest iteration seen (20 s), short enough that a dead shift costs a minute or two.
+LEASE_TTL = timedelta(seconds=60)
+# Also how soon the end of Spark's application is noticed.
+RENEW_EVERY = timedelta(seconds=3)
+# Without a successor the shift works on for a while, so that a slow start costs no minute.
+OVERTIME = timedelta(minutes=10)
+MAX_FAILURES = 5
+# The first round takes 5 to 10 s, the third about as long as any later one.
+WARM_UP_ROUNDS = 3
+POLL = timedelta(milliseconds=250)
+# A broker answers in milliseconds. One of several that takes longer is left out of the minute, and is part of
+# it when it is computed once more with the next one.
+ANSWER_SECONDS = 1.5
+
+
+class Clock(Protocol):
+    """The edge where time comes from."""
+
+    def now(self) -> datetime:
+        """The current instant in UTC."""
+        ...
+
+    def wait_until(self, instant: datetime) -> None:
+        """Return at the instant or soon after; at once if it has passed."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The current instant."""
+        return datetime.now(UTC)
+
+    def wait_until(self, instant: datetime) -> None:
+        """Sleep until the instant."""
+        time.sleep(max(0.0, (instant - self.now()).total_seconds()))
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration did; durations in seconds. `fresh` are the minutes committed for the first time.
+
+    `lag` is how long after the newest minute's end its number was readable; `headroom` how much of the
+    next minute was left; `missing` are the clusters that were left out.
+    """
+
+    fresh: tuple[Window, ...]
+    metrics: tuple[str, ...]
+    missing: tuple[str, ...]
+    gap: tuple[datetime, datetime] | None
+    records: int
+    events: dict[tuple[str, Window], int]
+    rows: int
+    rejected: int
+    outside: int
+    lag: float
+    duration: float
+    headroom: float
+
+
+class ShiftFailed(Exception):
+    """The shift gave up after repeated failures; the message is the last one's."""
+
+
+class Shift:
+    """One shift, identified by its run id. `report` gets each iteration, `say` one-line messages."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        spark: SparkSession,
+        run_id: str,
+        clock: Clock,
+        report: Callable[[Iteration], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._platform = platform
+        self._spark = spark
+        self._run_id = run_id
+        self._clock = clock
+        self._report = report
+        self._say = say
+        # With one cluster there is nothing to go on with while it is silent.
+        patience = ANSWER_SECONDS if len(platform.clusters) > 1 else REQUEST_SECONDS
+        self._log = KafkaLog(platform.clusters, patience, leave_out=True)
+        self._lacking = Lacking(platform, self._log, say)
+        self._conn: Connection = platform.connect()
+        self._lease: Lease | None = None
+        self._newest: datetime | None = None
+        self._failures = 0
+
+    def run(self) -> None:
+        """Work the whole shift.
+
+        Raises ShiftFailed, FenceLost, ClusterUnavailable, or whatever Spark raises when it is broken.
+        """
+        try:
+            migrate(self._conn, self._platform.catalog, self._clock.now())
+            self.warm_up()
+            self.take_over()
+            end = self._clock.now() + self._platform.settings.shift_length
+            while not self._over(end):
+                self._wait_for_minute()
+                self.attempt()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the lease and all connections back."""
+        self._log.close()
+        try:
+            if self._lease is not None and not self._conn.closed:
+                lease.release(self._conn, self._lease, self._clock.now())
+        except psycopg.OperationalError as error:
+            self._say(f"the lease was not released, it expires by itself: {_line(error)}")
+        finally:
+            self._conn.close()
+
+    def warm_up(self) -> None:
+        """Compute the newest minutes a few times without committing: then the JVM has compiled what is hot.
+
+        A Kafka that does not answer yet is no reason to fail: the iterations will say so.
+        """
+        try:
+            for _ in range(WARM_UP_ROUNDS):
+                now = self._clock.now()
+                closed = iteration.newest_closed(now, self._platform.settings.grace)
+                windows = iteration.minutes(closed.start - MINUTE, closed.end)
+                self._compute(windows, self._find(windows, closed).ranges, now)
+        except KafkaError as error:
+            self._say(f"warm-up without events: {error}")
+        self._log.forget()
+
+    def take_over(self) -> None:
+        """Wait until the lease is ours: at once if it is free or expired, else when it is handed over."""
+        while self._lease is None:
+            now = self._clock.now()
+            self._lease = lease.acquire(self._conn, LEASE, self._run_id, now, LEASE_TTL)
+            if self._lease is None:
+                application_health.check(self._platform.settings.stream, self._spark)
+                lease.announce_ready(self._conn, LEASE, self._run_id, now)
+                self._clock.wait_until(now + POLL)
+        self._newest = self._lease.newest_minute
+        self._say(f"shift took the lease (token {self._lease.token})")
+
+    def attempt(self) -> None:
+        """One iteration. Failures of Kafka or PostgreSQL are said and tried again at the next turn.
+
+        Clusters that are down are asked again when the minute is out, so that nobody waits for them. Raises
+        ShiftFailed when failures do not end.
+        """
+        try:
+            self._reconnect()
+            self._iterate()
+            self._failures = 0
+            for name in self._log.look_again(self._platform.catalog.kinds):
+                self._say(f"Kafka cluster '{name}' answers again")
+        except (KafkaError, StoreUnavailable, psycopg.OperationalError) as error:
+            self._log.forget()
+            self._failures += 1
+            self._say(f"iteration failed ({self._failures} of {MAX_FAILURES}): {_line(error)}")
+            if self._failures >= MAX_FAILURES:
+                raise ShiftFailed(_line(error)) from error
+            self._clock.wait_until(self._clock.now() + timedelta(seconds=2**self._failures))
+
+    def _iterate(self) -> None:
+        started = self._clock.now()
+        closed = iteration.newest_closed(started, self._platform.settings.grace)
+        plan = iteration.plan(self._newest, closed, self._oldest(started))
+        if plan is None:
+            return
+        revision = next_revision(self._conn)
+        found = self._find(plan.windows, closed)
+        self._lacking.note_kinds(found)
+        if plan.gap:
+            reason = "iterations failed" if self._failures else "no shift was at work"
+            self._lacking.record_gap(self._conn, plan.gap, found.ranges, reason, started)
+        # The newest done minute is better than what can be had without a cluster that it has.
+        windows = self._fresh(plan.windows) if self._lacking.note_clusters() else plan.windows
+        totals = self._compute(windows, found.ranges, started)
+        done = self._commit(windows, totals, revision)
+        finished = self._clock.now()
+        fresh = self._fresh(windows)
+        self._newest = closed.start
+        self._lacking.committed()
+        self._report(
+            Iteration(
+                fresh=fresh,
+                metrics=tuple(totals.computed.totals),
+                missing=self._lacking.clusters,
+                gap=plan.gap,
+                records=totals.records,
+                events=count_events(totals.computed.totals, self._platform.catalog.calendar),
+                rows=done.rows,
+                rejected=sum(totals.computed.rejected.values()),
+                outside=sum(totals.computed.outside.values()),
+                lag=(finished - closed.end).total_seconds(),
+                duration=(finished - started).total_seconds(),
+                headroom=(closed.end + MINUTE - finished).total_seconds(),
+            )
+        )
+
+    def _oldest(self, now: datetime) -> datetime:
+        """Before that nothing is owed: the catalogue's start, or the hours that old are deleted and no batch
+        makes them exact."""
+        catalog = self._platform.catalog
+        return max(catalog.first_instant, catalog.kept_from(Grain.HOUR, now))
+
+    def _find(self, windows: tuple[Window, ...], closed: Window) -> iteration.Found:
+        until = closed.end + self._platform.settings.grace
+        return iteration.find_readable(self._platform, self._log, windows, until)
+
+    def _compute(
+        self, windows: tuple[Window, ...], ranges: iteration.Ranges, now: datetime
+    ) -> iteration.MinuteTotals:
+        try:
+            return iteration.compute_minutes(self._platform, self._spark, self._log, windows, ranges, now)
+        except Exception as error:
+            # Spark's errors say little; perhaps a cluster fell silent after it had told its offsets, or a
+            # topic is gone: then asking raises that.
+            silent = self._lacking.newly_silent(ranges)
+            if silent:
+                raise Unreachable("; ".join(silent)) from error
+            raise
+
+    def _fresh(self, windows: tuple[Window, ...]) -> tuple[Window, ...]:
+        """Those that were not committed before."""
+        return tuple(w for w in windows if self._newest is None or w.start > self._newest)
+
+    def _commit(
+        self, windows: tuple[Window, ...], totals: iteration.MinuteTotals, revision: int
+    ) -> Committed:
+        """The numbers, and in the same transaction the books that say what is in them and what is not."""
+        assert self._lease is not None  # take_over came first
+        now = self._clock.now()
+        with self._conn.transaction():
+            done = commit(
+                self._conn,
+                self._platform.catalog,
+                Commit(
+                    source=Source.STREAM,
+                    revision=revision,
+                    run_id=self._run_id,
+                    now=now,
+                    windows=windows,
+                    totals=totals.computed.totals,
+                    fence=self._lease.fence,
+                    seen={
+                        kind: iteration.seen(counted, windows, self._lacking.lost(self._conn, kind))
+                        for kind, counted in totals.counted.items()
+                    },
+                ),
+            )
+            for kind, counted in totals.counted.items():
+                event_counts.record_counted(self._conn, kind, counted)
+            lease.committed(self._conn, self._lease, windows[-1].start)
+            self._lacking.record_outages(self._conn, windows, self._fresh(windows), now)
+        return done
+
+    def _wait_for_minute(self) -> None:
+        """Wait until the next minute is due, renewing the lease meanwhile.
+
+        Raises ClusterUnavailable when Spark's application ends.
+        """
+        due = self._due(self._clock.now())
+        while True:
+            now = self._clock.now()
+            self._renew(now)
+            application_health.check(self._platform.settings.stream, self._spark)
+            if now >= due:
+                return
+            self._clock.wait_until(min(due, now + RENEW_EVERY))
+
+    def _due(self, now: datetime) -> datetime:
+        """When there is a minute to compute; before the catalogue's start, when there may be one."""
+        grace = self._platform.settings.grace
+        due = now if self._newest is None else self._newest + 2 * MINUTE + grace
+        closed = iteration.newest_closed(now, grace)
+        early = closed.start < self._platform.catalog.first_instant
+        return max(due, closed.end + MINUTE + grace) if early else due
+
+    def _renew(self, now: datetime) -> None:
+        assert self._lease is not None  # take_over came first
+        try:
+            self._lease = lease.renew(self._conn, self._lease, now)
+        except psycopg.OperationalError as error:
+            # The iteration that follows reconnects and counts the failure.
+            self._say(f"the lease was not renewed: {_line(error)}")
+
+    def _over(self, end: datetime) -> bool:
+        """Hand over to a successor that is ready; also over when none came for too long."""
+        now = self._clock.now()
+        try:
+            return self.hand_over() or now > end + OVERTIME
+        except psycopg.OperationalError as error:
+            # The iteration that follows reconnects and counts the failure.
+            self._say(f"the lease could not be read: {_line(error)}")
+            return False
+
+    def hand_over(self) -> bool:
+        """Give the lease to the successor, if one is ready and waits; whether it was given."""
+        assert self._lease is not None  # take_over came first
+        now = self._clock.now()
+        current = lease.read(self._conn, LEASE)
+        if current is None or current.successor is None or current.successor_ready_at is None:
+            return False
+        waits = current.successor_ready_at > now - LEASE_TTL
+        if not waits or self._newest is None or self._failures:
+            return False
+        lease.hand_over(self._conn, self._lease, current.successor, self._newest + MINUTE, now)
+        self._say(f"shift handed over to {current.successor}")
+        return True
+
+    def _reconnect(self) -> None:
+        if self._conn.closed or self._conn.broken:
+            self._conn = self._platform.connect()
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

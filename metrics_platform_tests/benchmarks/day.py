@@ -1,0 +1,128 @@
+"""The row about the exact recompute of a day: all metrics in one pass, against one query for each.
+
+Both programs read the same Delta tables, with the same Spark settings, and work in turns; they must find the
+same numbers. Ours does more than is asked of the other: it also commits.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from psycopg import sql
+
+from metrics_platform.catalog.loading.catalog import load_catalog
+from metrics_platform.catalog.model import Catalog
+from metrics_platform.catalog.windows import HOUR, Grain, Window
+from metrics_platform.settings import Settings
+from metrics_platform.store.connection import connect
+from metrics_platform_tests.benchmarks.memory import Peaks
+from metrics_platform_tests.benchmarks.rows import BenchError, Row, Run
+from metrics_platform_tests.benchmarks.servers import Say, environment, postgres_server
+from metrics_platform_tests.benchmarks.workers import Worker, worker
+
+EVENTS = 20_000_000
+REPETITIONS = 3  # the median of half a minute each, so that the machine's moods even out
+DATABASE = "day"
+
+# How far two results may lie apart, as a share: sketches that merged in another order differ by their error.
+# A percentile's error is one of rank, which in the tail of checkout times is more in milliseconds.
+_EXACT, _ROUNDED, _DISTINCT, _PERCENTILES = (0.0,), (1e-5,), (0.05,), (0.05, 0.15, 0.5)
+TOLERANCES = {
+    "clicks_per_page": _EXACT,
+    "views_by_country_and_device": _EXACT,
+    "unique_visitors_per_page": _DISTINCT,
+    "revenue_by_country": _EXACT,
+    "average_order_value": _ROUNDED,
+    "checkout_latency": _PERCENTILES,
+}
+
+
+def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
+    """Row batch_day."""
+    with postgres_server(path, say, DATABASE) as databases:
+        # Everything is read from the raw store, so there is no broker to reach.
+        variables = environment(path, "127.0.0.1:1", databases[DATABASE])
+        catalog = load_catalog(Settings.from_environment(variables).catalog)
+        day = catalog.calendar.last_complete(Grain.DAY, datetime.now(UTC))
+        events = run.size(EVENTS)
+        say(f"filling the raw store with {events:,} events of {day}")
+        with worker("day_ours", "builder", path, variables) as builder:
+            built = builder.ask("build", day=day.start.isoformat(), events=events, seed=run.seed)["seconds"]
+        say(f"filled in {built:.0f} s ({events / built:,.0f} events/s)")
+        with (
+            worker("day_ours", "ours", path, variables) as ours,
+            worker("day_bare", "bare", path, variables) as bare,
+        ):
+            answers = _take_turns(ours, bare, day, say)
+        compare(stored(databases[DATABASE], catalog, day), answers["bare"][-1]["results"])
+        yield _row(run, events, built, answers)
+
+
+def _take_turns(ours: Worker, bare: Worker, day: Window, say: Say) -> dict[str, list[Any]]:
+    """One hour of the day unmeasured, to warm up; then the whole day, some times."""
+    answers: dict[str, list[Any]] = {"ours": [], "bare": []}
+    warm = (day.start.isoformat(), (day.start + HOUR).isoformat())
+    ours.ask("recompute", grain="hour", start=warm[0])
+    bare.ask("query", start=warm[0], end=warm[1])
+    start, end = day.start.isoformat(), day.end.isoformat()
+    for _ in range(REPETITIONS):
+        answers["ours"].append(ours.ask("recompute", grain="day", start=start))
+        say(f"day, ours: {answers['ours'][-1]['seconds']:.1f} s")
+        answers["bare"].append(bare.ask("query", start=start, end=end))
+        say(f"day, bare: {answers['bare'][-1]['seconds']:.1f} s")
+    return answers
+
+
+def _row(run: Run, events: int, built: float, answers: Mapping[str, list[Any]]) -> Row:
+    seconds = {name: [round(answer["seconds"], 2) for answer in given] for name, given in answers.items()}
+    ours, bare = (statistics.median(seconds[name]) for name in ("ours", "bare"))
+    detail = {
+        "events": events,
+        "ours_s": seconds["ours"],
+        "bare_s": seconds["bare"],
+        "ours_events_per_s": round(events / ours),
+        "bare_each_s": {name: round(each, 2) for name, each in answers["bare"][-1]["each"].items()},
+        "filling_s": round(built, 1),
+    }
+    return run.row("batch_day", ours / bare, detail)
+
+
+def stored(database: str, catalog: Catalog, day: Window) -> dict[str, list[list[Any]]]:
+    """The day's numbers as a reader of the metric store finds them: dimensions, then values."""
+    found: dict[str, list[list[Any]]] = {}
+    with connect(database, "bench") as conn:
+        for metric in catalog.metrics:
+            dimensions = [dimension.name for dimension in metric.dimensions]
+            # The first percentile is also the column `value`.
+            values = [column.name for column in metric.value_columns][-len(TOLERANCES[metric.name]) :]
+            query = sql.SQL(
+                "SELECT {} FROM {} WHERE grain = 'day' AND window_start = %s AND label = 'exact'"
+            ).format(
+                sql.SQL(", ").join(map(sql.Identifier, [*dimensions, *values])),
+                sql.Identifier("metrics", metric.name),
+            )
+            rows = conn.execute(query, (day.start,)).fetchall()
+            found[metric.name] = [list(row) for row in rows]
+    return found
+
+
+def compare(ours: Mapping[str, list[list[Any]]], bare: Mapping[str, list[list[Any]]]) -> None:
+    """Raises BenchError unless both programs found the same numbers, sketches within their error."""
+    for name, tolerances in TOLERANCES.items():
+        mine, theirs = (_by_dimensions(rows, len(tolerances)) for rows in (ours[name], bare[name]))
+        if mine.keys() != theirs.keys():
+            raise BenchError(
+                f"{name}: the programs found {len(mine)} and {len(theirs)} rows, not the same ones"
+            )
+        for key, values in mine.items():
+            pairs = zip(values, theirs[key], tolerances, strict=True)
+            if any(abs(one - other) > allowed * abs(other) for one, other, allowed in pairs):
+                raise BenchError(f"{name} {key}: ours is {values}, the query's {theirs[key]}")
+
+
+def _by_dimensions(rows: list[list[Any]], values: int) -> dict[tuple[str, ...], list[float]]:
+    return {tuple(map(str, row[:-values])): [float(cell) for cell in row[-values:]] for row in rows}

@@ -1,0 +1,101 @@
+"""What a person would write instead of the batch layer: one plain Spark query for each metric.
+
+Session and sketch functions are the platform's own, so that the two differ in how the work is laid out
+and in nothing else. Each query reads the hours that it needs, filters, drops repeated event ids and
+collects its result.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
+from metrics_platform.platform import load_platform
+from metrics_platform.settings import Settings
+from metrics_platform_tests.benchmarks.serve import cpu_seconds, own_answers, serve
+
+
+@dataclass(frozen=True)
+class Query:
+    """One metric by hand: the table, a filter, what to group by, what to compute."""
+
+    table: str
+    dimensions: Sequence[str]
+    aggregates: Sequence[str]
+    filter: str | None = None
+
+
+_PERCENTILES = (
+    "kll_sketch_get_quantile_double(kll_sketch_agg_double(checkout_ms, 200), array(0.5D, 0.95D, 0.99D))"
+)
+
+QUERIES = {
+    "clicks_per_page": Query("interactions", ["page"], ["count(*)"], "type = 'click'"),
+    "views_by_country_and_device": Query(
+        "interactions", ["country", "device"], ["count(*)"], "type = 'view'"
+    ),
+    "unique_visitors_per_page": Query(
+        "interactions", ["page"], ["hll_sketch_estimate(hll_sketch_agg(visitor_id, 12))"], "type = 'view'"
+    ),
+    "revenue_by_country": Query("orders", ["country"], ["sum(amount)"]),
+    "average_order_value": Query("orders", [], ["avg(amount)"]),
+    "checkout_latency": Query("orders", [], [_PERCENTILES]),
+}
+
+
+def main() -> None:
+    """Serve `query`, which computes all six over [start, end), whole or hour by hour.
+
+    It answers with elapsed and CPU seconds and the results.
+    """
+    answers = own_answers()
+    platform = load_platform(Settings.from_environment())
+    spark = spark_resources(platform)[BATCH_SPARK].spark_session
+
+    def query(start: str, end: str, hourly: bool = False) -> dict[str, object]:
+        seconds: dict[str, float] = {}
+        results: dict[str, list[list[object]]] = {}
+        cpu = cpu_seconds()
+        for name, one in QUERIES.items():
+            began = time.perf_counter()
+            rows = _frame(spark, platform.settings.raw_store, one, start, end, hourly).collect()
+            seconds[name] = time.perf_counter() - began
+            results[name] = [_flat(row) for row in rows]
+        return {
+            "seconds": sum(seconds.values()),
+            "cpu": cpu_seconds() - cpu,
+            "each": seconds,
+            "results": results,
+        }
+
+    serve(answers, spark, {"query": query})
+
+
+def _frame(spark: SparkSession, root: str, query: Query, start: str, end: str, hourly: bool) -> DataFrame:
+    first, after = (int(datetime.fromisoformat(instant).timestamp()) for instant in (start, end))
+    events = spark.read.format("delta").load(f"{root}/{query.table}")
+    events = events.where((F.col("event_hour") >= first) & (F.col("event_hour") < after))
+    if query.filter:
+        events = events.where(query.filter)
+    events = events.dropDuplicates(["event_hour", "_event_id"])
+    dimensions = ["event_hour", *query.dimensions] if hourly else query.dimensions
+    return events.groupBy(*dimensions).agg(*(F.expr(aggregate) for aggregate in query.aggregates))
+
+
+def _flat(row: Sequence[object]) -> list[object]:
+    """Dimensions, then values; decimals as text, a list of percentiles as several values."""
+    cells: list[object] = []
+    for cell in row:
+        cells += cell if isinstance(cell, list) else [cell]
+    return [cell if isinstance(cell, (str, int, float)) else str(cell) for cell in cells]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

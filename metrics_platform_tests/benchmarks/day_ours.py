@@ -1,0 +1,85 @@
+"""The platform's batch layer as a program: fills its raw store with a day, recomputes windows of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+
+from pyspark.sql import SparkSession
+
+from metrics_platform.batch.execute import Batch
+from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.events.decode import decode
+from metrics_platform.ingestion.ingest import RECORDS_PER_STEP
+from metrics_platform.local.traffic.shop import ORDER_SHARE, ORDERS
+from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
+from metrics_platform.platform import Platform, load_platform
+from metrics_platform.settings import Settings
+from metrics_platform.spark.startup import open_session
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.schema import migrate
+from metrics_platform.store.state import ingestion_ledger
+from metrics_platform_tests.benchmarks.day_events import day_records
+from metrics_platform_tests.benchmarks.serve import own_answers, serve
+
+
+def main() -> None:
+    """Serve `build` and `recompute`; both answer with seconds."""
+    answers = own_answers()
+    platform = load_platform(Settings.from_environment())
+    resource = spark_resources(platform)[BATCH_SPARK]
+    spark = open_session(platform.settings.batch, lambda: resource.spark_session)
+    with platform.connect() as conn:
+        migrate(conn, platform.catalog, _now())
+        batch = Batch(platform, spark, conn, "bench", _now, lambda _line: None)
+        commands = {
+            "build": lambda day, events, seed: build(
+                platform, spark, conn, _window(platform, "day", day), events, seed
+            ),
+            "recompute": lambda grain, start: recompute(batch, _window(platform, grain, start)),
+        }
+        serve(answers, spark, commands)
+
+
+def build(
+    platform: Platform, spark: SparkSession, conn: Connection, day: Window, events: int, seed: int
+) -> dict[str, float]:
+    """Put a day of that many events into the raw store as ingestion does, step by step, but without Kafka."""
+    began = time.perf_counter()
+    for kind in platform.catalog.kinds:
+        share = ORDER_SHARE if kind.name == ORDERS else 1 - ORDER_SHARE
+        total = round(events * share)
+        for first in range(0, total, RECORDS_PER_STEP):
+            after = min(first + RECORDS_PER_STEP, total)
+            step = ingestion_ledger.plan(conn, kind.name, [], _now())
+            records = day_records(spark, kind, day, total, first, after, seed)
+            decoded = decode(records, kind, step.planned_at, platform.catalog.future_bound)
+            appended = platform.raw_store.append(
+                decoded, kind, step.version, step.planned_at, platform.catalog.calendar
+            )
+            counts = ingestion_ledger.Counts(
+                sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
+            )
+            through = {cluster.name: _now() for cluster in platform.clusters}
+            ingestion_ledger.finish(conn, kind.name, step.version, counts, through, _now())
+    return {"seconds": time.perf_counter() - began}
+
+
+def recompute(batch: Batch, window: Window) -> dict[str, float]:
+    """Make one window of all metrics exact."""
+    began = time.perf_counter()
+    batch.recompute([window], batch.platform.catalog.metrics)
+    return {"seconds": time.perf_counter() - began}
+
+
+def _window(platform: Platform, grain: str, start: str) -> Window:
+    return platform.catalog.calendar.window(Grain(grain), datetime.fromisoformat(start))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""The row about late events: the work to keep hours, day and week exact, against fixed lookbacks.
+
+A day of 20 million events is collected by many senders. Seven of them lose their line for an hour each, at
+different hours, and deliver what they held back on one of the seven days that follow: 1 % of the day. Two
+programs live through the day and the week after it, on the same raw store:
+
+* ours, the platform: computes each hour when it ends, and the hours that a delivery re-opened, with all their
+  minutes, and commits them.
+* lookback, what a person would write instead: six plain Spark queries over the last four hours every hour,
+  over the day when it ends, over the week when it ends. It commits nothing and computes no minutes.
+
+What Kafka has when an hourly run starts, a few minutes after the hour's end, is in the raw store by then, the
+next hour's first minutes with it: so what is delivered again within half a minute is no late event.
+
+Only runs that have something to read are counted; of lookback's there would be many more. Filling the raw
+store is not counted, ingestion's search for late events is. Both begin warm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from metrics_platform.batch.plan import FRESH_HOURS
+from metrics_platform.catalog.loading.catalog import load_catalog
+from metrics_platform.catalog.windows import HOUR, Grain, Window
+from metrics_platform.settings import Settings
+from metrics_platform_tests.benchmarks.day import EVENTS, compare, stored
+from metrics_platform_tests.benchmarks.memory import Peaks
+from metrics_platform_tests.benchmarks.rows import BenchError, Row, Run
+from metrics_platform_tests.benchmarks.servers import Say, environment, postgres_server
+from metrics_platform_tests.benchmarks.workers import Worker, worker
+
+DATABASE = "late"
+# The hours of the day in which a sender was cut off; each held back the same share of its hour's events.
+CUT_OFF = (2, 5, 9, 12, 15, 18, 21)
+LATE, OF = round(0.01 * 24 / len(CUT_OFF) * 100_000), 100_000
+WARM_UP_ROUNDS = 4
+# When the schedules start their runs: after an hour's, a day's, a week's end.
+HOURLY, DAILY, WEEKLY = (timedelta(minutes=each) for each in (3, 20, 50))
+
+
+@dataclass
+class Spent:
+    """What a program used up: CPU and elapsed seconds, and rows read of the raw store."""
+
+    cpu: float = 0.0
+    seconds: float = 0.0
+    rows: int = 0
+    runs: int = 0
+
+    def add(self, done: Mapping[str, float], rows: int) -> None:
+        """Note a run."""
+        self.cpu += done["cpu"]
+        self.seconds += done["seconds"]
+        self.rows += rows
+        self.runs += 1
+
+
+@dataclass
+class Life:
+    """The day and the week after it, as both programs live through them."""
+
+    day: Window
+    week: Window
+    events: int
+    seed: int
+    platform: Worker
+    plain: Worker
+    say: Say
+    held: dict[datetime, int] = field(default_factory=dict)  # events in the raw store, by hour
+    ours: Spent = field(default_factory=Spent)
+    lookback: Spent = field(default_factory=Spent)
+    days_results: Any = None  # lookback's, of its last look at the day
+
+    def live(self) -> None:
+        """Hour by hour, then delivery by delivery, with the runs that the schedules start."""
+        hours = [self.day.start + number * HOUR for number in range(24)]
+        arrived = self.day.start
+        for number, hour in enumerate(hours):
+            run_at = hour + HOUR + HOURLY
+            self._arrive(arrived, min(run_at, self.day.end), run_at)
+            arrived = run_at
+            if number == 0:
+                self._begin(hour)
+            else:
+                self._run(run_at, Grain.HOUR)
+            self._look(max(self.day.start, hour - (FRESH_HOURS - 1) * HOUR), hour + HOUR, hourly=True)
+            self.say(f"hour {number + 1}: {self._so_far()}")
+        for number in range(1, FRESH_HOURS):
+            self._look(self.day.end - (FRESH_HOURS - number) * HOUR, self.day.end, hourly=True)
+        self._run(self.day.end + DAILY, Grain.DAY)
+        self.days_results = self._look(self.day.start, self.day.end)
+        week_ended = False
+        for number, cut_off in enumerate(CUT_OFF):
+            delivered = self.day.end + timedelta(days=number, hours=12)
+            if delivered > self.week.end and not week_ended:
+                self._end_week()
+                week_ended = True
+            self._arrive(hours[cut_off], hours[cut_off] + HOUR, delivered, held_back=True)
+            self._run(delivered + HOURLY, Grain.HOUR)
+            self.say(f"delivery {number + 1}: {self._so_far()}")
+
+    def _begin(self, hour: datetime) -> None:
+        """Warm both programs up on the first hour; the platform's last round counts as its run of it."""
+        done: Any = None
+        for _ in range(WARM_UP_ROUNDS):
+            now = (hour + HOUR + HOURLY).isoformat()
+            done = self.platform.ask("recompute", now=now, hour=hour.isoformat())
+            self.plain.ask("query", start=hour.isoformat(), end=(hour + HOUR).isoformat(), hourly=True)
+        self.ours.add(done, self.held[hour])
+
+    def _end_week(self) -> None:
+        # Nothing came, and ingestion has seen that.
+        self._arrive(self.day.end, self.day.end, self.week.end + WEEKLY)
+        # The week's hours without events were made exact when they ended, by runs that nobody counts.
+        self._ask(self.week.end + WEEKLY, Grain.WEEK)
+        self._run(self.week.end + WEEKLY, Grain.WEEK)
+        self._look(self.week.start, self.week.end)
+
+    def _arrive(self, first: datetime, after: datetime, now: datetime, held_back: bool = False) -> None:
+        """Records of [first, after) come into the raw store, and the platform looks what they change."""
+        brought = self.platform.ask(
+            "append",
+            now=now.isoformat(),
+            day=self.day.start.isoformat(),
+            first=first.isoformat(),
+            after=after.isoformat(),
+            events=self.events,
+            seed=self.seed,
+            cut_off=[(self.day.start + number * HOUR).isoformat() for number in CUT_OFF],
+            late=LATE,
+            of=OF,
+            held_back=held_back,
+        )
+        for name, count in brought.items():
+            hour = datetime.fromisoformat(name)
+            self.held[hour] = self.held.get(hour, 0) + count
+        # What was held back comes to an hour that was exact: all of its ids are read.
+        self.ours.add(self.platform.ask("mark", now=now.isoformat()), self.held[first] if held_back else 0)
+
+    def _run(self, now: datetime, grain: Grain) -> None:
+        done = self._ask(now, grain)
+        self.ours.add(done, sum(self.held.get(datetime.fromisoformat(hour), 0) for hour in done["hours"]))
+
+    def _ask(self, now: datetime, grain: Grain) -> Any:
+        since = self.day.start.isoformat()
+        return self.platform.ask("run", now=now.isoformat(), grain=grain, since=since)
+
+    def _look(self, start: datetime, end: datetime, hourly: bool = False) -> Any:
+        done = self.plain.ask("query", start=start.isoformat(), end=end.isoformat(), hourly=hourly)
+        self.lookback.add(done, sum(rows for hour, rows in self.held.items() if start <= hour < end))
+        return done["results"]
+
+    def _so_far(self) -> str:
+        return f"ours {self.ours.cpu:.0f}, lookback {self.lookback.cpu:.0f} CPU s"
+
+
+def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
+    """Row late_week."""
+    with postgres_server(path, say, DATABASE) as databases:
+        # Everything is read from the raw store, so there is no broker to reach.
+        variables = environment(path, "127.0.0.1:1", databases[DATABASE])
+        catalog = load_catalog(Settings.from_environment(variables).catalog)
+        week = catalog.calendar.last_complete(Grain.WEEK, datetime.now(UTC) - timedelta(days=7))
+        day = catalog.calendar.window(Grain.DAY, week.start + timedelta(days=2, hours=12))
+        with (
+            worker("late_work", "ours", path, variables) as ours,
+            worker("day_bare", "bare", path, variables) as bare,
+        ):
+            life = Life(day, week, run.size(EVENTS), run.seed, ours, bare, say)
+            life.live()
+            state = ours.ask("state", day=day.start.isoformat(), week=week.start.isoformat())
+            truth = bare.ask("query", start=day.start.isoformat(), end=day.end.isoformat())["results"]
+        if any(state.values()):
+            raise BenchError(f"the week did not end exact: {state}")
+        compare(stored(databases[DATABASE], catalog, day), truth)
+        yield _row(run, life, _equal(life.days_results, truth))
+
+
+def _equal(found: Mapping[str, list[list[Any]]], truth: Mapping[str, list[list[Any]]]) -> bool:
+    try:
+        compare(found, truth)
+    except BenchError:
+        return False
+    return True
+
+
+def _row(run: Run, life: Life, lookback_exact: bool) -> Row:
+    detail = {
+        "events": life.events,
+        "late_share": round(LATE / OF * len(CUT_OFF) / 24, 4),
+        **{
+            f"{name}_{what}": round(number)
+            for name, spent in (("ours", life.ours), ("lookback", life.lookback))
+            for what, number in asdict(spent).items()
+        },
+        "rows_ratio": round(life.ours.rows / life.lookback.rows, 3),
+        "lookback_ends_exact": lookback_exact,
+    }
+    return run.row("late_week", life.ours.cpu / life.lookback.cpu, detail, also=not lookback_exact)

@@ -1,0 +1,178 @@
+"""The batch layer as a program that lives through a week of late events, by a clock that is told to it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pyspark.sql import SparkSession
+
+from metrics_platform.batch.execute import Batch
+from metrics_platform.batch.plan import fresh_hours
+from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.events.decode import decode
+from metrics_platform.events.kafka.log import KafkaLog
+from metrics_platform.events.raw_store import Appended
+from metrics_platform.ingestion.ingest import Ingestion
+from metrics_platform.local.traffic.shop import ORDER_SHARE, ORDERS
+from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
+from metrics_platform.platform import Platform, load_platform
+from metrics_platform.settings import Settings
+from metrics_platform.store import ledger
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.schema import migrate
+from metrics_platform.store.state import dirty, ingestion_ledger
+from metrics_platform_tests.benchmarks.day_events import PARTITIONS, day_records
+from metrics_platform_tests.benchmarks.serve import cpu_seconds, own_answers, serve
+
+
+def main() -> None:
+    """Serve `append`, `mark`, `run`, `recompute` and `state`."""
+    answers = own_answers()
+    platform = load_platform(Settings.from_environment())
+    spark = spark_resources(platform)[BATCH_SPARK].spark_session
+    with platform.connect() as conn:
+        program = Program(platform, spark, conn)
+        commands = {
+            "append": program.append,
+            "mark": program.mark,
+            "run": program.run,
+            "recompute": program.recompute,
+            "state": program.state,
+        }
+        serve(answers, spark, commands)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The records of [start, end) among a day's `total`: their numbers are those from `first` to `after`."""
+
+    day: Window
+    total: int
+    start: datetime
+    end: datetime
+
+    @property
+    def first(self) -> int:
+        """The number of the first record that does not begin before the span."""
+        return self._number(self.start)
+
+    @property
+    def after(self) -> int:
+        """The number of the first record that does not begin before the span's end."""
+        return self._number(self.end)
+
+    def _number(self, instant: datetime) -> int:
+        return -(-(instant - self.day.start) * self.total // (self.day.end - self.day.start))
+
+
+@dataclass
+class Program:
+    """The platform's batch layer. Instants come and go as ISO texts."""
+
+    platform: Platform
+    spark: SparkSession
+    conn: Connection
+    appended: dict[str, tuple[ingestion_ledger.IngestionStep, Appended]] = field(default_factory=dict)
+
+    def append(
+        self,
+        *,
+        now: str,
+        day: str,
+        first: str,
+        after: str,
+        events: int,
+        seed: int,
+        cut_off: list[str],
+        late: int,
+        of: int,
+        held_back: bool,
+    ) -> dict[str, int]:
+        """Put records of [first, after) into the raw store: those that were held back, or the others.
+
+        Of the hours `cut_off` those were whose number's hash lies in the first `late` of `of` parts. Returns
+        how many events came, by hour.
+        """
+        at = datetime.fromisoformat(now)
+        migrate(self.conn, self.platform.catalog, at)
+        whole = self._window(Grain.DAY, day)
+        brought = Counter[str]()
+        for kind in self.platform.catalog.kinds:
+            share = ORDER_SHARE if kind.name == ORDERS else 1 - ORDER_SHARE
+            total = round(events * share)
+            span = Span(whole, total, datetime.fromisoformat(first), datetime.fromisoformat(after))
+            records = day_records(self.spark, kind, whole, total, span.first, span.after, seed)
+            number = f"(_offset * {PARTITIONS} + _partition)"
+            hours = [self._window(Grain.HOUR, hour) for hour in cut_off]
+            spans = (Span(whole, total, hour.start, hour.end) for hour in hours)
+            inside = " or ".join(f"{number} >= {each.first} and {number} < {each.after}" for each in spans)
+            is_late = f"pmod(xxhash64({number}, {seed}L, 'late'), {of}) < {late} and ({inside})"
+            records = records.where(is_late if held_back else f"not ({is_late})")
+            step = ingestion_ledger.plan(self.conn, kind.name, [], at)
+            decoded = decode(records, kind, step.planned_at, self.platform.catalog.future_bound)
+            store, calendar = self.platform.raw_store, self.platform.catalog.calendar
+            done = store.append(decoded, kind, step.version, at, calendar)
+            self.appended[kind.name] = step, done
+            brought.update({hour.isoformat(): count for hour, count in done.accepted.items()})
+        return brought
+
+    def mark(self, now: str) -> dict[str, float]:
+        """What ingestion does after an append: it looks for late events and marks their hours."""
+        at = datetime.fromisoformat(now)
+        through = {cluster.name: at for cluster in self.platform.clusters}
+        log = KafkaLog(self.platform.clusters)
+        began = self._cpu(), time.perf_counter()
+        for kind in self.platform.catalog.kinds:
+            step, done = self.appended[kind.name]
+            Ingestion(self.platform, self.spark, self.conn, kind, log).finish(step, done, through, at)
+        return self._spent(*began)
+
+    def run(self, now: str, grain: str, since: str) -> dict[str, object]:
+        """A scheduled run of hours, days or weeks that have ended, of hours those from `since` on."""
+        at, calendar = datetime.fromisoformat(now), self.platform.catalog.calendar
+        began = self._cpu(), time.perf_counter()
+        asked = [calendar.last_complete(Grain(grain), at)]
+        if grain == Grain.HOUR:
+            asked = [
+                hour for hour in fresh_hours(at, calendar) if hour.start >= datetime.fromisoformat(since)
+            ]
+            asked += self._batch(at).owed.to_repair(asked, self.platform.catalog.metrics)
+        done = self._batch(at).settle(asked, self.platform.catalog.metrics)
+        return {**self._spent(*began), "hours": [hour.start.isoformat() for hour in done.computed]}
+
+    def recompute(self, now: str, hour: str) -> dict[str, float]:
+        """Compute an hour, exact or not."""
+        at = datetime.fromisoformat(now)
+        began = self._cpu(), time.perf_counter()
+        self._batch(at).recompute([self._window(Grain.HOUR, hour)], self.platform.catalog.metrics)
+        return self._spent(*began)
+
+    def state(self, day: str, week: str) -> dict[str, int]:
+        """How many hours wait, and how many windows of the day and the week are not exact and whole."""
+        catalog = self.platform.catalog
+        whole = self._window(Grain.DAY, day)
+        hours = catalog.calendar.windows(Grain.HOUR, whole.start, whole.end)
+        windows = [*hours, whole, self._window(Grain.WEEK, week)]
+        labels = ledger.labels(self.conn, [metric.name for metric in catalog.metrics], windows)
+        bad = sum(1 for label in labels.values() if not label.exact or label.coverage < 1)
+        missing = len(windows) * len(catalog.metrics) - len(labels)
+        return {"dirty": len(dirty.dirty_hours(self.conn)), "not_whole": bad + missing}
+
+    def _batch(self, now: datetime) -> Batch:
+        return Batch(self.platform, self.spark, self.conn, "bench", lambda: now, print)
+
+    def _window(self, grain: Grain, start: str) -> Window:
+        return self.platform.catalog.calendar.window(grain, datetime.fromisoformat(start))
+
+    def _spent(self, cpu: float, clock: float) -> dict[str, float]:
+        return {"cpu": self._cpu() - cpu, "seconds": time.perf_counter() - clock}
+
+    def _cpu(self) -> float:
+        return cpu_seconds(self.conn.info.backend_pid)
+
+
+if __name__ == "__main__":
+    main()

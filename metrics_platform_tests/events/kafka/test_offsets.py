@@ -1,0 +1,258 @@
+"""Finding records on a real broker: by offset, and by the time at which Kafka got them."""
+
+import math
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import KafkaError as Reason
+from confluent_kafka import KafkaException
+
+from metrics_platform.catalog.model import EventKind
+from metrics_platform.clusters import Cluster
+from metrics_platform.events.kafka.log import KafkaLog
+from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Offsets, Unreachable
+from metrics_platform_tests.events.records import NOON, VISITS, send
+from metrics_platform_tests.support.topics import new_topic
+
+SECOND = timedelta(seconds=1)
+
+# On partition 0 a record every ten seconds; on partition 1 two, whose times run backwards; none on 2.
+RECORDS = [
+    *((0, NOON + 10 * n * SECOND, f"regular {n}") for n in range(6)),
+    (1, NOON + 30 * SECOND, "late one first"),
+    (1, NOON + 10 * SECOND, "early one last"),
+]
+
+
+@pytest.fixture(scope="module")
+def visits(kafka: str) -> str:
+    """A topic with the records above."""
+    name = new_topic(kafka, f"visits-{uuid4().hex[:8]}", partitions=3)
+    send(kafka, name, RECORDS)
+    return name
+
+
+@pytest.fixture(scope="module")
+def empty(kafka: str) -> str:
+    return new_topic(kafka, f"empty-{uuid4().hex[:8]}", partitions=2)
+
+
+@pytest.fixture
+def found(kafka: str) -> Iterator[Offsets]:
+    with Offsets(Cluster("local", kafka)) as found:
+        yield found
+
+
+@pytest.fixture
+def log(kafka: str) -> Iterator[KafkaLog]:
+    log = KafkaLog([Cluster("local", kafka), Cluster("same", kafka)])
+    yield log
+    log.close()
+
+
+def spans(ranges: list[OffsetRange]) -> list[tuple[int, int]]:
+    assert [one.partition for one in ranges] == list(range(len(ranges)))
+    return [(one.start, one.end) for one in ranges]
+
+
+def test_bounds_are_all_that_a_topic_holds(found: Offsets, visits: str, empty: str) -> None:
+    bounds = found.bounds([visits, empty])
+    assert spans(bounds[:3]) == [(0, 6), (0, 2), (0, 0)]
+    assert [one.records for one in bounds] == [6, 2, 0, 0, 0]
+    assert {one.key for one in bounds[3:]} == {("local", empty, 0), ("local", empty, 1)}
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (-3600.0, [(0, 6), (0, 2), (0, 0)]),
+        (0.0, [(0, 6), (0, 2), (0, 0)]),
+        (0.001, [(1, 6), (0, 2), (0, 0)]),
+        (20.0, [(2, 6), (0, 2), (0, 0)]),
+        (30.001, [(4, 6), (2, 2), (0, 0)]),
+        (50.0, [(5, 6), (2, 2), (0, 0)]),
+        (51.0, [(6, 6), (2, 2), (0, 0)]),
+        (1e8, [(6, 6), (2, 2), (0, 0)]),
+    ],
+)
+def test_since_an_instant(found: Offsets, visits: str, after: float, expected: list[tuple[int, int]]) -> None:
+    """Before all records everything, between them from the first as young on, after them nothing."""
+    assert spans(found.since(found.bounds([visits]), NOON + timedelta(seconds=after))) == expected
+
+
+def test_since_stays_inside_the_bounds_it_is_given(found: Offsets, visits: str) -> None:
+    bound = OffsetRange("local", visits, 0, 2, 4)
+    assert found.since([bound], NOON) == [bound]
+    assert found.since([bound], NOON + 30 * SECOND) == [replace(bound, start=3)]
+    assert found.since([bound], NOON + 50 * SECOND) == [replace(bound, start=4)]
+
+
+def test_between_two_instants(log: KafkaLog, visits: str) -> None:
+    kind = replace(VISITS, topics=(visits,), clusters=("local",))
+
+    def between(start: float, end: float) -> list[tuple[int, int]]:
+        return spans(log.between(kind, NOON + start * SECOND, NOON + end * SECOND))
+
+    assert between(10, 30) == [(1, 3), (0, 0), (0, 0)]
+    assert between(-60, 3600) == [(0, 6), (0, 2), (0, 0)]
+    assert between(5, 9) == [(1, 1), (0, 0), (0, 0)]
+    assert between(100, 200) == [(6, 6), (2, 2), (0, 0)]
+    # Times that run backwards: from the first record that young on, to the first that is too young.
+    assert between(20, 40) == [(2, 4), (0, 2), (0, 0)]
+    # Neighbours share no record and lose none.
+    assert [between(n, n + 10)[0] for n in range(0, 60, 10)] == [(n, n + 1) for n in range(6)]
+
+
+def test_a_kind_is_looked_for_on_the_clusters_that_carry_it(log: KafkaLog, visits: str, empty: str) -> None:
+    def clusters(kind: EventKind) -> list[str]:
+        return [one.cluster for one in log.bounds(kind) if one.partition == 0]
+
+    assert clusters(replace(VISITS, topics=(visits,))) == ["local", "same"]
+    assert clusters(replace(VISITS, topics=(visits,), clusters=("same",))) == ["same"]
+    assert clusters(replace(VISITS, topics=(visits, empty), clusters=("same",))) == ["same", "same"]
+
+
+def test_an_empty_topic_has_empty_ranges(log: KafkaLog, empty: str) -> None:
+    kind = replace(VISITS, topics=(empty,), clusters=("local",))
+    assert spans(log.between(kind, NOON, NOON + 60 * SECOND)) == [(0, 0), (0, 0)]
+
+
+def test_a_closed_log_can_be_asked_again(log: KafkaLog, empty: str) -> None:
+    kind = replace(VISITS, topics=(empty,))
+    before = log.bounds(kind)
+    log.close()
+    assert log.bounds(kind) == before
+
+
+def test_a_topic_that_does_not_exist_is_named(found: Offsets, kafka: str) -> None:
+    with pytest.raises(KafkaError) as caught:
+        found.bounds(["web.nowhere"])
+    assert str(caught.value) == (
+        f"topic 'web.nowhere' does not exist on Kafka cluster 'local' ({kafka}); "
+        "create it or correct the catalogue"
+    )
+
+
+def test_a_topic_that_vanished_meanwhile_is_an_error_and_not_an_empty_range(found: Offsets) -> None:
+    with pytest.raises(KafkaError, match=r"^Kafka cluster 'local' .*Unknown partition.*"):
+        found.since([OffsetRange("local", "vanished", 0, 0, 5)], NOON)
+
+
+class Restless:
+    """A consumer of a cluster on which a partition's leadership moves: for the first `moves` questions."""
+
+    def __init__(self, consumer: Any, moves: float) -> None:
+        self._consumer = consumer
+        self._moves = moves
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*args: Any, **options: Any) -> Any:
+            if name != "close" and self._moves > 0:
+                self._moves -= 1
+                raise KafkaException(Reason(Reason.NOT_LEADER_FOR_PARTITION))
+            return getattr(self._consumer, name)(*args, **options)
+
+        return ask
+
+
+def test_a_partition_whose_leader_moves_is_asked_again(
+    found: Offsets, visits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(found, "_consumer", Restless(found._consumer, moves=2))
+    bounds = found.bounds([visits])
+    assert spans(bounds) == [(0, 6), (0, 2), (0, 0)]
+    monkeypatch.setattr(found, "_consumer", Restless(found._consumer, moves=1))
+    assert spans(found.since(bounds, NOON + 20 * SECOND)) == [(2, 6), (0, 2), (0, 0)]
+
+
+def test_a_partition_without_leader_costs_the_patience_once(
+    kafka: str, visits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Offsets(Cluster("local", kafka), patience=0.5) as found:
+        monkeypatch.setattr(found, "_consumer", Restless(found._consumer, moves=math.inf))
+        started = time.monotonic()
+        with pytest.raises(Unreachable, match="does not answer: Broker: Not leader for partition"):
+            found.bounds([visits])
+        assert time.monotonic() - started < 1
+
+
+def test_a_topic_that_may_not_be_read_does_not_take_its_cluster_down(
+    found: Offsets, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = SimpleNamespace(error=Reason(Reason.TOPIC_AUTHORIZATION_FAILED), partitions={})
+    consumer = SimpleNamespace(
+        list_topics=lambda *_, **__: SimpleNamespace(topics={"web.secret": refused}), close=lambda: None
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(found, "_consumer", consumer)
+        with pytest.raises(KafkaError) as caught:
+            found.bounds(["web.secret"])
+    assert not isinstance(caught.value, Unreachable)
+    assert str(caught.value) == (
+        f"topic 'web.secret' cannot be read on Kafka cluster 'local' ({kafka}): "
+        "Broker: Topic authorization failed; let the platform describe and read it"
+    )
+
+
+@pytest.fixture
+def dead() -> Cluster:
+    """A cluster at a port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Cluster("far", f"127.0.0.1:{probe.getsockname()[1]}")
+
+
+def test_a_broker_that_is_down_gets_one_line_within_the_time_out(dead: Cluster) -> None:
+    started = time.monotonic()
+    with Offsets(dead, patience=1.0) as found:
+        asks = [
+            lambda: found.bounds(["web.visits"]),
+            lambda: found.since([OffsetRange("far", "web.visits", 0, 0, 5)], NOON),
+        ]
+        for ask in asks:
+            with pytest.raises(KafkaError) as caught:
+                ask()
+            message = str(caught.value)
+            assert message.startswith(f"Kafka cluster 'far' ({dead.bootstrap_servers}) does not answer: ")
+            assert message.endswith("; check that the broker runs and the clusters file is right")
+            assert "\n" not in message
+    assert time.monotonic() - started < 10
+
+
+def test_a_cluster_that_is_down_is_left_out_and_costs_its_patience_once(
+    kafka: str, dead: Cluster, visits: str
+) -> None:
+    kind = replace(VISITS, topics=(visits,))
+    log = KafkaLog([Cluster("local", kafka), dead], patience=1.0, leave_out=True)
+    try:
+        assert {one.cluster for one in log.between(kind, NOON, NOON + 60 * SECOND)} == {"local"}
+        assert log.down["far"].startswith("Kafka cluster 'far'")
+        assert (log.names(kind), log.answering(kind)) == (("local", "far"), ["local"])
+        started = time.monotonic()
+        assert len(log.bounds(kind)) == 3
+        assert time.monotonic() - started < 0.5
+        assert log.look_again([kind]) == []
+        assert set(log.down) == {"far"}
+        log.forget()
+        assert log.answering(kind) == ["local", "far"]
+    finally:
+        log.close()
+
+
+def test_a_cluster_that_is_down_is_an_error_unless_it_may_be_left_out(kafka: str, dead: Cluster) -> None:
+    log = KafkaLog([Cluster("local", kafka), dead], patience=1.0)
+    with pytest.raises(Unreachable, match="Kafka cluster 'far'"):
+        log.bounds(replace(VISITS, clusters=("far",)))
+    log.close()
+
+
+def test_instants_may_come_in_any_time_zone(found: Offsets, visits: str) -> None:
+    local = datetime.fromisoformat("2026-03-02T13:00:20+01:00")
+    assert spans(found.since(found.bounds([visits]), local))[0] == (2, 6)

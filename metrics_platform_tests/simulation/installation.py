@@ -1,0 +1,257 @@
+"""A seed's own installation of the platform, driven through its own code with a clock that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from metrics_platform.batch.execute import Batch
+from metrics_platform.batch.plan import fresh_hours
+from metrics_platform.catalog.loading.catalog import load_catalog
+from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.clusters import Cluster
+from metrics_platform.events.kafka.log import KafkaLog
+from metrics_platform.events.kafka.offsets import KafkaError
+from metrics_platform.ingestion import ingest
+from metrics_platform.local.ports import HOST, free_ports
+from metrics_platform.platform import Platform
+from metrics_platform.settings import Settings, SparkSettings
+from metrics_platform.store.connection import Connection, connect
+from metrics_platform.store.retention import prune
+from metrics_platform.store.schema import migrate
+from metrics_platform.store.state import dirty
+from metrics_platform.stream.shift import Shift, ShiftFailed
+from metrics_platform_tests.simulation.dying import Death, dies
+from metrics_platform_tests.simulation.expected import Older
+from metrics_platform_tests.simulation.kafka import Senders, create_topics
+from metrics_platform_tests.simulation.rules import Rule
+from metrics_platform_tests.simulation.traffic import Traffic
+from metrics_platform_tests.simulation.world import World
+from metrics_platform_tests.support.clock import ManualClock
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Say = Callable[[str], None]
+GRACE = timedelta(seconds=1)
+# Ingestion asks a cluster that is gone no longer than this, in seconds of the real clock.
+_ASKED = 1.0
+# The dirty hours of a week fit a few runs' budgets; more rounds mean that they do not get fewer.
+_ROUNDS = 12
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What all seeds share: brokers by cluster, PostgreSQL's maintenance database, the jars."""
+
+    brokers: Mapping[str, str]
+    postgres: str
+    jars: Path
+
+
+class Installation:
+    """A platform of its own: topics, database, raw store, catalogue; and the producers that send to it."""
+
+    def __init__(
+        self,
+        world: World,
+        traffic: Traffic,
+        folder: Path,
+        servers: Servers,
+        spark: SparkSession,
+        database: str,
+        say: Say,
+    ) -> None:
+        create_topics(world, servers.brokers)
+        self.world = world
+        self.rules = world.rules
+        self.older: list[Older] = []
+        self.folder = folder
+        self.clock = ManualClock(world.start)
+        self.judged_at = world.start
+        self.pruned_at: datetime | None = None
+        self._spark = spark
+        self._say = say
+        self._senders = Senders(servers.brokers, traffic.records)
+        self._brokers = self._reached = dict(servers.brokers)
+        self._computed_through = world.start
+        self._to_restate: list[tuple[str, datetime]] = []
+        self._runs = self._definitions = 0
+        self._settings = _settings(folder, database, servers.jars)
+        self.define(world.rules)
+
+    @property
+    def raw_store(self) -> Path:
+        """The folder of the raw store's tables."""
+        return Path(self._settings.raw_store)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection of one run; it dies with the run."""
+        with connect(self._settings.postgres) as conn:
+            yield conn
+
+    def advance(self, to: datetime) -> None:
+        """Let time pass; what is sent until then arrives."""
+        self.clock.wait_until(to)
+        self._senders.send_until(self.clock.now())
+
+    def define(self, rules: Sequence[Rule]) -> None:
+        """Load a catalogue with these metrics and bring the store to it."""
+        changed = [old for old, new in zip(self.rules, rules, strict=True) if old != new]
+        self.older += [Older(rule, self.clock.now()) for rule in changed]
+        self.rules = tuple(rules)
+        self._definitions += 1
+        path = self.folder / f"catalogue-{self._definitions}.yaml"
+        self.world.write_catalogue(path, rules)
+        self._catalog = load_catalog(path)
+        with self.connection() as conn:
+            migrate(conn, self._catalog, self.clock.now())
+
+    def cut_off(self, cluster: str) -> None:
+        """From now on the platform cannot reach the cluster."""
+        [port] = free_ports(1)
+        self._reached = self._brokers | {cluster: f"{HOST}:{port}"}
+        ingest.KafkaLog = partial(KafkaLog, patience=_ASKED)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def restore(self) -> None:
+        """All clusters can be reached again."""
+        self._reached = self._brokers
+        ingest.KafkaLog = KafkaLog
+
+    @property
+    def _platform(self) -> Platform:
+        clusters = tuple(Cluster(name, bootstrap) for name, bootstrap in self._reached.items())
+        return Platform(self._settings, self._catalog, clusters)
+
+    def stream(self, minutes: int, death: Death | None = None) -> None:
+        """A shift that works for some minutes."""
+        shift = Shift(
+            self._platform, self._spark, self._run_id("shift"), self.clock, lambda _: None, self._say
+        )
+        try:
+            with dies(death):
+                shift.take_over()
+                for _ in range(minutes):
+                    closes = self.clock.now().replace(second=0, microsecond=0) + MINUTE
+                    self.advance(closes + GRACE)
+                    shift.attempt()
+        except ShiftFailed as failure:
+            self._say(f"shift failed: {failure}")
+        finally:
+            shift.close()
+
+    def ingest(self, death: Death | None = None) -> None:
+        """Ingestion between batches."""
+        with self.connection() as conn, dies(death):
+            try:
+                self._ingest(conn)
+            except KafkaError as error:
+                self._say(f"ingestion waits: {error}")
+
+    def _ingest(self, conn: Connection) -> None:
+        kinds = self._catalog.kinds
+        list(ingest.ingest_each(self._platform, self._spark, conn, kinds, self.clock, self._say))
+
+    def batch(self, death: Death | None = None) -> None:
+        """Ingestion and what the schedules ask for when they are back: of each grain the newest windows
+        alone, with the hourly run's repairs until none is left."""
+        now, metrics = self.clock.now(), self._catalog.metrics
+        with self.connection() as conn, dies(death):
+            try:
+                self._ingest(conn)
+                self._settle_hours(conn)
+                for grain in (Grain.DAY, Grain.WEEK):
+                    newest = self._catalog.calendar.last_complete(grain, now)
+                    if newest.start >= self.world.start:
+                        self._batch(conn).settle([newest], metrics)
+                self._computed_through = now
+            except KafkaError as error:
+                self._say(f"batch waits: {error}")
+
+    def _settle_hours(self, conn: Connection) -> None:
+        calendar, metrics = self._catalog.calendar, self._catalog.metrics
+        newest = fresh_hours(self.clock.now(), calendar)
+        asked = [hour for hour in newest if hour.start >= self.world.start]
+        repaired = None
+        while (owed := self._batch(conn).owed.to_repair(asked, metrics)) != repaired:
+            self._batch(conn).settle([*asked, *owed], metrics)
+            repaired = owed
+
+    def restate(self, metric: str) -> None:
+        """Compute a metric again for all hours that were computed before."""
+        self.older = [one for one in self.older if one.rule.name != metric]
+        self._to_restate.append((metric, self._computed_through))
+        self._restate()
+
+    def _restate(self) -> None:
+        with self.connection() as conn:
+            try:
+                while self._to_restate:
+                    name, until = self._to_restate[0]
+                    hours = self._catalog.calendar.windows(Grain.HOUR, self.world.start, until)
+                    if ended := [hour for hour in hours if hour.end <= until]:
+                        self._batch(conn).recompute(ended, [self._catalog.metric(name)])
+                    self._to_restate.pop(0)
+            except KafkaError as error:
+                self._say(f"restating waits: {error}")
+
+    def prune(self) -> None:
+        """Retention."""
+        self.pruned_at = self.clock.now()
+        with self.connection() as conn:
+            deleted = prune(conn, self._catalog, self.pruned_at)
+        self._say(f"pruned {deleted[Grain.MINUTE]} minutes")
+
+    def finish(self) -> None:
+        """Batches until nothing is left to do."""
+        self.judged_at = self.clock.now()
+        self._restate()
+        for _ in range(_ROUNDS):
+            self.batch()
+            with self.connection() as conn:
+                if not dirty.dirty_hours(conn):
+                    break
+
+    def _batch(self, conn: Connection) -> Batch:
+        return Batch(self._platform, self._spark, conn, self._run_id("batch"), self.clock, self._say)
+
+    def _run_id(self, what: str) -> str:
+        self._runs += 1
+        return f"{what}-{self._runs}"
+
+
+def _settings(folder: Path, database: str, jars: Path) -> Settings:
+    return Settings(
+        catalog=folder / "catalogue.yaml",
+        clusters=folder / "clusters.yaml",
+        postgres=database,
+        raw_store=str(folder / "raw"),
+        jars=jars,
+        shift_length=timedelta(hours=1),
+        grace=GRACE,
+        stream=SparkSettings("stream", driver_memory="1g"),
+        batch=SparkSettings("batch", driver_memory="1g"),
+        alarm_webhook=None,
+    )
+
+
+@contextmanager
+def new_database(server: str) -> Iterator[str]:
+    """The URL of an empty database, dropped at the end."""
+    name = f"judge_{uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield f"{server.rsplit('/', 1)[0]}/{name}"
+        finally:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,0 +1,72 @@
+"""Putting a week's records on the real brokers, at the offsets that the ledger says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from metrics_platform_tests.simulation.traffic import PARTITIONS, Record
+from metrics_platform_tests.simulation.world import World
+
+# Records keep the simulated time that they are sent with, however far from today it lies, and stay.
+_TOPIC = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1)}
+
+
+class LedgerBroken(Exception):
+    """A broker did not take a record as the ledger says; the seed says nothing then."""
+
+
+def create_topics(world: World, brokers: Mapping[str, str]) -> None:
+    """The world's topics on each cluster that carries them."""
+    for cluster, bootstrap in brokers.items():
+        topics = [topic for kind in world.kinds if cluster in kind.clusters for topic in kind.topics]
+        new = [
+            NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1, config=_TOPIC)
+            for topic in topics
+        ]
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        for created in (admin.create_topics(new) if new else {}).values():
+            created.result()
+
+
+class Senders:
+    """Sends records in the order of their arrival."""
+
+    def __init__(self, brokers: Mapping[str, str], records: Iterable[Record]) -> None:
+        self._producers = {
+            name: Producer(
+                {"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True, "log_level": 0}
+            )
+            for name, bootstrap in brokers.items()
+        }
+        self._waiting = list(records)[::-1]
+        self._broken: list[str] = []
+
+    def send_until(self, instant: datetime) -> None:
+        """Send what arrives before the instant; returns when the brokers have it. Raises LedgerBroken."""
+        while self._waiting and self._waiting[-1].arrival < instant:
+            self._send(self._waiting.pop())
+        late = sum(producer.flush(30) for producer in self._producers.values())
+        if late or self._broken:
+            raise LedgerBroken(f"{late} records were not taken; {'; '.join(self._broken[:3])}")
+
+    def _send(self, record: Record) -> None:
+        def taken(error: KafkaError | None, message: Message) -> None:
+            if error is not None or message.offset() != record.offset:
+                self._broken.append(
+                    f"{record.topic}/{record.partition}/{record.offset}: {error or message.offset()}"
+                )
+
+        producer = self._producers[record.cluster]
+        producer.produce(
+            record.topic,
+            record.value,
+            partition=record.partition,
+            timestamp=round(record.kafka_time.timestamp() * 1000),
+            on_delivery=taken,
+        )
+        producer.poll(0)

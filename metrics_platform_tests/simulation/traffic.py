@@ -1,0 +1,292 @@
+"""A week's records: late, repeated, out of order, malformed, on boundaries, from clocks that are wrong.
+
+A record has three times: when its event happened, when it arrives at its broker, and what its producer's
+clock said when it was sent (its Kafka time). The list is in the order of arrival; an offset is a record's
+place in its partition.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from metrics_platform_tests.simulation.fields import FieldRule
+from metrics_platform_tests.simulation.world import FUTURE_BOUND, Kind, World
+
+PARTITIONS = 2
+SECOND, MINUTE, HOUR, DAY = (
+    timedelta(seconds=1),
+    timedelta(minutes=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Producers whose clocks are right, fast or slow by less than the bound of the future.
+_SKEWS = (*[timedelta()] * 6, 2 * SECOND, -3 * SECOND, 100 * SECOND, -2 * MINUTE)
+# The shares of what is special.
+_BOUNDARY, _MALFORMED, _REPEATED, _CHANGED, _NULL = 0.03, 0.02, 0.06, 0.15, 0.08
+_BROKEN = (b"no json", b"{", b"[]", b'"text"', b"12", b"{}{}", b"[{}]", b"null", b"{'a': 1}", b'{"a": NaN}')
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record, as sent; `values` is what its fields mean, `reason` why it must be rejected, if it must."""
+
+    kind: str
+    cluster: str
+    topic: str
+    partition: int
+    arrival: datetime
+    kafka_time: datetime
+    value: bytes | None
+    event_id: str | None = None
+    event_time: datetime | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    offset: int = -1
+
+
+@dataclass(frozen=True)
+class BrokerOutage:
+    """A cluster that takes nothing from `start` to `end`; what was meant for it comes after.
+
+    `buffered`: producers had stamped their records before.
+    """
+
+    cluster: str
+    start: datetime
+    end: datetime
+    buffered: bool
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """All records in the order of arrival, and until when there are any."""
+
+    records: tuple[Record, ...]
+    last: datetime
+
+
+def draw_traffic(world: World) -> Traffic:
+    """The seed's records."""
+    random = world.random("traffic")
+    last = world.end + timedelta(hours=random.randint(1, 12))
+    silence = _span(random, world, 8)
+    hours = range((world.end - world.start) // HOUR)
+    # Most events come in some of the hours, so that minutes have several; in some weeks at any time.
+    busy = random.sample(hours, random.choice((20, 30, 40, 50, len(hours))))
+    # What is hours and days late comes from few hours, as when a fleet of devices was offline.
+    slow = frozenset(random.sample(busy, 10))
+    made: list[Record] = []
+    for kind in world.kinds:
+        for _ in range(random.randint(1000, 4000)):
+            happened = _happened(random, world, kind, busy)
+            if not silence[0] <= happened < silence[1]:
+                made += _Sender(random, world, kind, last, slow).send(happened)
+    for outage in _outages(random, world):
+        made = [_delayed(random, record, outage, last) for record in made]
+    return Traffic(tuple(_with_offsets(sorted(made, key=lambda record: record.arrival))), last)
+
+
+def _span(random: Random, world: World, hours: int) -> tuple[datetime, datetime]:
+    start = world.start + random.random() * (world.end - world.start)
+    return start, start + random.uniform(0.2, 1) * hours * HOUR
+
+
+def _happened(random: Random, world: World, kind: Kind, busy: Sequence[int]) -> datetime:
+    """When an event happens: in a busy hour, in one of the crowded four of them, or exactly at a boundary or
+    just before it. The hours are counted from the week's start."""
+    tick = timedelta(milliseconds=1) if kind.time_type == "epoch_millis" else timedelta(microseconds=1)
+    hour = random.choice(busy[:4] if random.random() < 0.2 else busy)
+    at = world.start + hour * HOUR + random.random() * HOUR
+    if random.random() < _BOUNDARY:
+        whole = random.choice((MINUTE, 15 * MINUTE, HOUR))
+        at -= (at - _EPOCH) % whole
+        at = random.choice((at, at, world.midnight(random.randint(0, 7))))
+        at -= random.choice((0, 0, 1)) * tick
+    at -= (at - _EPOCH) % tick
+    return max(world.start, min(at, world.end))
+
+
+@dataclass(frozen=True)
+class _Sender:
+    """Sends the records of one event; `slow` are the hours since the start whose events take long."""
+
+    random: Random
+    world: World
+    kind: Kind
+    last: datetime
+    slow: frozenset[int]
+
+    def send(self, happened: datetime) -> Iterator[Record]:
+        event_id = self._event_id()
+        record = self._event(event_id, happened)
+        if self.random.random() < _MALFORMED:
+            yield self._malformed(record)
+            return
+        yield record
+        while self.random.random() < _REPEATED:
+            yield self._again(record)
+
+    def _event_id(self) -> str:
+        return f"{self.random.getrandbits(48):x}" if self.random.random() < 0.98 else self._odd_id()
+
+    def _odd_id(self) -> str:
+        return f"'{self.random.getrandbits(32)} \N{OWL}\"\\"
+
+    def _event(self, event_id: str, happened: datetime) -> Record:
+        drawn = {rule.name: self._draw(rule) for rule in self.kind.fields}
+        texts = {name: text for name, (_, text) in drawn.items()}
+        arrival = min(happened + self._delay(happened), self.last)
+        skew = self.random.choice(_SKEWS)
+        # An event's clock may be fast too, up to the bound of the future and not beyond.
+        earliest = happened + (_EPOCH - happened) % timedelta(milliseconds=1) - FUTURE_BOUND
+        arrival = max(arrival, earliest - min(skew, timedelta()))
+        return Record(
+            kind=self.kind.name,
+            cluster=self.random.choice(self.kind.clusters),
+            topic=self.random.choice(self.kind.topics),
+            partition=self.random.randrange(PARTITIONS),
+            arrival=arrival,
+            kafka_time=_millis(arrival + skew),
+            value=self._json(event_id, self._time_text(happened), texts),
+            event_id=event_id,
+            event_time=happened,
+            values={name: value for name, (value, _) in drawn.items()},
+        )
+
+    def _draw(self, rule: FieldRule) -> tuple[Any, str | None]:
+        if rule.name not in self.kind.required and self.random.random() < _NULL:
+            return None, self.random.choice(("null", None))
+        return rule.draw(self.random)
+
+    def _delay(self, happened: datetime) -> timedelta:
+        """How long an event is under way; a little below zero when its clock is fast."""
+        weights = (2, 50, 13, 20, 15) if self._is_slow(happened) else (2, 85, 13, 0, 0)
+        longest = self.random.choices((-4 * MINUTE, 5 * SECOND, 5 * MINUTE, 6 * HOUR, 6 * DAY), weights)[0]
+        return self.random.random() * longest
+
+    def _is_slow(self, happened: datetime) -> bool:
+        return (happened - self.world.start) // HOUR in self.slow
+
+    def _time_text(self, happened: datetime) -> str:
+        if self.kind.time_type == "epoch_millis":
+            return str((happened - _EPOCH) // timedelta(milliseconds=1))
+        zone = self.random.choice((UTC, self.world.zone))
+        return f'"{happened.astimezone(zone).isoformat()}"'
+
+    def _json(self, event_id: str, time: str, texts: Mapping[str, str | None]) -> bytes:
+        parts = [
+            (self.kind.id_field, json.dumps(event_id)),
+            (self.kind.time_field, time),
+            ("more", self.random.choice(("1", '{"a": [null, "}"]}', '""'))),
+            *((name, text) for name, text in texts.items() if text is not None),
+        ]
+        self.random.shuffle(parts)
+        colon, comma = self.random.choice(((":", ","), (": ", ", "), ("\t:\n", " ,\r\n")))
+        value = ("{" + comma.join(f'"{name}"{colon}{text}' for name, text in parts) + "}").encode()
+        # A byte that is no UTF-8 reads as U+FFFD.
+        return value.replace("\ufffd".encode(), b"\xff") if self.random.random() < 0.5 else value
+
+    def _again(self, record: Record) -> Record:
+        """The event redelivered, here or on the other cluster, soon or much later; sometimes changed."""
+        assert record.event_time is not None  # only events are sent again
+        assert record.event_id is not None
+        longest = 2 * DAY if self._is_slow(record.event_time) else MINUTE
+        pause = self.random.choice((SECOND, longest)) * self.random.random()
+        if self.random.random() < _CHANGED:
+            moved = record.event_time + self.random.choice((0, 0, 1, 60)) * MINUTE
+            return self._event(record.event_id, min(moved, self.world.end))
+        arrival = max(min(record.arrival + pause, self.last), record.arrival)
+        stamped = self.random.choice((record.kafka_time, _millis(arrival)))
+        return replace(
+            record,
+            cluster=self.random.choice(self.kind.clusters),
+            topic=self.random.choice(self.kind.topics),
+            partition=self.random.randrange(PARTITIONS),
+            arrival=arrival,
+            kafka_time=max(stamped, record.kafka_time),
+        )
+
+    def _malformed(self, record: Record) -> Record:
+        """The record with exactly one thing wrong."""
+        ways = [self._empty, self._broken, self._missing, self._wrong_type, self._future]
+        value, reason = self.random.choice(ways)(record)
+        return replace(record, value=value, reason=reason, event_id=None, event_time=None, values={})
+
+    def _empty(self, _record: Record) -> tuple[bytes | None, str]:
+        return self.random.choice((None, b"")), "empty record"
+
+    def _broken(self, record: Record) -> tuple[bytes, str]:
+        whole = record.value or b""
+        return self.random.choice(
+            (*_BROKEN, whole[:-1], whole + whole, b"[" + whole + b"]")
+        ), "no JSON object"
+
+    def _missing(self, record: Record) -> tuple[bytes, str]:
+        name = self.random.choice((self.kind.id_field, self.kind.time_field, *sorted(self.kind.required)))
+        content = self._parts(record) | {name: self.random.choice((None, "null"))}
+        if name == self.kind.id_field and self.random.random() < 0.3:
+            content[name] = '""'
+        return self._joined(content), f"missing field {name}"
+
+    def _wrong_type(self, record: Record) -> tuple[bytes, str]:
+        wrong = {rule.name: rule.wrong for rule in self.kind.fields if rule.wrong}
+        wrong[self.kind.time_field] = ('"soon"', "true", "{}")
+        name = self.random.choice(sorted(wrong))
+        content = self._parts(record) | {name: self.random.choice(wrong[name])}
+        return self._joined(content), f"wrong type in field {name}"
+
+    def _future(self, record: Record) -> tuple[bytes, str]:
+        ahead = self.random.choice((timedelta(milliseconds=1), HOUR, 400 * DAY))
+        time = self._time_text(record.kafka_time + FUTURE_BOUND + ahead)
+        content = self._parts(record) | {self.kind.time_field: time}
+        return self._joined(content), "event time in the future"
+
+    def _parts(self, record: Record) -> dict[str, str | None]:
+        """The record's fields as JSON texts."""
+        drawn = {rule.name: rule.draw(self.random)[1] for rule in self.kind.fields}
+        assert record.event_time is not None  # it is an event still
+        return drawn | {
+            self.kind.id_field: json.dumps(record.event_id),
+            self.kind.time_field: self._time_text(record.event_time),
+        }
+
+    def _joined(self, content: Mapping[str, str | None]) -> bytes:
+        written = (f'"{name}": {text}' for name, text in content.items() if text is not None)
+        return ("{" + ", ".join(written) + "}").encode()
+
+
+def _millis(instant: datetime) -> datetime:
+    """Kafka times are whole milliseconds."""
+    return instant - (instant - _EPOCH) % timedelta(milliseconds=1)
+
+
+def _outages(random: Random, world: World) -> list[BrokerOutage]:
+    return [
+        BrokerOutage(cluster, *_span(random, world, 20), random.random() < 0.5)
+        for cluster in sorted({name for kind in world.kinds for name in kind.clusters})
+        if random.random() < 0.4
+    ]
+
+
+def _delayed(random: Random, record: Record, outage: BrokerOutage, last: datetime) -> Record:
+    if record.cluster != outage.cluster or not outage.start <= record.arrival < outage.end:
+        return record
+    arrival = max(min(outage.end + random.random() * 10 * MINUTE, last), record.arrival)
+    if outage.buffered or record.reason == "event time in the future":
+        return replace(record, arrival=arrival)
+    return replace(record, arrival=arrival, kafka_time=max(record.kafka_time, _millis(arrival)))
+
+
+def _with_offsets(records: list[Record]) -> Iterator[Record]:
+    taken: Counter[tuple[str, str, int]] = Counter()
+    for record in records:
+        place = (record.cluster, record.topic, record.partition)
+        yield replace(record, offset=taken[place])
+        taken[place] += 1

@@ -1,0 +1,276 @@
+"""The verdict: where what was found is not what was expected. Each difference is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from metrics_platform.store.connection import Connection
+from metrics_platform_tests.simulation import found
+from metrics_platform_tests.simulation.expected import Expected, inputs, listed
+from metrics_platform_tests.simulation.rules import Rule
+
+# Relative, of the sum of the magnitudes: doubles add up in any order.
+_DOUBLES = 1e-9
+# PostgreSQL divides with at least 16 digits.
+_QUOTIENT = 1e-12
+# HyperLogLog of 2**12 registers: three standard errors.
+_DISTINCT = 3 * 1.04 / 64
+# KLL with k = 200: twice its rank error.
+_RANK = 2 * 0.0133
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A window, or a count, that is not what it must be."""
+
+    about: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.about}: expected {self.expected}, found {self.found}"
+
+
+def judge(expected: Expected, conn: Connection, raw_store: Path, folder: Path) -> Iterator[Difference]:
+    """All differences. What was found is kept in the folder."""
+    tables = {rule.name: found.read_relation(conn, rule) for rule in expected.rules}
+    tables["ledger"] = found.read_ledger(conn)
+    found.keep(tables, folder)
+    for name, table in tables.items():
+        expected.db.register(f"found_{name}", table)
+    versions = found.definitions(conn, expected.rules)
+    expected.follow(versions)
+    for rule in expected.rules:
+        yield from _numbers(expected, conn, rule)
+        yield from _ranks(expected, rule)
+    yield from _labels(expected, versions)
+    for line in found.unfinished(conn):
+        yield Difference("at the end", "nothing left to do", line)
+    yield from _records(expected, conn, raw_store, folder)
+
+
+def _numbers(expected: Expected, conn: Connection, rule: Rule) -> Iterator[Difference]:
+    """Missing, additional and wrong rows of complete windows."""
+    names = [name for name, _ in rule.dimensions]
+    keys = ["grain", "window_start", *names]
+    same = " AND ".join(f"want.{key} IS NOT DISTINCT FROM got.{key}" for key in keys)
+    either = ", ".join(
+        f"CASE WHEN want.events IS NULL THEN got.{key} ELSE want.{key} END AS {key}" for key in keys
+    )
+    got = ", ".join(_typed(rule))
+    rows = expected.db.execute(
+        f"""
+        WITH got AS (
+            SELECT grain, window_start, events, {got} FROM found_{rule.name} WHERE window_end <= $now
+        )
+        SELECT {either}, want.events, want.value, got.events, got.value
+        FROM want_{rule.name} AS want FULL JOIN got ON {same}
+        WHERE want.events IS DISTINCT FROM got.events OR NOT ({_right(rule)})
+        ORDER BY ALL
+        """,
+        {"now": expected.until},
+    ).fetchall()
+    for grain, start, *rest in rows:
+        values, (want, wanted, got_events, number) = rest[: len(names)], rest[len(names) :]
+        if (
+            want == got_events
+            and rule.measure == "distinct"
+            and _same_sketch(expected, conn, rule, grain, start, values)
+        ):
+            continue
+        yield Difference(
+            _about(rule.name, grain, start, values),
+            "nothing" if want is None else f"events {want}, value {wanted}",
+            "nothing" if got_events is None else f"events {got_events}, value {number}",
+        )
+
+
+def _typed(rule: Rule) -> list[str]:
+    """The found dimensions and number in the types of the expected ones."""
+    cast = [
+        f"CAST({name} AS {term.type}) AS {name}" if term.type.startswith("decimal") else name
+        for name, term in rule.dimensions
+    ]
+    kind = dict(found.value_columns(rule))["value"]
+    exact = "DOUBLE" if rule.measure == "avg" else "DECIMAL(38,4)"
+    return [*cast, f"CAST(value AS {exact}) AS value" if kind == "decimal" else "value"]
+
+
+def _right(rule: Rule) -> str:
+    """SQL: the number found is right."""
+    both_null = "(want.value IS NULL AND got.value IS NULL)"
+    double = rule.input is not None and rule.input.type == "double"
+    if rule.measure == "percentiles":
+        return "true"
+    if rule.measure == "count":
+        return "got.value IS NOT DISTINCT FROM got.events"
+    if rule.measure == "distinct":
+        return f"coalesce(abs(got.value - want.value) <= greatest(0.5, {_DISTINCT} * want.value), false)"
+    if rule.measure == "avg":
+        slack = f"{_DOUBLES} * want.size / got.events" if double else f"{_QUOTIENT} * abs(want.value) + 1e-15"
+        return f"coalesce(abs(got.value - want.value) <= {slack}, {both_null})"
+    if rule.measure == "sum" and double:
+        return f"coalesce(abs(got.value - want.value) <= {_DOUBLES} * want.size, {both_null})"
+    wanted = "want.value" if double else "CAST(want.value AS DECIMAL(38,4))"
+    return f"got.value IS NOT DISTINCT FROM {wanted}"
+
+
+def _same_sketch(
+    expected: Expected, conn: Connection, rule: Rule, grain: str, start: object, values: Sequence[object]
+) -> bool:
+    """Whether the stored sketch is that of exactly the expected values: one good estimate in 400 lies beyond
+    three standard errors by chance."""
+    from datasketches import hll_sketch  # pyright: ignore[reportAttributeAccessIssue]
+
+    names = [name for name, _ in rule.dimensions]
+    at = "".join(f" AND {name} IS NOT DISTINCT FROM ${place + 2}" for place, name in enumerate(names))
+    wanted = expected.db.execute(
+        f"SELECT DISTINCT x FROM ({inputs(rule)}) WHERE {grain} = $1{at} AND x IS NOT NULL", [start, *values]
+    ).fetchall()
+    at = "".join(f" AND {name} IS NOT DISTINCT FROM %s" for name in names)
+    query = f"SELECT sketch FROM store.{rule.name} WHERE grain = %s AND window_start = %s{at}"
+    stored = conn.execute(query.encode(), [grain, start, *values]).fetchall()
+    own, theirs = hll_sketch(12), hll_sketch.deserialize(stored[0][0])
+    for (value,) in wanted:
+        own.update(value or "\0")  # a sketch passes over the empty string
+    return _united(own, own) == _united(theirs, theirs) == _united(own, theirs)
+
+
+def _united(one: Any, other: Any) -> float:
+    """The estimate of two sketches' union; of equal ones, it depends on the registers and nothing else."""
+    from datasketches import hll_union, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
+
+    union = hll_union(12)
+    union.update(one)
+    union.update(other)
+    return round(union.get_result(tgt_hll_type.HLL_8).get_estimate(), 3)
+
+
+def _ranks(expected: Expected, rule: Rule) -> Iterator[Difference]:
+    """Each percentile's rank among the values, within the sketch's error, or one value off."""
+    names = [name for name, _ in rule.dimensions]
+    for rank in rule.at:
+        column = found.rank_column(rank)
+        union = " UNION ALL ".join(
+            f"SELECT '{grain}' AS grain, {grain} AS window_start, {listed(names)} CAST(x AS DOUBLE) AS x "
+            f"FROM inputs WHERE x IS NOT NULL"
+            for grain in ("minute", "hour", "day", "week")
+        )
+        keys = ["grain", "window_start", *names]
+        same = " AND ".join(f"got.{key} IS NOT DISTINCT FROM points.{key}" for key in keys)
+        rows = expected.db.execute(
+            f"""
+            WITH inputs AS ({inputs(rule)}), points AS ({union}),
+            got AS (
+                SELECT grain, window_start, {", ".join([*_typed(rule)[:-1], f"{column} AS number"])}
+                FROM found_{rule.name} WHERE window_end <= $now
+            )
+            SELECT {", ".join("points." + key for key in keys)}, any_value(number), count(*) AS n,
+                   count(*) FILTER (x < number) / n AS low, count(*) FILTER (x <= number) / n AS high
+            FROM points JOIN got ON {same}
+            GROUP BY {", ".join("points." + key for key in keys)}
+            HAVING any_value(number) IS NULL
+                OR NOT $rank BETWEEN low - $slack - 1 / n AND high + $slack + 1 / n
+            ORDER BY ALL
+            """,
+            {"now": expected.until, "rank": rank, "slack": _RANK},
+        ).fetchall()
+        for grain, start, *rest in rows:
+            values, (number, count, low, high) = rest[: len(names)], rest[len(names) :]
+            yield Difference(
+                _about(f"{rule.name}.{column}", grain, start, values),
+                f"rank {rank} of {count} values",
+                f"{number} of rank {low:.4f} to {high:.4f}",
+            )
+
+
+def _labels(expected: Expected, versions: dict[str, str]) -> Iterator[Difference]:
+    """The ledger: every complete window of every metric, exact, whole, of the definition that it may have."""
+    counts = " UNION ALL ".join(
+        f"SELECT '{rule.name}' AS metric, grain, window_start, sum(events) AS events FROM want_{rule.name} "
+        "GROUP BY ALL"
+        for rule in expected.rules
+    )
+    current = pa.table({"metric": list(versions), "definition": list(versions.values())})
+    expected.db.register("current", current)
+    rows = expected.db.execute(
+        f"""
+        WITH counts AS ({counts}),
+        want AS (
+            SELECT current.metric, windows.*, coalesce(counts.events, 0) AS events,
+                   coalesce(older.definition, current.definition) AS definition
+            FROM windows CROSS JOIN current LEFT JOIN counts USING (metric, grain, window_start)
+            LEFT JOIN older USING (metric, grain, window_start)
+        ),
+        got AS (SELECT * FROM found_ledger WHERE window_end <= $now)
+        SELECT metric, grain, window_start,
+               format('exact, coverage 1, events {{}}, until {{}}, definition {{}}',
+                      want.events, want.window_end, want.definition),
+               format('{{}}, coverage {{}}, events {{}}, until {{}}, definition {{}}',
+                      got.label, got.coverage, got.events, got.window_end, got.definition)
+        FROM want FULL JOIN got USING (metric, grain, window_start)
+        WHERE want.events IS DISTINCT FROM got.events OR got.label <> 'exact' OR got.coverage <> 1
+           OR want.window_end <> got.window_end OR want.definition <> got.definition
+        ORDER BY ALL
+        """,
+        {"now": expected.until},
+    ).fetchall()
+    for metric, grain, start, want, got in rows:
+        yield Difference(_about(f"ledger of {metric}", grain, start, ()), want or "nothing", got or "nothing")
+
+
+def _records(expected: Expected, conn: Connection, raw_store: Path, folder: Path) -> Iterator[Difference]:
+    """Every record is in the raw store once and counted, rejected or a duplicate; the three add up."""
+    for kind in expected.world.kinds:
+        expected.db.register("raw", found.raw_positions(raw_store / kind.name))
+        sent = f"read_parquet('{folder / f'sent-{kind.name}.parquet'}')"
+        rows = expected.db.execute(
+            f"""
+            WITH raw_rows AS (
+                SELECT _cluster, _topic, _partition, _offset, any_value(_reason) AS reason, count(*) AS times
+                FROM raw GROUP BY ALL
+            )
+            SELECT _cluster, _topic, _partition, _offset, coalesce(_reason, 'accepted'), times,
+                   coalesce(reason, 'accepted')
+            FROM {sent} AS sent FULL JOIN raw_rows USING (_cluster, _topic, _partition, _offset)
+            WHERE times IS DISTINCT FROM 1 OR _reason IS DISTINCT FROM reason ORDER BY ALL
+            """
+        ).fetchall()
+        for cluster, topic, partition, offset, want, times, got in rows:
+            yield Difference(
+                f"record {cluster}/{topic}/{partition}/{offset}",
+                f"once, {want}",
+                f"{times or 0} times, {got}",
+            )
+        by_reason = dict(expected.db.execute(f"SELECT _reason, count(*) FROM {sent} GROUP BY 1").fetchall())
+        taken = {reason: count for reason, count in found.ingested(conn, kind).items() if count}
+        if taken != by_reason:
+            yield Difference(f"{kind.name}: records ingested by reason", str(by_reason), str(taken))
+        yield from _sum(expected, kind.name, by_reason, taken)
+
+
+def _sum(
+    expected: Expected, kind: str, by_reason: dict[str | None, int], taken: dict[str | None, int]
+) -> Iterator[Difference]:
+    [(counted,)] = expected.db.execute(
+        f"SELECT coalesce(sum(events), 0) FROM found_every_{kind} WHERE grain = 'hour'"
+    ).fetchall()
+    [(good,)] = expected.db.execute(f"SELECT count(*) FROM events_{kind}").fetchall()
+    sent, duplicates = sum(by_reason.values()), by_reason.get(None, 0) - good
+    rejected = sum(count for reason, count in taken.items() if reason)
+    if counted + rejected + duplicates != sent:
+        yield Difference(
+            f"{kind}: counted, rejected and duplicates",
+            f"{sent} as sent",
+            f"{counted} + {rejected} + {duplicates}",
+        )
+
+
+def _about(what: str, grain: str, start: object, values: Sequence[object]) -> str:
+    shown = f" {values!r}" if values else ""
+    return f"{what} {grain} {start}{shown}"

@@ -1,0 +1,173 @@
+"""A random world: time zone and week, kinds of events and metrics over them; the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import yaml
+
+from metrics_platform_tests.simulation.fields import FIELDS, FieldRule
+from metrics_platform_tests.simulation.rules import ESTIMATED, MEASURES, Rule, draw_rule, everything
+
+CLUSTERS: tuple[str, str] = ("east", "west")
+FUTURE_BOUND = timedelta(minutes=5)
+
+# Zones with the Mondays of weeks worth living through: clocks that change by day and at midnight, in both
+# directions, and zones whose hours begin at half past or at a quarter.
+WEEKS = (
+    ("UTC", date(2026, 3, 2)),
+    ("Europe/Berlin", date(2026, 3, 23)),
+    ("Europe/Berlin", date(2025, 10, 20)),
+    ("Europe/Berlin", date(2026, 5, 11)),
+    ("America/New_York", date(2026, 3, 2)),
+    ("America/New_York", date(2025, 10, 27)),
+    ("America/Sao_Paulo", date(2026, 1, 5)),
+    ("America/St_Johns", date(2026, 3, 2)),
+    ("America/Havana", date(2026, 3, 2)),
+    ("America/Havana", date(2025, 10, 27)),
+    ("Atlantic/Azores", date(2025, 10, 20)),
+    ("Africa/Cairo", date(2026, 4, 20)),
+    ("Africa/Cairo", date(2025, 10, 27)),
+    ("Asia/Beirut", date(2026, 3, 23)),
+    ("Asia/Kolkata", date(2026, 6, 1)),
+    ("Asia/Kathmandu", date(2026, 2, 9)),
+    ("Australia/Adelaide", date(2026, 3, 30)),
+    ("Australia/Adelaide", date(2025, 9, 29)),
+    ("Pacific/Chatham", date(2026, 3, 30)),
+    ("Pacific/Apia", date(2026, 7, 6)),
+)
+MINUTE_RETENTION = (1, 3, 90)  # days
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of event."""
+
+    name: str
+    topics: tuple[str, ...]
+    clusters: tuple[str, ...]
+    id_field: str
+    time_field: str
+    time_type: str
+    fields: tuple[FieldRule, ...]
+    required: frozenset[str]
+
+    def entry(self) -> dict[str, Any]:
+        """The kind as the catalogue's file has it."""
+        own = {
+            field.name: {"type": field.type, "required": field.name in self.required} for field in self.fields
+        }
+        return {
+            "topics": list(self.topics),
+            **({} if self.clusters == CLUSTERS else {"clusters": list(self.clusters)}),
+            "id": self.id_field,
+            "time": self.time_field,
+            "fields": {self.id_field: "string", self.time_field: self.time_type, **own},
+        }
+
+
+@dataclass(frozen=True)
+class World:
+    """What a seed is about. Traffic begins at `start`, a Monday's midnight, and ends at `end`."""
+
+    seed: int
+    zone: ZoneInfo
+    monday: date
+    kinds: tuple[Kind, ...]
+    rules: tuple[Rule, ...]
+    minute_retention: timedelta
+    end: datetime
+
+    @property
+    def start(self) -> datetime:
+        """The week's first instant."""
+        return self.midnight(0)
+
+    def midnight(self, day: int) -> datetime:
+        """The first instant of a day, counted from Monday."""
+        there = self.monday + timedelta(days=day)
+        return datetime(there.year, there.month, there.day, tzinfo=self.zone).astimezone(UTC)
+
+    def random(self, purpose: str) -> Random:
+        """Chance for one purpose: drawing more for one does not change another."""
+        return Random(f"{self.seed} {purpose}")
+
+    def write_catalogue(self, path: Path, rules: Sequence[Rule]) -> Path:
+        """The catalogue with these metrics, as a file."""
+        days = self.minute_retention.days
+        content = {
+            "timezone": self.zone.key,
+            "start": self.monday.isoformat(),
+            "future_bound": f"{FUTURE_BOUND // timedelta(minutes=1)}m",
+            "retention": {"minute": f"{days}d", "hour": "90d", "day": "3y", "week": "10y"},
+            "events": {kind.name: kind.entry() for kind in self.kinds},
+            "metrics": {rule.name: rule.entry() for rule in rules},
+        }
+        path.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+        return path
+
+
+def draw_world(seed: int, prefix: str) -> World:
+    """The world of a seed; its topics begin with `prefix`."""
+    random = Random(f"{seed} world")
+    timezone, monday = random.choice(WEEKS)
+    kinds = tuple(_kind(random, name, prefix) for name in ("visits", "sales")[: random.choice((1, 2, 2))])
+    rules = tuple(everything(kind.name) for kind in kinds)
+    for number, measure in enumerate(random.sample(MEASURES, random.randint(4, 6))):
+        rules += (_rule(random, f"m{number}_{measure}", random.choice(kinds), measure),)
+    world = World(
+        seed=seed,
+        zone=ZoneInfo(timezone),
+        monday=monday,
+        kinds=kinds,
+        rules=rules,
+        minute_retention=timedelta(days=random.choice(MINUTE_RETENTION)),
+        end=datetime.min.replace(tzinfo=UTC),
+    )
+    return replace(world, end=world.midnight(7) + timedelta(hours=random.randint(1, 40)))
+
+
+def redefined(world: World, random: Random, *, keeps: bool) -> tuple[Rule, ...]:
+    """The metrics after one of them got another filter, dimensions or measure.
+
+    If it keeps its older numbers they must have the same columns as the new ones, and be no estimates.
+    """
+    drawn = range(len(world.kinds), len(world.rules))
+    place = random.choice([n for n in drawn if not keeps or world.rules[n].measure not in ESTIMATED])
+    old = world.rules[place]
+    kind = next(kind for kind in world.kinds if kind.name == old.kind)
+    new = old
+    while new == old:
+        other = _rule(random, old.name, kind, random.choice(MEASURES))
+        what = "filter" if keeps else random.choice(("filter", "dimensions", "measure"))
+        new = {
+            "filter": replace(old, filter=other.filter),
+            "dimensions": replace(old, dimensions=other.dimensions),
+            "measure": replace(old, measure=other.measure, input=other.input, at=other.at),
+        }[what]
+    return (*world.rules[:place], new, *world.rules[place + 1 :])
+
+
+def _kind(random: Random, name: str, prefix: str) -> Kind:
+    fields = tuple(random.sample(FIELDS, random.randint(7, 10)))
+    return Kind(
+        name=name,
+        topics=tuple(f"{prefix}.{name}.{n}" for n in range(random.choice((1, 1, 1, 2)))),
+        clusters=random.choice((CLUSTERS, CLUSTERS, CLUSTERS, CLUSTERS[1:])),
+        id_field=random.choice(("event_id", "uid")),
+        time_field=random.choice(("event_time", "happened_at")),
+        time_type=random.choice(("epoch_millis", "epoch_millis", "timestamp")),
+        fields=fields,
+        required=frozenset(field.name for field in fields if random.random() < 0.2),
+    )
+
+
+def _rule(random: Random, name: str, kind: Kind, measure: str) -> Rule:
+    fields = [field.name for field in kind.fields]
+    return draw_rule(random, name, kind.name, measure, fields, kind.time_field)

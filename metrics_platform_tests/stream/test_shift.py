@@ -1,0 +1,215 @@
+"""Shifts: what one does, how the next one takes over, and what happens when things break."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metrics_platform.catalog.windows import MINUTE, Grain, Window
+from metrics_platform.clusters import Cluster
+from metrics_platform.local.ports import free_ports
+from metrics_platform.platform import Platform
+from metrics_platform.store import ledger
+from metrics_platform.store.commit import next_revision
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.ledger import Label, Source
+from metrics_platform.store.state import gaps, lease
+from metrics_platform.store.state.lease import FenceLost
+from metrics_platform.stream.shift import LEASE, LEASE_TTL, Iteration, Shift, ShiftFailed
+from metrics_platform_tests.support.clock import START, ManualClock
+from metrics_platform_tests.support.traffic import send
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+GRACE = timedelta(seconds=1.5)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(START + 5 * MINUTE + GRACE)
+
+
+@pytest.fixture
+def done() -> list[Iteration]:
+    """What the shifts of a test report."""
+    return []
+
+
+@pytest.fixture
+def open_shift(
+    platform: Platform, spark: SparkSession, clock: ManualClock, done: list[Iteration]
+) -> Callable[[str], Shift]:
+    send(platform, START, START + 12 * MINUTE, rate=3, seed=7)
+    return lambda name: Shift(platform, spark, name, clock, done.append, print)
+
+
+@contextmanager
+def working(shift: Shift) -> Iterator[Shift]:
+    try:
+        yield shift
+    finally:
+        shift.close()
+
+
+def _minutes(conn: Connection) -> list[datetime]:
+    rows = conn.execute(
+        "SELECT DISTINCT window_start FROM platform.ledger WHERE grain = 'minute' ORDER BY 1"
+    ).fetchall()
+    return [start for (start,) in rows]
+
+
+def test_a_shift_hands_over_at_a_minute_boundary(
+    open_shift: Callable[[str], Shift], clock: ManualClock, conn: Connection, done: list[Iteration]
+) -> None:
+    with working(open_shift("first")) as first, working(open_shift("second")) as second:
+        first.take_over()
+        first.attempt()
+        lease.announce_ready(conn, LEASE, "second", clock.now())
+        assert first.hand_over()
+        second.take_over()
+        clock.advance(MINUTE)
+        with pytest.raises(FenceLost):
+            first.attempt()  # a shift that did not notice can compute, but not commit
+        second.attempt()
+    assert _minutes(conn) == [START + n * MINUTE for n in (2, 3, 4, 5)]
+    assert gaps.open_gaps(conn) == []
+    assert [iteration.gap for iteration in done] == [None, None]
+
+
+def test_nobody_takes_over_while_the_holder_works(
+    open_shift: Callable[[str], Shift], clock: ManualClock, conn: Connection
+) -> None:
+    with working(open_shift("first")) as first:
+        first.take_over()
+        assert not first.hand_over()  # nobody is ready
+        assert lease.acquire(conn, LEASE, "second", clock.now() + LEASE_TTL / 2, LEASE_TTL) is None
+
+
+def test_a_dead_shift_is_followed_after_its_lease_and_its_minutes_are_a_gap(
+    open_shift: Callable[[str], Shift], clock: ManualClock, conn: Connection
+) -> None:
+    with working(open_shift("dead")) as dead, working(open_shift("next")) as follower:
+        dead.take_over()
+        dead.attempt()
+        clock.advance(5 * MINUTE)
+        follower.take_over()
+        follower.attempt()
+    [gap] = gaps.open_gaps(conn)
+    assert (gap.start, gap.end, gap.reason) == (
+        START + 5 * MINUTE,
+        START + 7 * MINUTE,
+        "no shift was at work",
+    )
+    assert sum(found["end"] - found["start"] for found in gap.offsets) > 0
+    assert _minutes(conn)[-3:] == [START + n * MINUTE for n in (7, 8, 9)]
+
+
+def _make_exact(conn: Connection, platform: Platform, window: Window, now: datetime) -> None:
+    """Say of every metric that a batch computed the window."""
+    ledger.write(
+        conn,
+        [
+            Label(
+                metric=metric.name,
+                window=window,
+                source=Source.BATCH,
+                revision=next_revision(conn),
+                minutes_present=window.minutes,
+                minutes_total=window.minutes,
+                events=0,
+                definition=metric.version,
+                run_id="batch",
+                committed_at=now,
+                first_committed_at=now,
+                exact_at=now,
+            )
+            for metric in platform.catalog.metrics
+        ],
+    )
+
+
+def test_minutes_that_a_batch_overtook_were_skipped_all_the_same(
+    open_shift: Callable[[str], Shift], platform: Platform, clock: ManualClock, conn: Connection
+) -> None:
+    with working(open_shift("dead")) as dead, working(open_shift("next")) as follower:
+        dead.take_over()
+        dead.attempt()
+        hour = platform.catalog.calendar.window(Grain.HOUR, START)
+        clock.wait_until(hour.end + 3 * MINUTE)
+        _make_exact(conn, platform, hour, clock.now())
+        _make_exact(
+            conn, platform, platform.catalog.calendar.window(Grain.MINUTE, hour.end - MINUTE), clock.now()
+        )
+        clock.advance(5 * MINUTE + GRACE)
+        follower.take_over()
+        follower.attempt()
+    [overtaken, left] = gaps.all_gaps(conn, START, clock.now())
+    assert (overtaken.start, overtaken.end) == (START + 5 * MINUTE, hour.end)
+    assert overtaken.recorded_at == overtaken.closed_at == clock.now()
+    assert overtaken.offsets == left.offsets
+    assert (left.start, left.end, left.closed_at) == (hour.end, hour.end + 5 * MINUTE, None)
+
+
+def test_after_a_long_outage_nothing_is_a_gap_whose_hours_are_deleted(
+    open_shift: Callable[[str], Shift], platform: Platform, clock: ManualClock, conn: Connection
+) -> None:
+    with working(open_shift("dead")) as dead, working(open_shift("next")) as follower:
+        dead.take_over()
+        dead.attempt()
+        clock.advance(platform.catalog.retention[Grain.HOUR] + timedelta(days=10))
+        follower.take_over()
+        follower.attempt()
+    [gap] = gaps.open_gaps(conn)
+    assert gap.start == platform.catalog.kept_from(Grain.HOUR, clock.now())
+
+
+def test_a_minute_is_computed_once_more_for_its_stragglers_but_reported_once(
+    open_shift: Callable[[str], Shift], clock: ManualClock, done: list[Iteration]
+) -> None:
+    with working(open_shift("first")) as shift:
+        shift.take_over()
+        shift.attempt()
+        clock.advance(MINUTE)
+        shift.attempt()
+        shift.attempt()  # nothing new has closed
+    assert [len(iteration.fresh) for iteration in done] == [3, 1]
+    assert {window.start for _, window in done[1].events} == {START + 4 * MINUTE, START + 5 * MINUTE}
+
+
+def test_a_shift_before_the_catalogues_start_waits_for_the_first_minute(
+    platform: Platform, spark: SparkSession, conn: Connection, done: list[Iteration]
+) -> None:
+    first = platform.catalog.first_instant
+    clock = ManualClock(first - 2 * MINUTE)
+    send(platform, first - 3 * MINUTE, first + 3 * MINUTE, rate=3, seed=7)
+    short = replace(platform, settings=replace(platform.settings, shift_length=timedelta()))
+    Shift(short, spark, "early", clock, done.append, print).run()
+    assert done[0].lag == GRACE.total_seconds()
+    assert _minutes(conn)[:2] == [first, first + MINUTE]
+    assert gaps.open_gaps(conn) == []
+
+
+def test_a_broker_that_is_down_is_said_tried_again_and_given_up(
+    platform: Platform, spark: SparkSession, clock: ManualClock, conn: Connection
+) -> None:
+    [port] = free_ports(1)
+    away = replace(platform, clusters=(Cluster("local", f"127.0.0.1:{port}", {"socket.timeout.ms": "500"}),))
+    said: list[str] = []
+    shift = Shift(away, spark, "lonely", clock, print, said.append)
+    shift.take_over()
+    with working(shift), pytest.raises(ShiftFailed, match="does not answer"):
+        for _ in range(10):
+            shift.attempt()
+    failures = [line for line in said if line.startswith("iteration failed")]
+    assert len(failures) == 5
+    assert all("\n" not in line and "check that the broker runs" in line for line in failures)
+    assert _minutes(conn) == []
+    current = lease.read(conn, LEASE)
+    assert current is not None
+    assert current.holder is None  # released, so that the next shift need not wait
