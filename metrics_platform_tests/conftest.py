@@ -81,7 +81,7 @@ def kafka(jars: Path) -> Iterator[str]:
     """A broker; its bootstrap address. Tests make topics of their own, see `topic`."""
     with folder() as path:
         [port] = free_ports(1)
-        with served(local_kafka.component(path, port, path / "kafka.log", jars)):
+        with served(local_kafka.kafka_component(path, port, path / "kafka.log", jars)):
             yield local_kafka.bootstrap(port)
 
 
@@ -108,7 +108,7 @@ def postgres() -> Iterator[str]:
     """A server; the URL of its maintenance database. Tests use `database` or `module_database`."""
     with folder() as path:
         [port] = free_ports(1)
-        with served(local_postgres.component(path, port, path / "postgres.log")):
+        with served(local_postgres.postgres_component(path, port, path / "postgres.log")):
             yield local_postgres.url(port, "postgres")
 
 

@@ -12,7 +12,7 @@ from metrics_platform.store.state.gaps import Gap
 GAP = "gap"
 
 
-def reasons(
+def correction_reasons(
     unit: Window, marks: Iterable[DirtyHour], skipped: Iterable[Gap], calendar: Calendar
 ) -> dict[Window, str]:
     """What was the matter with a window, from the marks on its hours and the minutes that the stream skipped.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metrics_platform.batch.correction_reasons import reasons
+from metrics_platform.batch.correction_reasons import correction_reasons
 from metrics_platform.batch.plan import Owed, parts_of
 from metrics_platform.catalog.model import EventKind, Metric
 from metrics_platform.catalog.windows import Calendar, Grain, Window
@@ -29,7 +29,7 @@ from metrics_platform.ingestion.ingest import ingest_each
 from metrics_platform.platform import Platform
 from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.coverage import Seen
+from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.ledger import Source
 from metrics_platform.store.state import dirty, event_counts, gaps, ingestion_ledger, outages
 from metrics_platform.store.state.outages import Layer
@@ -89,7 +89,7 @@ class Batch:
         ready = self._prepare(windows, metrics)
         return _sum([self._passes(units, mine, minutes=minutes) for units, mine in ready])
 
-    def settle(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
+    def catch_up(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
         """Make the windows exact, computing only those of their hours that are not, or are dirty.
 
         Gaps of the stream come first. Raises as `recompute` does.
@@ -158,7 +158,9 @@ class Batch:
         revision = next_revision(self.conn)
         wanted = [part for parts in units.values() for part in parts]
         # Looked up before reading, too: what comes meanwhile lowers the coverage, and its mark survives.
-        seen = {kind.name: Seen(event_counts.accepted(self.conn, kind.name, wanted)) for kind in kinds}
+        seen = {
+            kind.name: CoverageInput(event_counts.accepted(self.conn, kind.name, wanted)) for kind in kinds
+        }
         events = self._events(kinds, hours, sum(sum(each.counted.values()) for each in seen.values()))
         computed = compute(events, metrics, wanted, catalog.calendar)
         commits = [
@@ -184,7 +186,7 @@ class Batch:
         metrics: Sequence[Metric],
         computed: Computed,
         revision: int,
-        seen: Mapping[str, Seen],
+        seen: Mapping[str, CoverageInput],
         why: Mapping[Window, str],
         chosen_at: datetime,
     ) -> Commit:
@@ -197,7 +199,7 @@ class Batch:
             totals={
                 metric.name: _within(computed.totals.get(metric.name), metric, around) for metric in metrics
             },
-            seen=seen,
+            coverage_inputs=seen,
             reasons={window: reason for window, reason in why.items() if around.contains(window.start)},
             chosen_at=chosen_at,
         )
@@ -209,7 +211,7 @@ class Batch:
         skipped = gaps.open_gaps(self.conn)
         found: dict[Window, str] = {}
         for unit in units:
-            found |= reasons(unit, marks, skipped, calendar)
+            found |= correction_reasons(unit, marks, skipped, calendar)
         return found
 
     def _events(

@@ -53,7 +53,7 @@ class Preview:
     writes: tuple[Writes, ...]
 
 
-def preview(
+def preview_changes(
     spark: SparkSession,
     store: RawStore,
     old: Catalog,

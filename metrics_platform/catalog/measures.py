@@ -39,7 +39,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class State(Column):
+class StateColumn(Column):
     """A column of state.
 
     `aggregate` is the Spark aggregate that makes it, with {x} for the measure's input column;
@@ -74,12 +74,12 @@ class Measure:
         return self.name if self.input is None else f"{self.name} of {self.input} ({self.input_type})"
 
     @property
-    def slot_type(self) -> str | None:
+    def aggregated_type(self) -> str | None:
         """The Spark type that the input is cast to before it is aggregated."""
         return self.input_type
 
     @property
-    def states(self) -> tuple[State, ...]:
+    def states(self) -> tuple[StateColumn, ...]:
         """The columns of state beside `events`."""
         return ()
 
@@ -140,7 +140,7 @@ class _Numeric(Measure):
         return self.input_type != "double"
 
     @property
-    def slot_type(self) -> str | None:
+    def aggregated_type(self) -> str | None:
         return "decimal(20,0)" if is_integral(self.input_type or "") else self.input_type
 
     @property
@@ -160,8 +160,8 @@ class Sum(_Numeric):
     additive = True
 
     @property
-    def states(self) -> tuple[State, ...]:
-        return (State("total", self._pg_type, "sum({x})", "sum"),)
+    def states(self) -> tuple[StateColumn, ...]:
+        return (StateColumn("total", self._pg_type, "sum({x})", "sum"),)
 
     @property
     def value_sql(self) -> tuple[str, ...]:
@@ -175,8 +175,8 @@ class Min(_Numeric):
     name = "min"
 
     @property
-    def states(self) -> tuple[State, ...]:
-        return (State("low", self._pg_type, "min({x})", "min"),)
+    def states(self) -> tuple[StateColumn, ...]:
+        return (StateColumn("low", self._pg_type, "min({x})", "min"),)
 
     @property
     def value_sql(self) -> tuple[str, ...]:
@@ -190,8 +190,8 @@ class Max(_Numeric):
     name = "max"
 
     @property
-    def states(self) -> tuple[State, ...]:
-        return (State("high", self._pg_type, "max({x})", "max"),)
+    def states(self) -> tuple[StateColumn, ...]:
+        return (StateColumn("high", self._pg_type, "max({x})", "max"),)
 
     @property
     def value_sql(self) -> tuple[str, ...]:
@@ -205,10 +205,10 @@ class Avg(_Numeric):
     name = "avg"
 
     @property
-    def states(self) -> tuple[State, ...]:
+    def states(self) -> tuple[StateColumn, ...]:
         return (
-            State("total", self._pg_type, "sum({x})", "sum"),
-            State("inputs", "bigint", "count({x})", "sum"),
+            StateColumn("total", self._pg_type, "sum({x})", "sum"),
+            StateColumn("inputs", "bigint", "count({x})", "sum"),
         )
 
     @property
@@ -226,12 +226,12 @@ class Distinct(Measure):
     name = "distinct"
 
     @property
-    def slot_type(self) -> str:
+    def aggregated_type(self) -> str:
         return "string"
 
     @property
-    def states(self) -> tuple[State, ...]:
-        return (State("sketch", "bytea", f"hll_sketch_agg({{x}}, {HLL_LOG2_REGISTERS})", None),)
+    def states(self) -> tuple[StateColumn, ...]:
+        return (StateColumn("sketch", "bytea", f"hll_sketch_agg({{x}}, {HLL_LOG2_REGISTERS})", None),)
 
     @property
     def values(self) -> tuple[Column, ...]:
@@ -277,12 +277,12 @@ class Percentiles(Measure):
         return f"{super().__str__()} at {', '.join(map(str, self.at))}"
 
     @property
-    def slot_type(self) -> str:
+    def aggregated_type(self) -> str:
         return "double"
 
     @property
-    def states(self) -> tuple[State, ...]:
-        return (State("sketch", "bytea", f"kll_sketch_agg_double({{x}}, {KLL_K})", None),)
+    def states(self) -> tuple[StateColumn, ...]:
+        return (StateColumn("sketch", "bytea", f"kll_sketch_agg_double({{x}}, {KLL_K})", None),)
 
     @property
     def values(self) -> tuple[Column, ...]:

@@ -11,12 +11,12 @@ from threading import Event
 from metrics_platform.errors import StackError
 from metrics_platform.local import state
 from metrics_platform.local.process import last_line
-from metrics_platform.local.stack import Plan
+from metrics_platform.local.stack import StackPlan
 
 LOOK_AGAIN = 0.2  # seconds between two looks at the state file
 
 
-def start(plan: Plan, stopping: Event) -> None:
+def start(plan: StackPlan, stopping: Event) -> None:
     """Start `up` in a session of its own, show its progress, return when all is ready.
 
     Raises StackError with its last word when it fails. `stopping` stops it again.
@@ -59,11 +59,11 @@ def _follow(
 
 
 def _is_ready(data_dir: Path, pid: int) -> bool:
-    there = state.read(data_dir)
+    there = state.read_state(data_dir)
     return there is not None and there.ready and there.supervisor.pid == pid
 
 
-def _command(plan: Plan, data_dir: Path) -> list[str]:
+def _command(plan: StackPlan, data_dir: Path) -> list[str]:
     ports = plan.ports
     options = {
         "--data-dir": data_dir,

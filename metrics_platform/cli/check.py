@@ -55,7 +55,7 @@ def _installed(data_dir: Path | None) -> Path:
     are named."""
     if data_dir:
         return state.require(data_dir.resolve()).catalog
-    here = None if f"{PREFIX}POSTGRES" in os.environ else state.read(state.DATA_DIR.resolve())
+    here = None if f"{PREFIX}POSTGRES" in os.environ else state.read_state(state.DATA_DIR.resolve())
     return here.catalog if here and here.running else _PACKAGED
 
 

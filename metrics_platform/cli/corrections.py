@@ -13,7 +13,7 @@ from metrics_platform.cli.installation import DataDir, read_time
 from metrics_platform.cli.store_access import METRIC_HELP, Format, Output, catalog_and_store
 from metrics_platform.cli.tables import accuracy
 from metrics_platform.store.quality.corrections import Correction
-from metrics_platform.store.quality.corrections import corrections as read
+from metrics_platform.store.quality.corrections import find_corrections as read
 from metrics_platform.store.query import find_metrics
 
 _SINCE = timedelta(days=1)

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from metrics_platform.local.servers import postgres
-from metrics_platform.local.stack import LOOK_AGAIN, Plan, Stack, running
+from metrics_platform.local.stack import LOOK_AGAIN, Stack, StackPlan, running
 from metrics_platform.local.supervisor import Interrupted
 from metrics_platform.store.connection import StoreUnavailable
 
@@ -26,7 +26,7 @@ _NEWEST_MINUTE = """
 """
 
 
-def run(plan: Plan, stopping: Event) -> None:
+def run_in_foreground(plan: StackPlan, stopping: Event) -> None:
     """Run a stack in this process until `stopping` is set. Raises StackError when it cannot start."""
     console = Console(highlight=False, soft_wrap=True)
 

@@ -29,7 +29,7 @@ DataDir = Annotated[
 ]
 
 
-def variables(data_dir: Path | None, first: str = "POSTGRES") -> Mapping[str, str]:
+def installation_variables(data_dir: Path | None, first: str = "POSTGRES") -> Mapping[str, str]:
     """The variables of the stack in `data_dir`; without it the environment's, if they say where `first` is,
     or else the default stack's."""
     if data_dir is None and PREFIX + first in os.environ:
@@ -40,7 +40,7 @@ def variables(data_dir: Path | None, first: str = "POSTGRES") -> Mapping[str, st
 def installation(data_dir: Path | None, *needed: str) -> Settings:
     """The settings of an installation, which need not name places beside `needed`; see `variables`."""
     unneeded = {PREFIX + place: "" for place in _PLACES if place not in needed}
-    return Settings.from_environment({**unneeded, **variables(data_dir, needed[0])})
+    return Settings.from_environment({**unneeded, **installation_variables(data_dir, needed[0])})
 
 
 def ui_link(known: Mapping[str, str]) -> str | None:

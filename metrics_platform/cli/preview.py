@@ -22,7 +22,7 @@ from metrics_platform.catalog.restating import SpanError, check_span
 from metrics_platform.catalog.windows import HOUR, Grain, Window
 from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.store_access import open_store
-from metrics_platform.cli.tables.preview import Format, as_json, as_tables
+from metrics_platform.cli.tables.preview import PreviewFormat, as_json, as_tables
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.spark.session import session, spark_settings
@@ -45,7 +45,9 @@ def preview(
     start: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Try these hours.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="TIME")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print the answer.")] = Format.TABLE,
+    output: Annotated[
+        PreviewFormat, typer.Option("--format", help="How to print the answer.")
+    ] = PreviewFormat.TABLE,
     data_dir: DataDir = None,
 ) -> None:
     """Run the installed and the changed definitions over real events; print both, and what restating costs.
@@ -67,7 +69,7 @@ def preview(
     through = _ingested_through(settings, changed)
     tried = _asked(old, start, end, through) if start or end else _newest(old, hours or HOURS, through)
     previews = _run(settings, old, new, changed, tried, every=not (start or end), now=now)
-    if output is Format.JSON:
+    if output is PreviewFormat.JSON:
         print(as_json(previews, tried))
     else:
         Console(highlight=False).print(as_tables(previews, tried, old.calendar.zone))
@@ -139,7 +141,7 @@ def _run(
     now: datetime,
 ) -> list[Preview]:
     """`every`: tell the costs of restating all that the catalogue knows, not only what is tried."""
-    from metrics_platform.batch.preview import preview as run
+    from metrics_platform.batch.preview import preview_changes as run
 
     span = (new.first_instant if every else tried[0].start, tried[-1].end)
     print("starting a local Spark session", file=sys.stderr)

@@ -13,7 +13,7 @@ from metrics_platform.catalog.windows import Grain
 from metrics_platform.cli.installation import DataDir, read_time
 from metrics_platform.cli.store_access import METRIC_HELP, Format, Output, catalog_and_store
 from metrics_platform.serving import formats
-from metrics_platform.store.query import Result, last_windows, windows_as_of
+from metrics_platform.store.query import QueryResult, last_windows, windows_as_of
 
 
 def query(
@@ -41,7 +41,7 @@ def query(
             _print(windows_as_of(conn, catalog, metric, grain, last, at, now), catalog, output, at)
 
 
-def _print(result: Result, catalog: Catalog, output: Format, now: datetime) -> None:
+def _print(result: QueryResult, catalog: Catalog, output: Format, now: datetime) -> None:
     if not result.windows:
         typer.echo(f"no {result.grain} of '{result.metric.name}' has been computed yet", err=True)
     if result.dropped:

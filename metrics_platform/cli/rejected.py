@@ -23,7 +23,7 @@ from metrics_platform.cli.tables import rejected_events
 from metrics_platform.clusters import ClustersError
 from metrics_platform.events.kafka.offsets import KafkaError
 from metrics_platform.events.raw_store import RawStore
-from metrics_platform.events.rejected import RejectedError, Selection, count, newest
+from metrics_platform.events.rejected import RejectedError, Selection, count, newest_rejected
 from metrics_platform.serving.formats import local_time
 from metrics_platform.settings import Settings
 from metrics_platform.spark.session import JarsMissing
@@ -96,7 +96,7 @@ def show(
     """Print the newest rejected events: where they lie on Kafka, why they were rejected, what they say."""
     catalog, store = _open(installation(data_dir, "RAW_STORE"))
     kinds, selection = _asked(catalog, kind, reason, topic, since, until)
-    found = _answer(lambda: newest(_tables(store, kinds), selection, last))
+    found = _answer(lambda: newest_rejected(_tables(store, kinds), selection, last))
     _print(
         output,
         rejected_events.plain_records(found),
@@ -140,12 +140,12 @@ def _due(
 ) -> list[EventKind]:
     """The kinds with something to do: selected events, or a step that was interrupted."""
     found = {each.kind for each in count(_tables(store, kinds), selection)}
-    return [kind for kind in kinds if kind.name in found or ingestion_ledger.pending(conn, kind.name)]
+    return [kind for kind in kinds if kind.name in found or ingestion_ledger.pending_step(conn, kind.name)]
 
 
 def _replay(settings: Settings, conn: Connection, kinds: Sequence[EventKind], selection: Selection) -> None:
     # Dagster and Spark take seconds to import; only this command needs them.
-    from metrics_platform.ingestion.replay import replay
+    from metrics_platform.ingestion.replay import replay_rejected
     from metrics_platform.orchestration.resources import batch_spark
     from metrics_platform.platform import load_platform
 
@@ -153,7 +153,7 @@ def _replay(settings: Settings, conn: Connection, kinds: Sequence[EventKind], se
         platform = load_platform(settings)
         with batch_spark(platform) as spark:
             for kind in kinds:
-                done = replay(platform, spark, conn, kind, selection, lambda: datetime.now(UTC))
+                done = replay_rejected(platform, spark, conn, kind, selection, lambda: datetime.now(UTC))
                 typer.echo(_summary(kind, done, platform.catalog.calendar.zone))
     except psycopg.errors.LockNotAvailable:
         raise _failure("raw ingestion is at work on these events; try again when it is done") from None

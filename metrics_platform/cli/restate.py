@@ -13,7 +13,14 @@ from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.restating import check_span, windows_to_restate
 from metrics_platform.catalog.windows import Window
-from metrics_platform.cli.installation import UI, DataDir, installation, read_time, ui_link, variables
+from metrics_platform.cli.installation import (
+    UI,
+    DataDir,
+    installation,
+    installation_variables,
+    read_time,
+    ui_link,
+)
 from metrics_platform.cli.signals import stop_on_signals
 from metrics_platform.cli.store_access import open_store
 from metrics_platform.errors import StackError
@@ -52,7 +59,7 @@ def restate(
     first, last = (read_time(text, catalog.calendar.zone) for text in (start, end))
     check_span(catalog, first, last, now)
     windows = windows_to_restate(catalog, first, last, now)
-    known = variables(data_dir)
+    known = installation_variables(data_dir)
     address = ui or known.get(UI)
     if not address:
         raise StackError(f"{UI} is not set; write --ui with the address of the Dagster UI")
@@ -61,7 +68,7 @@ def restate(
         loaded = backfills.loaded_versions(address, metrics)
         backfills.refuse_other_definitions(metrics, loaded, backfills.stored_versions(conn), settings.catalog)
         before = newest_revision(conn)
-        backfill = backfills.launch(address, catalog, metrics, windows)
+        backfill = backfills.launch_backfill(address, catalog, metrics, windows)
         counts = ", ".join(f"{len(found)} {grain}s" for grain, found in windows.items())
         page = backfills.page(link, backfill)
         print(f"backfill {backfill} restates {counts} of {metric}: {page}")
@@ -88,7 +95,7 @@ def _wait(
     names, total, said = [metric.name for metric in metrics], len(metrics) * len(windows), -1
     with stop_on_signals() as stopping:
         while not stopping.is_set():
-            progress = backfills.follow(followed.ui, followed.backfill)
+            progress = backfills.fetch_progress(followed.ui, followed.backfill)
             done = count_restated(conn, names, windows, before)
             if done != said:
                 print(f"{done} of {total} windows restated", flush=True)

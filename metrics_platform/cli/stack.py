@@ -17,7 +17,7 @@ from metrics_platform.local import stack as local_stack
 from metrics_platform.local import state
 from metrics_platform.local.environment import environment, exports
 from metrics_platform.local.ports import Ports
-from metrics_platform.local.stack import Plan
+from metrics_platform.local.stack import StackPlan
 from metrics_platform.monitoring import status as local_status
 from metrics_platform.monitoring.status import Status
 from metrics_platform.settings import PREFIX
@@ -51,7 +51,7 @@ def up(  # noqa: PLR0917 - the options of a command, given by name
 ) -> None:
     """Run the whole platform here: Kafka, PostgreSQL, Dagster and traffic, until Ctrl-C."""
     chosen = os.environ.get(PREFIX + "CATALOG")
-    plan = Plan(
+    plan = StackPlan(
         data_dir=data_dir,
         ports=Ports.free() if free_ports else Ports(port, kafka_port, postgres_port, code_port),
         catalog=catalog or (Path(chosen) if chosen else local_stack.CATALOG),
@@ -62,12 +62,12 @@ def up(  # noqa: PLR0917 - the options of a command, given by name
         if detach:
             background.start(plan, stopping)
         else:
-            foreground.run(plan, stopping)
+            foreground.run_in_foreground(plan, stopping)
 
 
 def down(data_dir: DataDir = state.DATA_DIR) -> None:
     """Stop the stack, however it was started. Its data stays."""
-    stopped = local_stack.down(data_dir)
+    stopped = local_stack.stop_stack(data_dir)
     print(f"the stack in {data_dir} is stopped" if stopped else f"nothing runs in {data_dir}")
 
 
@@ -92,7 +92,7 @@ def status(
 
 def _elsewhere(now: datetime) -> Status | None:
     """The installation that the environment names, unless the default stack runs here."""
-    here = state.read(state.DATA_DIR.resolve())
+    here = state.read_state(state.DATA_DIR.resolve())
     if (here and here.running) or PREFIX + "POSTGRES" not in os.environ:
         return None
     settings = installation.installation(None, "POSTGRES")

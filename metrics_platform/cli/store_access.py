@@ -16,7 +16,7 @@ from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.cli.installation import installation
 from metrics_platform.settings import Settings
-from metrics_platform.store.connection import Connection, StoreUnavailable, connect, place
+from metrics_platform.store.connection import Connection, StoreUnavailable, connect, database_place
 from metrics_platform.store.query import QueryError
 
 
@@ -58,11 +58,11 @@ def open_store(settings: Settings, command: str) -> Iterator[Connection]:
             yield conn
     except psycopg.errors.UndefinedTable:
         raise StoreUnavailable(
-            f"PostgreSQL at {place(settings.postgres)} holds no metric store yet; start the platform"
+            f"PostgreSQL at {database_place(settings.postgres)} holds no metric store yet; start the platform"
         ) from None
     except psycopg.OperationalError:
         raise StoreUnavailable(
-            f"PostgreSQL at {place(settings.postgres)} stopped answering; ask again when it is back"
+            f"PostgreSQL at {database_place(settings.postgres)} stopped answering; ask again when it is back"
         ) from None
 
 
@@ -74,7 +74,7 @@ def _naming_grants(conn: Connection, settings: Settings) -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         role, schemas = sql.Identifier(conn.info.user).as_string(conn), ", ".join(_READ_SCHEMAS)
         raise StoreUnavailable(
-            f"role {role} lacks rights in PostgreSQL at {place(settings.postgres)} "
+            f"role {role} lacks rights in PostgreSQL at {database_place(settings.postgres)} "
             f"({error.diag.message_primary}); to read, it needs GRANT USAGE ON SCHEMA {schemas} TO {role}; "
             f"GRANT SELECT ON ALL TABLES IN SCHEMA {schemas} TO {role}"
         ) from None

@@ -13,7 +13,7 @@ from metrics_platform.cli.installation import DataDir, installation
 from metrics_platform.cli.signals import stop_on_signals
 from metrics_platform.clusters import load_clusters
 from metrics_platform.errors import StackError
-from metrics_platform.local.traffic.sender import run
+from metrics_platform.local.traffic.sender import send_traffic
 from metrics_platform.local.traffic.shop import Mix, topics_of
 
 Share = typer.Option(min=0, max=1)
@@ -56,5 +56,5 @@ def traffic(
         topics=topics,
     )
     with stop_on_signals() as stopping:
-        sent = run(cluster.bootstrap_servers, mix, duration, ledger, stopping=stopping)
+        sent = send_traffic(cluster.bootstrap_servers, mix, duration, ledger, stopping=stopping)
     print(f"traffic: {sent} records sent" + (f", ledger in {ledger}" if ledger else ""))

@@ -1,4 +1,4 @@
-"""Slots: how metrics of different shapes share the columns of one aggregation.
+"""How metrics of different shapes share the columns of one aggregation.
 
 One pass over the events computes all metrics, so their dimensions and inputs lie side by side in
 one wide row. Two metrics share a column when its type (and, for inputs, the measure) is the same;
@@ -16,7 +16,7 @@ from metrics_platform.catalog.model import Metric
 
 
 @dataclass(frozen=True)
-class Slot:
+class SharedColumn:
     """A shared column: its name and Spark type."""
 
     name: str
@@ -24,38 +24,44 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ColumnLayout:
     """Which slots there are and which of them each metric uses.
 
     `dimensions` maps a metric's name to one slot per dimension, in their order; `inputs` maps it to the slot
     of its measure's input, if it has one; `measures` says which measure an input slot feeds.
     """
 
-    dimension_slots: tuple[Slot, ...]
-    input_slots: tuple[Slot, ...]
-    dimensions: dict[str, tuple[Slot, ...]]
-    inputs: dict[str, Slot]
-    measures: dict[Slot, Measure]
+    dimension_columns: tuple[SharedColumn, ...]
+    input_columns: tuple[SharedColumn, ...]
+    dimensions: dict[str, tuple[SharedColumn, ...]]
+    inputs: dict[str, SharedColumn]
+    measures: dict[SharedColumn, Measure]
 
 
-def lay_out(metrics: Iterable[Metric]) -> Layout:
+def assign_columns(metrics: Iterable[Metric]) -> ColumnLayout:
     """Assign slots so that there are as few of them as the metrics' types allow."""
-    dimension_slots: dict[tuple[str, int], Slot] = {}
-    input_slots: dict[tuple[str, str], Slot] = {}
-    dimensions: dict[str, tuple[Slot, ...]] = {}
-    inputs: dict[str, Slot] = {}
-    measures: dict[Slot, Measure] = {}
+    dimension_columns: dict[tuple[str, int], SharedColumn] = {}
+    input_columns: dict[tuple[str, str], SharedColumn] = {}
+    dimensions: dict[str, tuple[SharedColumn, ...]] = {}
+    inputs: dict[str, SharedColumn] = {}
+    measures: dict[SharedColumn, Measure] = {}
     for metric in metrics:
         seen: Counter[str] = Counter()
         used = []
         for dimension in metric.dimensions:
             key = (dimension.type, seen[dimension.type])
             seen[dimension.type] += 1
-            used.append(dimension_slots.setdefault(key, Slot(f"_d{len(dimension_slots)}", dimension.type)))
+            used.append(
+                dimension_columns.setdefault(key, SharedColumn(f"_d{len(dimension_columns)}", dimension.type))
+            )
         dimensions[metric.name] = tuple(used)
-        kind = metric.measure.slot_type
-        if kind is not None:
-            slot = input_slots.setdefault((metric.measure.name, kind), Slot(f"_x{len(input_slots)}", kind))
-            inputs[metric.name] = slot
-            measures[slot] = metric.measure
-    return Layout(tuple(dimension_slots.values()), tuple(input_slots.values()), dimensions, inputs, measures)
+        spark_type = metric.measure.aggregated_type
+        if spark_type is not None:
+            column = input_columns.setdefault(
+                (metric.measure.name, spark_type), SharedColumn(f"_x{len(input_columns)}", spark_type)
+            )
+            inputs[metric.name] = column
+            measures[column] = metric.measure
+    return ColumnLayout(
+        tuple(dimension_columns.values()), tuple(input_columns.values()), dimensions, inputs, measures
+    )

@@ -23,7 +23,7 @@ _MERGE = {"sum": sum, "min": min, "max": max}
 
 
 @dataclass(frozen=True)
-class Result:
+class ComparedRow:
     """One row of a metric: the events counted in it, and its numbers by the names of their columns."""
 
     events: int
@@ -38,8 +38,8 @@ class Pair:
     """
 
     key: Key
-    old: Result | None
-    new: Result | None
+    old: ComparedRow | None
+    new: ComparedRow | None
     different: bool = False
 
     def difference(self, name: str) -> float | None:
@@ -109,7 +109,7 @@ def compare(old: Totals | None, new: Totals | None) -> Comparison:
     )
 
 
-def results(totals: Totals, dimensions: Sequence[str]) -> dict[Key, Result]:
+def results(totals: Totals, dimensions: Sequence[str]) -> dict[Key, ComparedRow]:
     """The metric's numbers over all windows together, for each combination of the dimensions."""
     return {key: merged.result for key, merged in _merged(totals, dimensions).items()}
 
@@ -152,10 +152,10 @@ class _Merged:
     state: Mapping[str, Any]
 
     @cached_property
-    def result(self) -> Result:
+    def result(self) -> ComparedRow:
         measure = self.metric.measure
         names = (column.name for column in measure.values)
-        return Result(self.state["events"], dict(zip(names, measure.values_of(self.state), strict=True)))
+        return ComparedRow(self.state["events"], dict(zip(names, measure.values_of(self.state), strict=True)))
 
 
 def _merged(totals: Totals, dimensions: Sequence[str]) -> dict[Key, _Merged]:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Calendar, Grain, Window
-from metrics_platform.compute.column_layout import Layout, Slot, lay_out
+from metrics_platform.compute.column_layout import ColumnLayout, SharedColumn, assign_columns
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _REJECTED = -1
 _OUTSIDE = -2
 _INSIDE = -3
-_REASON = Slot("_reason_slot", "string")
+_REASON = SharedColumn("_reason_slot", "string")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def compute(
     grains = sorted({window.grain for window in windows})
     pairs = [(metric, grain) for metric in metrics for grain in grains]
     entries = [_Entry(number, metric, grain) for number, (metric, grain) in enumerate(pairs)]
-    layout = lay_out(metrics)
+    layout = assign_columns(metrics)
     kinds = sorted(events)
     expanded = [
         _expand(events[kind], kind, number, entries, layout, windows, calendar, count_inside)
@@ -97,7 +97,7 @@ def _expand(
     kind: str,
     kind_number: int,
     entries: list[_Entry],
-    layout: Layout,
+    layout: ColumnLayout,
     windows: Sequence[Window],
     calendar: Calendar,
     count_inside: bool,
@@ -154,14 +154,14 @@ class _Columns:
         return [f"{expression} as {name}" for expression, name in self._names.items()]
 
 
-def _row(columns: _Columns, hit: str, start: str, cells: Mapping[str, str], layout: Layout) -> str:
+def _row(columns: _Columns, hit: str, start: str, cells: Mapping[str, str], layout: ColumnLayout) -> str:
     """One alternative of the UNPIVOT: a column for the entry, the window and each slot."""
     hit_name = columns.named(hit)
     filled = [cells.get(slot.name) or columns.named(f"cast(null as {slot.type})") for slot in _slots(layout)]
     return f"({', '.join([hit_name, start, *filled])}) as `{hit_name}`"
 
 
-def _cells(columns: _Columns, metric: Metric, layout: Layout) -> dict[str, str]:
+def _cells(columns: _Columns, metric: Metric, layout: ColumnLayout) -> dict[str, str]:
     """Slot name -> column, for the slots that the metric uses."""
     cells = {
         slot.name: columns.named(_dimension(dimension.expression, dimension.type))
@@ -173,13 +173,13 @@ def _cells(columns: _Columns, metric: Metric, layout: Layout) -> dict[str, str]:
     return cells
 
 
-def _dimension(expression: str, kind: str) -> str:
-    value = f"cast(({expression}) as {kind})"
+def _dimension(expression: str, spark_type: str) -> str:
+    value = f"cast(({expression}) as {spark_type})"
     # PostgreSQL's text holds every character but NUL.
-    return f"replace({value}, char(0), '\ufffd')" if kind == "string" else value
+    return f"replace({value}, char(0), '\ufffd')" if spark_type == "string" else value
 
 
-def _input(metric: Metric, slot: Slot) -> str:
+def _input(metric: Metric, slot: SharedColumn) -> str:
     value = f"cast(({metric.measure.input}) as {slot.type})"
     if slot.type == "double":
         # NaN and the infinities come from arithmetic (1/0.0); they would poison a whole window.
@@ -218,16 +218,16 @@ def _window_start(grain: Grain, calendar: Calendar) -> str:
     return f"timestamp_micros({micros} - pmod({micros} + {shift}, {length}))"
 
 
-def _slots(layout: Layout) -> Iterator[Slot]:
+def _slots(layout: ColumnLayout) -> Iterator[SharedColumn]:
     yield _REASON
-    yield from layout.dimension_slots
-    yield from layout.input_slots
+    yield from layout.dimension_columns
+    yield from layout.input_columns
 
 
-def _group(rows: DataFrame, layout: Layout) -> DataFrame:
+def _group(rows: DataFrame, layout: ColumnLayout) -> DataFrame:
     from pyspark.sql import functions as F
 
-    keys = ["_entry", "_window", _REASON.name, *(slot.name for slot in layout.dimension_slots)]
+    keys = ["_entry", "_window", _REASON.name, *(slot.name for slot in layout.dimension_columns)]
     aggregates = [
         F.expr(f"{state.aggregate.format(x=slot.name)} as {_state_name(slot, state.name)}")
         for slot, measure in layout.measures.items()
@@ -237,11 +237,11 @@ def _group(rows: DataFrame, layout: Layout) -> DataFrame:
     return rows.groupBy(*keys, kind).agg(F.expr("count(*) as events"), *aggregates)
 
 
-def _state_name(slot: Slot, state: str) -> str:
+def _state_name(slot: SharedColumn, state: str) -> str:
     return f"{slot.name}_{state}"
 
 
-def _split(table: pa.Table, entries: Iterable[_Entry], layout: Layout, kinds: list[str]) -> Computed:
+def _split(table: pa.Table, entries: Iterable[_Entry], layout: ColumnLayout, kinds: list[str]) -> Computed:
     totals: dict[str, list[pa.Table]] = {}
     for entry in entries:
         rows = table.filter(pc.field("_entry") == entry.number)
@@ -260,7 +260,7 @@ def _split(table: pa.Table, entries: Iterable[_Entry], layout: Layout, kinds: li
     )
 
 
-def _metric_rows(rows: pa.Table, entry: _Entry, layout: Layout) -> pa.Table:
+def _metric_rows(rows: pa.Table, entry: _Entry, layout: ColumnLayout) -> pa.Table:
     """The entry's rows under the metric's own column names."""
     metric = entry.metric
     columns: dict[str, pa.Array | pa.ChunkedArray] = {

@@ -88,7 +88,7 @@ def count(tables: Mapping[str, str], selection: Selection) -> list[RejectedCount
     return [RejectedCount(kind, *row) for kind in existing for row in _rows(existing[kind], question)]
 
 
-def newest(tables: Mapping[str, str], selection: Selection, limit: int) -> list[RejectedRecord]:
+def newest_rejected(tables: Mapping[str, str], selection: Selection, limit: int) -> list[RejectedRecord]:
     """The newest rejected records of all kinds, newest first. Raises RejectedError as `count` does."""
     question = f"""
         SELECT _cluster, _topic, _partition, _offset, _kafka_time, _ingested_at, _reason, _value FROM raw

@@ -29,7 +29,7 @@ from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.rejected import Selection
 from metrics_platform.platform import Platform
 from metrics_platform.settings import SparkSettings
-from metrics_platform.spark.cluster_managers import Kind, kind_of
+from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
@@ -60,7 +60,7 @@ class Ingested:
 
 def records_per_step(batch: SparkSettings) -> int:
     """How many records one append takes at most."""
-    if kind_of(batch) is Kind.LOCAL:
+    if cluster_manager_of(batch) is ClusterManager.LOCAL:
         return RECORDS_PER_STEP
     return RECORDS_PER_STEP * max(1, batch.executors * batch.cores // 2)
 
@@ -126,13 +126,13 @@ class Ingestion:
 
         If the kind cannot be read, the raw store lacks it from all of its clusters.
         """
-        ingestion_ledger.follow(self.conn, self.kind.name, self.log.names(self.kind))
+        ingestion_ledger.register_clusters(self.conn, self.kind.name, self.log.names(self.kind))
         started = clock()
         try:
             return self._read_on(started, clock, say)
         except KafkaError as error:
             everywhere = dict.fromkeys(self.log.names(self.kind), _not_ingested(self.kind, error))
-            self._note_missing(everywhere | self.log.down, started)
+            self._note_missing(everywhere | self.log.unreachable, started)
             raise
 
     def _read_on(
@@ -141,13 +141,13 @@ class Ingestion:
         name = self.kind.name
         found, ids = self.log.bounds(self.kind), self._topic_ids()
         # A cluster may have answered one question and not the other.
-        bounds = [one for one in found if one.cluster not in self.log.down]
+        bounds = [one for one in found if one.cluster not in self.log.unreachable]
         if not self.log.answering(self.kind):
-            raise Unreachable("; ".join(self.log.down.values()))
-        self._note_missing(self.log.down, started)
-        for reason in self.log.down.values():
+            raise Unreachable("; ".join(self.log.unreachable.values()))
+        self._note_missing(self.log.unreachable, started)
+        for reason in self.log.unreachable.values():
             say(f"'{name}' is ingested without a cluster: {reason}")
-        unfinished = ingestion_ledger.pending(self.conn, name)
+        unfinished = ingestion_ledger.pending_step(self.conn, name)
         same = self._same(bounds, ids)
         steps = [self.repeat(unfinished, same, clock())] if unfinished else []
         committed = ingestion_ledger.committed_offsets(self.conn, name)
@@ -163,7 +163,9 @@ class Ingestion:
         portions = list(split(owed, records_per_step(self.platform.settings.batch)))
         for number, portion in enumerate(portions, start=1):
             skipped = map(_ledger_range, lost if number == 1 else ())
-            step = ingestion_ledger.plan(self.conn, name, map(_ledger_range, portion), clock(), lost=skipped)
+            step = ingestion_ledger.plan_step(
+                self.conn, name, map(_ledger_range, portion), clock(), lost=skipped
+            )
             steps.append(self.do(step, through if number == len(portions) else {}, clock()))
         ingestion_ledger.note_topic_ids(self.conn, name, ids)
         return _sum(steps, self.log)
@@ -203,7 +205,7 @@ class Ingestion:
         if appended.accepted or appended.rejected:
             self.finish(step, appended, {}, now)
         else:
-            ingestion_ledger.set_aside(self.conn, self.kind.name, step.version, now)
+            ingestion_ledger.abandon_step(self.conn, self.kind.name, step.version, now)
         return appended
 
     def _note_missing(self, missing: Mapping[str, str], now: datetime) -> None:
@@ -268,7 +270,7 @@ class Ingestion:
         with self.conn.transaction():
             dirty.mark_dirty(self.conn, name, self._counted(fresh), step.version, why_fresh, now)
             dirty.mark_dirty(self.conn, name, self._counted(really_late), step.version, why_late, now)
-            if ingestion_ledger.finish(self.conn, name, step.version, counts, through, now):
+            if ingestion_ledger.finish_step(self.conn, name, step.version, counts, through, now):
                 event_counts.add_accepted(self.conn, calendar, name, counted)
             outages.close_caught_up(self.conn, [kind.name for kind in self.platform.catalog.kinds], now)
 
@@ -351,8 +353,8 @@ def _holds(bounds: Iterable[OffsetRange], step: ingestion_ledger.IngestionStep) 
     return all(bound and bound.start <= r.start and r.end <= bound.end for bound, r in needed)
 
 
-def _ledger_range(found: OffsetRange) -> ingestion_ledger.OffsetRange:
-    return ingestion_ledger.OffsetRange(found.cluster, found.topic, found.partition, found.start, found.end)
+def _ledger_range(found: OffsetRange) -> ingestion_ledger.StepRange:
+    return ingestion_ledger.StepRange(found.cluster, found.topic, found.partition, found.start, found.end)
 
 
 def _sum(steps: list[Appended], log: KafkaLog) -> Ingested:
@@ -365,5 +367,5 @@ def _sum(steps: list[Appended], log: KafkaLog) -> Ingested:
         accepted=sum(sum(step.accepted.values()) for step in steps),
         rejected=rejected,
         hours=tuple(sorted({hour for step in steps for hour in step.accepted})),
-        missing=tuple(sorted(log.down)),
+        missing=tuple(sorted(log.unreachable)),
     )

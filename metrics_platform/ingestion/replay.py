@@ -41,7 +41,7 @@ class Replayed:
     still_rejected: dict[str, int]
 
 
-def replay(
+def replay_rejected(
     platform: Platform,
     spark: SparkSession,
     conn: Connection,
@@ -59,12 +59,12 @@ def replay(
     try:
         with ingestion_turn(conn, kind.name):
             replays: list[Appended] = []
-            if unfinished := ingestion_ledger.pending(conn, kind.name):
+            if unfinished := ingestion_ledger.pending_step(conn, kind.name):
                 bounds = steps.bounds() if unfinished.replay is None else []
                 finished = steps.repeat(unfinished, bounds, clock())
                 replays += [finished] if unfinished.replay is not None else []
             left = _by_reason(platform, kind, selection)
-            step = ingestion_ledger.plan(conn, kind.name, [], clock(), selection.to_json())
+            step = ingestion_ledger.plan_step(conn, kind.name, [], clock(), selection.to_json())
             replays.append(steps.do(step, {}, clock()))
     finally:
         log.close()

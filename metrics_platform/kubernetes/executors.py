@@ -13,14 +13,14 @@ from typing import Any
 
 from metrics_platform.kubernetes.pods import (
     CONTAINER_SECURITY,
-    labels,
     pod_basics,
+    pod_labels,
     raw_store_mounts,
     raw_store_volumes,
     secret_variables,
     without_empty,
 )
-from metrics_platform.kubernetes.values import Layer, Values
+from metrics_platform.kubernetes.values import LayerValues, Values
 from metrics_platform.settings import BATCH, STREAM, SparkSettings
 
 # Where pods find the files of the configuration.
@@ -47,7 +47,7 @@ def layers(values: Values) -> tuple[SparkSettings, SparkSettings]:
     return _settings(values, STREAM, values.stream), _settings(values, BATCH, values.batch)
 
 
-def _settings(values: Values, default: SparkSettings, layer: Layer) -> SparkSettings:
+def _settings(values: Values, default: SparkSettings, layer: LayerValues) -> SparkSettings:
     return replace(
         default,
         master=_MASTER,
@@ -61,7 +61,7 @@ def _settings(values: Values, default: SparkSettings, layer: Layer) -> SparkSett
     )
 
 
-def environment(spark: SparkSettings) -> dict[str, str]:
+def executor_environment(spark: SparkSettings) -> dict[str, str]:
     """The variables from which the code server reads these settings again."""
     return {
         spark.variable("MASTER"): spark.master,
@@ -100,7 +100,7 @@ def spark_properties(values: Values, layer: str) -> str:
 
 def pod_template(values: Values, layer: str) -> dict[str, Any]:
     """The pod from which Spark makes the layer's executors; it adds image, size, owner and environment."""
-    size: Layer = getattr(values, layer)
+    size: LayerValues = getattr(values, layer)
     container = {
         "name": "executor",
         "command": ["start-executor"],
@@ -118,6 +118,6 @@ def pod_template(values: Values, layer: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"labels": labels("executor")},
+        "metadata": {"labels": pod_labels("executor")},
         "spec": without_empty(spec),
     }

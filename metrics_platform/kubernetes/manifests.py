@@ -16,7 +16,7 @@ from metrics_platform.kubernetes.executors import (
     DRIVER_SERVICE,
     FOLDER,
     PORTS,
-    environment,
+    executor_environment,
     layers,
     pod_template,
     spark_properties,
@@ -25,12 +25,12 @@ from metrics_platform.kubernetes.executors import (
 from metrics_platform.kubernetes.pods import (
     CONTAINER_SECURITY,
     RAW_STORE,
-    labels,
     pod_basics,
+    pod_labels,
+    pod_variables,
     raw_store_mounts,
     raw_store_volumes,
     secret_variables,
-    variables,
 )
 from metrics_platform.kubernetes.values import Claim, Installation, Values
 from metrics_platform.settings import PREFIX
@@ -82,7 +82,7 @@ def _fingerprint(files: Mapping[str, str]) -> str:
 
 
 def _object(values: Values, version: str, kind: str, name: str) -> Manifest:
-    metadata = {"name": name, "namespace": values.namespace, "labels": labels(name)}
+    metadata = {"name": name, "namespace": values.namespace, "labels": pod_labels(name)}
     return {"apiVersion": version, "kind": kind, "metadata": metadata}
 
 
@@ -131,7 +131,7 @@ def _services(values: Values) -> list[Manifest]:
 
 def _service(values: Values, name: str, pods: str, ports: Mapping[str, int], **more: object) -> Manifest:
     named = [{"name": each, "port": port} for each, port in ports.items()]
-    spec = {"selector": labels(pods), "ports": named, **more}
+    spec = {"selector": pod_labels(pods), "ports": named, **more}
     return {**_object(values, "v1", "Service", name), "spec": spec}
 
 
@@ -141,7 +141,7 @@ def _code_server(values: Values, fingerprint: str) -> Manifest:
     container = {
         "name": CODE_SERVER,
         "image": values.image,
-        "env": [*secret_variables(secrets), *variables(_code_environment(values))],
+        "env": [*secret_variables(secrets), *pod_variables(_code_environment(values))],
         "ports": [{"name": "grpc", "containerPort": _CODE_PORT}],
         "resources": {"requests": size, "limits": {"memory": values.code_server.memory}},
         "readinessProbe": {"tcpSocket": {"port": _CODE_PORT}, "periodSeconds": 10},
@@ -164,7 +164,7 @@ def _code_server(values: Values, fingerprint: str) -> Manifest:
     }
     template = {
         "metadata": {
-            "labels": labels(CODE_SERVER),
+            "labels": pod_labels(CODE_SERVER),
             "annotations": {"metrics-platform/configuration": fingerprint},
         },
         "spec": pod,
@@ -184,8 +184,8 @@ def _code_environment(values: Values) -> dict[str, str]:
         # Where `kubectl port-forward service/webserver` puts it for people.
         f"{PREFIX}DAGSTER_UI_LINK": f"http://127.0.0.1:{_UI_PORT}",
         f"{PREFIX}SPARK_DRIVER_HOST": str(stream.driver_host),
-        **environment(stream),
-        **environment(batch),
+        **executor_environment(stream),
+        **executor_environment(batch),
     }
 
 
@@ -225,7 +225,7 @@ def _dagster(values: Values, name: str, container: Manifest) -> Manifest:
             {
                 "name": name,
                 **common,
-                "env": [*secret_variables(secrets), *variables(place)],
+                "env": [*secret_variables(secrets), *pod_variables(place)],
                 "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
                 **container,
             }
@@ -235,10 +235,10 @@ def _dagster(values: Values, name: str, container: Manifest) -> Manifest:
         "replicas": 1,
         "strategy": {"type": "Recreate"},  # two daemons would start runs twice
         **_selected(name),
-        "template": {"metadata": {"labels": labels(name)}, "spec": pod},
+        "template": {"metadata": {"labels": pod_labels(name)}, "spec": pod},
     }
     return {**_object(values, "apps/v1", "Deployment", name), "spec": spec}
 
 
 def _selected(name: str) -> Manifest:
-    return {"selector": {"matchLabels": labels(name)}}
+    return {"selector": {"matchLabels": pod_labels(name)}}

@@ -22,7 +22,7 @@ _POD_SECURITY = {
 }
 
 
-def labels(name: str) -> dict[str, str]:
+def pod_labels(name: str) -> dict[str, str]:
     """The labels of one part of the platform; services find pods by them."""
     return {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "metrics-platform"}
 
@@ -37,7 +37,7 @@ def pod_basics() -> dict[str, Any]:
     }
 
 
-def variables(values: Mapping[str, str]) -> list[dict[str, Any]]:
+def pod_variables(values: Mapping[str, str]) -> list[dict[str, Any]]:
     """A container's environment."""
     return [{"name": name, "value": value} for name, value in values.items()]
 

@@ -79,7 +79,7 @@ class Claim(_Strict):
     storage_class: ObjectName | None = None
 
 
-class RawStore(_Strict):
+class RawStoreValues(_Strict):
     """Where the raw store lies: on a claimed volume, or at a URL, with the credentials that it takes."""
 
     claim: Claim | None = None
@@ -109,7 +109,7 @@ class Toleration(_Strict):
         return self
 
 
-class Layer(_Strict):
+class LayerValues(_Strict):
     """What one layer gets: its executors, their size and their nodes, and its driver's heap."""
 
     executors: int = Field(gt=0)
@@ -138,10 +138,10 @@ class Values(_Strict):
     postgres: SecretKey
     dagster_postgres: SecretKey
     secrets: dict[Variable, SecretKey] = {}
-    raw_store: RawStore
+    raw_store: RawStoreValues
     code_server: CodeServer
-    stream: Layer
-    batch: Layer
+    stream: LayerValues
+    batch: LayerValues
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from metrics_platform.local.ports import HOST
 from metrics_platform.local.servers import kafka, postgres
-from metrics_platform.local.state import State
+from metrics_platform.local.state import StackState
 from metrics_platform.settings import PREFIX
 
 
-def environment(state: State) -> dict[str, str]:
+def environment(state: StackState) -> dict[str, str]:
     """The variables by which the platform and Dagster find this stack."""
     data_dir, ports = state.data_dir, state.ports
     return {
@@ -28,7 +28,7 @@ def environment(state: State) -> dict[str, str]:
     }
 
 
-def clusters_yaml(state: State) -> str:
+def clusters_yaml(state: StackState) -> str:
     """The clusters file of this stack: one cluster, the local broker."""
     return (
         "# Written by `metrics-platform up`.\n"

@@ -24,7 +24,7 @@ from metrics_platform.local.java import java
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import Component, Identity, end, marked
 from metrics_platform.local.servers import dagster, kafka, postgres
-from metrics_platform.local.state import State
+from metrics_platform.local.state import StackState
 from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.local.traffic.shop import topics_of
 from metrics_platform.settings import PACKAGE
@@ -37,7 +37,7 @@ JARS = PACKAGE.parent / ".jars"
 
 
 @dataclass(frozen=True)
-class Plan:
+class StackPlan:
     """What to start. `traffic` is in events per second, 0 for none."""
 
     data_dir: Path
@@ -53,12 +53,12 @@ class Stack:
     `say` is told what happens, one line each; setting `stopping` interrupts a start. Use `running`.
     """
 
-    def __init__(self, plan: Plan, say: Callable[[str], None], stopping: Event) -> None:
+    def __init__(self, plan: StackPlan, say: Callable[[str], None], stopping: Event) -> None:
         self._say = say
         self._stopping = stopping
         self._supervisor = Supervisor(say, self._remember, stopping)
         self.catalog: Catalog = load_catalog(plan.catalog)
-        self.state = State(
+        self.state = StackState(
             data_dir=plan.data_dir,
             ports=plan.ports,
             catalog=plan.catalog.resolve(),
@@ -79,7 +79,7 @@ class Stack:
         self._supervisor.start(dagster.daemon(self.state))
         self._start_traffic()
         self.state = replace(self.state, ready=True)
-        state.write(self.state)
+        state.write_state(self.state)
 
     def tend(self) -> None:
         """Start again what has died; to be called about once a second."""
@@ -89,7 +89,7 @@ class Stack:
         """Stop everything that was started, and whatever of it outlived its parent."""
         self._supervisor.stop()
         end(marked(self.state.data_dir))
-        state.write(replace(self.state, ready=False, components={}))
+        state.write_state(replace(self.state, ready=False, components={}))
 
     def _prepare(self) -> None:
         java()
@@ -103,17 +103,21 @@ class Stack:
             (data_dir / folder).mkdir(exist_ok=True)
         (data_dir / "clusters.yaml").write_text(clusters_yaml(self.state))
         shutil.copyfile(dagster.INSTANCE, data_dir / "dagster" / "dagster.yaml")
-        state.write(self.state)
+        state.write_state(self.state)
 
     def _start_stores(self) -> None:
         """Kafka and PostgreSQL. What is done once, initdb and Kafka's format, runs side by side."""
         data_dir, ports = self.state.data_dir, self.state.ports
         with ThreadPoolExecutor(2) as pool:
             broker = pool.submit(
-                kafka.component, data_dir, ports.kafka, dagster.log_file(data_dir, "kafka"), self.state.jars
+                kafka.kafka_component,
+                data_dir,
+                ports.kafka,
+                dagster.log_file(data_dir, "kafka"),
+                self.state.jars,
             )
             database = pool.submit(
-                postgres.component, data_dir, ports.postgres, dagster.log_file(data_dir, "postgres")
+                postgres.postgres_component, data_dir, ports.postgres, dagster.log_file(data_dir, "postgres")
             )
         self._supervisor.start(broker.result())
         self._supervisor.start(database.result())
@@ -125,17 +129,17 @@ class Stack:
 
     def _start_traffic(self) -> None:
         if self.state.traffic and topics_of(self.catalog):
-            self._supervisor.start(dagster.traffic(self.state))
+            self._supervisor.start(dagster.traffic_component(self.state))
         elif self.state.traffic:
             self._say("no traffic: the catalogue has none of the web shop's events")
 
     def _remember(self, component: Component, identity: Identity) -> None:
         self.state = state.with_component(self.state, component.name, identity)
-        state.write(self.state)
+        state.write_state(self.state)
 
 
 @contextmanager
-def running(plan: Plan, say: Callable[[str], None], stopping: Event) -> Iterator[Stack]:
+def running(plan: StackPlan, say: Callable[[str], None], stopping: Event) -> Iterator[Stack]:
     """A stack that is started here and stopped on the way out, whatever happens.
 
     Raises StackError when a stack runs in the data directory already, or cannot start; Interrupted when
@@ -159,7 +163,7 @@ def _only_one(data_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            there = state.read(data_dir)
+            there = state.read_state(data_dir)
             at = f" at {there.ui}" if there else ""
             raise StackError(
                 f"a stack runs in {data_dir} already{at}; "
@@ -168,13 +172,13 @@ def _only_one(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def down(data_dir: Path) -> bool:
+def stop_stack(data_dir: Path) -> bool:
     """Stop the stack in `data_dir`, whoever started it; returns whether anything ran.
 
     Raises StackError when it does not stop.
     """
     data_dir = data_dir.resolve()
-    there = state.read(data_dir)
+    there = state.read_state(data_dir)
     supervisor = there.supervisor.find() if there else None
     if supervisor:
         supervisor.terminate()

@@ -15,7 +15,7 @@ DATA_DIR = Path(".metrics-platform")  # in the current directory; git ignores it
 
 
 @dataclass(frozen=True)
-class State:
+class StackState:
     """One stack, running or stopped.
 
     `supervisor` is the process that started the components and restarts them; `ready` says that all of them
@@ -47,7 +47,7 @@ def path(data_dir: Path) -> Path:
     return data_dir / "stack.json"
 
 
-def write(state: State) -> None:
+def write_state(state: StackState) -> None:
     """Replace the state file; a reader sees the old one or the new one."""
     target = path(state.data_dir)
     unfinished = target.with_suffix(f".{os.getpid()}")
@@ -55,12 +55,12 @@ def write(state: State) -> None:
     unfinished.replace(target)
 
 
-def read(data_dir: Path) -> State | None:
+def read_state(data_dir: Path) -> StackState | None:
     """The stack in `data_dir`, or None when there never was one. Raises StackError for an unreadable file."""
     file = path(data_dir)
     try:
         content = json.loads(file.read_text())
-        return State(
+        return StackState(
             data_dir=Path(content["data_dir"]),
             ports=Ports(**content["ports"]),
             catalog=Path(content["catalog"]),
@@ -76,9 +76,9 @@ def read(data_dir: Path) -> State | None:
         raise StackError(f"{file} cannot be read ({error}); remove it") from error
 
 
-def require(data_dir: Path) -> State:
+def require(data_dir: Path) -> StackState:
     """The running stack in `data_dir`. Raises StackError when none runs there."""
-    state = read(data_dir)
+    state = read_state(data_dir)
     if state is None or not state.running:
         raise StackError(
             f"no stack runs in {data_dir}; start one with `metrics-platform up --data-dir {data_dir}`"
@@ -86,6 +86,6 @@ def require(data_dir: Path) -> State:
     return state
 
 
-def with_component(state: State, name: str, identity: Identity) -> State:
+def with_component(state: StackState, name: str, identity: Identity) -> StackState:
     """The state after the component was started (again)."""
     return replace(state, components={**state.components, name: identity})

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from metrics_platform.events.kafka.offsets import Unreachable
-from metrics_platform.events.kafka.timestamps import newest
+from metrics_platform.events.kafka.timestamps import max_timestamps
 from metrics_platform.platform import Platform
 from metrics_platform.settings import SparkSettings
-from metrics_platform.spark.cluster_managers import Kind, kind_of
-from metrics_platform.spark.executor_clocks import told
+from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
+from metrics_platform.spark.executor_clocks import read_clocks
 from metrics_platform.store.connection import Connection, StoreUnavailable
-from metrics_platform.store.state.alarms import OK, Verdict, record_verdict
+from metrics_platform.store.state.alarms import OK, AlarmState, record_change
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BOUND = timedelta(seconds=2)
 POSTGRES, KAFKA = "clock/postgresql", "clock/kafka"
 
-Clock = Callable[[], datetime]
+ReadClock = Callable[[], datetime]
 
 
 def system_clock() -> datetime:
@@ -55,15 +55,15 @@ class Reading:
         return max(self.told - self.after, timedelta(0)) + min(self.told - self.before, timedelta(0))
 
 
-def judge(check: str, here: str, now: datetime, readings: Sequence[Reading]) -> Verdict:
+def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Reading]) -> AlarmState:
     """The verdict on clocks, by the one that differs most from the clock of the host `here`."""
     worst = max(readings, key=lambda reading: abs(reading.ahead), default=None)
     bound = BOUND.total_seconds()
     if worst is None or abs(worst.ahead) <= BOUND:
-        return Verdict(check, now, OK, f"no clock differs from that of {here} by more than {bound:g} s")
+        return AlarmState(check, now, OK, f"no clock differs from that of {here} by more than {bound:g} s")
     seconds = worst.ahead.total_seconds()
     side = "ahead of" if seconds > 0 else "behind"
-    return Verdict(
+    return AlarmState(
         check,
         now,
         "error",
@@ -72,7 +72,7 @@ def judge(check: str, here: str, now: datetime, readings: Sequence[Reading]) -> 
     )
 
 
-def compare(
+def check_clocks(
     platform: Platform, spark: SparkSettings, session: SparkSession, warn: Callable[[str], None]
 ) -> None:
     """Read the clocks that a layer's run works with, warn of one that differs, and record the verdicts.
@@ -80,25 +80,25 @@ def compare(
     A metric store that cannot be reached is for others to complain of.
     """
     with suppress(StoreUnavailable, psycopg.OperationalError), platform.connect() as conn:
-        verdicts = [postgres(conn), kafka(platform)]
-        if kind_of(spark) is not Kind.LOCAL:
-            verdicts.append(executors(spark, session))
+        verdicts = [check_postgres_clock(conn), check_kafka_clocks(platform)]
+        if cluster_manager_of(spark) is not ClusterManager.LOCAL:
+            verdicts.append(check_executor_clocks(spark, session))
         for verdict in verdicts:
             if verdict.severity != OK:
                 warn(verdict.message)
-            record_verdict(conn, verdict)
+            record_change(conn, verdict)
 
 
-def postgres(conn: Connection, clock: Clock = system_clock) -> Verdict:
+def check_postgres_clock(conn: Connection, clock: ReadClock = system_clock) -> AlarmState:
     """The verdict on PostgreSQL's clock."""
     before = clock()
     [(instant,)] = conn.execute("SELECT clock_timestamp()").fetchall()
     after = clock()
     whose = f"PostgreSQL at {conn.info.host}"
-    return judge(POSTGRES, socket.gethostname(), after, [Reading(whose, before, instant, after)])
+    return judge_clocks(POSTGRES, socket.gethostname(), after, [Reading(whose, before, instant, after)])
 
 
-def kafka(platform: Platform, clock: Clock = system_clock) -> Verdict:
+def check_kafka_clocks(platform: Platform, clock: ReadClock = system_clock) -> AlarmState:
     """The verdict on the clocks that stamp Kafka's records: a record of the future betrays one that is ahead.
 
     One that is behind looks like traffic that is slow. A cluster that does not answer is not judged.
@@ -109,17 +109,19 @@ def kafka(platform: Platform, clock: Clock = system_clock) -> Verdict:
         topics = [topic for kind in kinds for topic in kind.topics]
         before = clock()
         with suppress(Unreachable):
-            for topic, instant in newest(cluster, topics).items():
+            for topic, instant in max_timestamps(cluster, topics).items():
                 whose = f"whoever stamps '{topic}' on cluster '{cluster.name}'"
                 readings.append(Reading(whose, before, max(before, instant), clock()))
-    return judge(KAFKA, socket.gethostname(), clock(), readings)
+    return judge_clocks(KAFKA, socket.gethostname(), clock(), readings)
 
 
-def executors(spark: SparkSettings, session: SparkSession, clock: Clock = system_clock) -> Verdict:
+def check_executor_clocks(
+    spark: SparkSettings, session: SparkSession, clock: ReadClock = system_clock
+) -> AlarmState:
     """The verdict on the clocks of a layer's executors. A session that has worked answers in a fraction of a
     second, so to be asked of one that has."""
     before = clock()
-    instants = told(session, spark.executors * spark.cores)
+    instants = read_clocks(session, spark.executors * spark.cores)
     after = clock()
     readings = [Reading(f"the executor on {host}", before, instant, after) for host, instant in instants]
-    return judge(f"clock/{spark.layer}", socket.gethostname(), after, readings)
+    return judge_clocks(f"clock/{spark.layer}", socket.gethostname(), after, readings)

@@ -10,16 +10,16 @@ import psycopg
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import StoreUnavailable
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.alarms import OK, Verdict, record_reason
+from metrics_platform.store.state.alarms import OK, AlarmState, record_reason
 
 
-def record(platform: Platform, layer: str, reason: str | None) -> None:
+def record_spark_health(platform: Platform, layer: str, reason: str | None) -> None:
     """Keep the one line that says why the layer's last run has no Spark; None when it has.
 
     A metric store that cannot be reached keeps nothing: the run's own failure says the same.
     """
     now = datetime.now(UTC)
-    verdict = Verdict(f"spark/{layer}", now, "error" if reason else OK, reason or "at work")
+    verdict = AlarmState(f"spark/{layer}", now, "error" if reason else OK, reason or "at work")
     with suppress(StoreUnavailable, psycopg.OperationalError), platform.connect() as conn:
         migrate(conn, platform.catalog, now)
         record_reason(conn, verdict)

@@ -16,7 +16,7 @@ from metrics_platform.catalog.model import Catalog
 from metrics_platform.local import state
 from metrics_platform.local.ports import OPTIONS
 from metrics_platform.local.servers import postgres
-from metrics_platform.local.state import State
+from metrics_platform.local.state import StackState
 
 COMPONENTS = ("kafka", "postgres", "code-server", "webserver", "daemon", "traffic")
 
@@ -179,7 +179,7 @@ def status(data_dir: Path, now: datetime) -> Status:
     """Look at the stack in `data_dir`. Raises StackError for an unreadable state file, CatalogError for a
     catalogue that was broken meanwhile."""
     data_dir = data_dir.resolve()
-    there = state.read(data_dir)
+    there = state.read_state(data_dir)
     if there is None or not there.running:
         stopped = f"no stack runs in {data_dir}; start one with `metrics-platform up --data-dir {data_dir}`"
         return Status(data_dir, None, (), None, None, (), (), (), (stopped,))
@@ -228,7 +228,7 @@ def _told(url: str, catalog: Catalog, now: datetime, seen: Status) -> Status:
     )
 
 
-def _component(there: State, name: str) -> ComponentStatus:
+def _component(there: StackState, name: str) -> ComponentStatus:
     identity = there.components.get(name)
     process = identity.find() if identity else None
     ports: dict[str, int] = asdict(there.ports)

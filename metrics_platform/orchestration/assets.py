@@ -22,7 +22,7 @@ from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.ingestion.ingest import Ingested, ingest_each
 from metrics_platform.orchestration.partitions import partition_key, windows_of
-from metrics_platform.orchestration.reconciliation import evaluations
+from metrics_platform.orchestration.reconciliation import reconciliation_evaluations
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session, stream_session
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key, metric_specs, raw_key, raw_specs
 from metrics_platform.platform import Platform
@@ -89,7 +89,7 @@ def minute_assets(platform: Platform, today: date) -> AssetsDefinition:
         metrics = _selected(platform, context, Grain.MINUTE)
         windows = windows_of(context.partition_time_window, platform.catalog, Grain.MINUTE)
         with stream_session(platform, context) as spark:
-            done = manual_run.compute_and_commit(platform, spark, windows, metrics, context.run.run_id, now)
+            done = manual_run.run_manually(platform, spark, windows, metrics, context.run.run_id, now)
         for metric in metrics:
             refused = sum(1 for name, _ in done.refused if name == metric.name)
             yield MaterializeResult(
@@ -133,7 +133,7 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
             beside = ledger.labels(conn, [metric.name for metric in metrics], _beside(done, asked))
             older = {each.metric: each.windows for each in older_windows(conn) if each.grain is grain}
             others = [other for other in BATCH_GRAINS if other is not grain]
-            for evaluation in evaluations(platform, conn, context.run.run_id, others):
+            for evaluation in reconciliation_evaluations(platform, conn, context.run.run_id, others):
                 context.log_event(evaluation)  # pyright: ignore[reportArgumentType] - it is taken, not declared
         _log_materializations(platform, context, beside.values(), today)
         for metric in metrics:
@@ -157,9 +157,9 @@ def _run(
     if not context.run.tags.get(SCHEDULED_TAG):
         return batch.recompute(asked, metrics)
     if asked[0].grain is not Grain.HOUR:
-        return batch.settle(asked, metrics)
+        return batch.catch_up(asked, metrics)
     _ingest(batch, context)
-    return batch.settle([*asked, *batch.owed.to_repair(asked, metrics)], metrics)
+    return batch.catch_up([*asked, *batch.owed.to_repair(asked, metrics)], metrics)
 
 
 def _ingest(batch: Batch, context: AssetExecutionContext) -> None:

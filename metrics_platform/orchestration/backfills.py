@@ -64,7 +64,9 @@ class Progress:
 def loaded_versions(ui: str, metrics: Iterable[Metric]) -> dict[str, str | None]:
     """The definition of each metric that Dagster's code location has loaded; it lacks metrics not loaded."""
     names = {tuple(metric_key(metric, Grain.HOUR).path): metric.name for metric in metrics}
-    nodes = graphql.ask(ui, VERSIONS, {"keys": [{"path": list(path)} for path in names]})["assetNodes"]
+    nodes = graphql.query_dagster(ui, VERSIONS, {"keys": [{"path": list(path)} for path in names]})[
+        "assetNodes"
+    ]
     return {names[tuple(node["assetKey"]["path"])]: node["opVersion"] for node in nodes}
 
 
@@ -99,7 +101,7 @@ def refuse_other_definitions(
             )
 
 
-def launch(
+def launch_backfill(
     ui: str, catalog: Catalog, metrics: Sequence[Metric], windows: Mapping[Grain, Sequence[Window]]
 ) -> str:
     """Launch the backfill of the windows; returns its id. Raises StackError when Dagster refuses."""
@@ -109,7 +111,7 @@ def launch(
         "title": f"Restate {names if len(metrics) == 1 else f'{len(metrics)} metrics'}",
         "description": f"Computes {names} again by the current definition.",
     }
-    answer = graphql.ask(ui, LAUNCH, {"backfill": backfill})["launchPartitionBackfill"]
+    answer = graphql.query_dagster(ui, LAUNCH, {"backfill": backfill})["launchPartitionBackfill"]
     if "backfillId" not in answer:
         raise StackError(
             f"Dagster refuses the backfill: {_line(answer.get('message', answer['__typename']))}"
@@ -117,9 +119,9 @@ def launch(
     return answer["backfillId"]
 
 
-def follow(ui: str, backfill: str) -> Progress:
+def fetch_progress(ui: str, backfill: str) -> Progress:
     """How the backfill is doing now."""
-    answer = graphql.ask(ui, FOLLOW, {"id": backfill})["partitionBackfillOrError"]
+    answer = graphql.query_dagster(ui, FOLLOW, {"id": backfill})["partitionBackfillOrError"]
     if "status" not in answer:
         raise StackError(f"Dagster does not know the backfill {backfill}: {_line(answer.get('message', ''))}")
     error = answer["error"]

@@ -29,7 +29,7 @@ CHECK = "fresh"
 
 
 @dataclass(frozen=True)
-class Freshness:
+class FreshnessVerdict:
     """The verdict on one metric's minutes. `age` is the time since the newest one ended, None without any."""
 
     passed: bool
@@ -37,15 +37,17 @@ class Freshness:
     age: timedelta | None
 
 
-def judge(now: datetime, newest_minute: datetime | None, threshold: timedelta) -> Freshness:
+def judge_freshness(now: datetime, newest_minute: datetime | None, threshold: timedelta) -> FreshnessVerdict:
     """Whether the newest committed minute (by its start) ended at most `threshold` ago."""
     if newest_minute is None:
-        return Freshness(False, "no minute was ever committed; is a shift running?", None)
+        return FreshnessVerdict(False, "no minute was ever committed; is a shift running?", None)
     age = now - (newest_minute + MINUTE)
     seconds, allowed = round(age.total_seconds()), round(threshold.total_seconds())
     if age <= threshold:
-        return Freshness(True, f"the newest minute ended {seconds} s ago, {allowed} s are allowed", age)
-    return Freshness(
+        return FreshnessVerdict(
+            True, f"the newest minute ended {seconds} s ago, {allowed} s are allowed", age
+        )
+    return FreshnessVerdict(
         False,
         f"the newest minute ended {seconds} s ago, {allowed} s are allowed; "
         "see the newest run of the job `shift`",
@@ -53,12 +55,12 @@ def judge(now: datetime, newest_minute: datetime | None, threshold: timedelta) -
     )
 
 
-def judge_all(platform: Platform, now: datetime) -> dict[str, Freshness]:
+def judge_all(platform: Platform, now: datetime) -> dict[str, FreshnessVerdict]:
     """The verdict on every metric, by name."""
     with platform.connect() as conn:
         newest = ledger.newest_minutes(conn)
     catalog = platform.catalog
-    return {m.name: judge(now, newest.get(m.name), catalog.freshness) for m in catalog.metrics}
+    return {m.name: judge_freshness(now, newest.get(m.name), catalog.freshness) for m in catalog.metrics}
 
 
 def report(instance: DagsterInstance, evaluations: Iterable[AssetCheckEvaluation]) -> None:
@@ -71,7 +73,7 @@ def report(instance: DagsterInstance, evaluations: Iterable[AssetCheckEvaluation
         instance.report_runless_asset_event(each)
 
 
-def evaluation(metric: Metric, verdict: Freshness) -> AssetCheckEvaluation:
+def evaluation(metric: Metric, verdict: FreshnessVerdict) -> AssetCheckEvaluation:
     """The verdict as an event that the shift or a sensor can report."""
     return AssetCheckEvaluation(
         asset_key=metric_key(metric, Grain.MINUTE),
@@ -113,5 +115,5 @@ def freshness_checks(platform: Platform) -> AssetChecksDefinition:
     return freshness
 
 
-def _metadata(verdict: Freshness) -> dict[str, float]:
+def _metadata(verdict: FreshnessVerdict) -> dict[str, float]:
     return {} if verdict.age is None else {"age_seconds": round(verdict.age.total_seconds(), 1)}

@@ -12,7 +12,7 @@ from metrics_platform.errors import StackError
 _SECONDS = 30  # a webserver that loads its code location anew takes some seconds
 
 
-def ask(ui: str, query: str, variables: Mapping[str, object]) -> dict[str, Any]:
+def query_dagster(ui: str, query: str, variables: Mapping[str, object]) -> dict[str, Any]:
     """The data of the webserver's answer. Raises StackError when it does not answer, or refuses the query."""
     request = urllib.request.Request(  # noqa: S310 - the stack's own, or the operator's
         f"{ui.rstrip('/')}/graphql",

@@ -30,7 +30,7 @@ from metrics_platform.orchestration.shift_job import JOB as SHIFT
 from metrics_platform.orchestration.specs import metric_key
 from metrics_platform.platform import Platform
 from metrics_platform.store.locks import ingestion_turn
-from metrics_platform.store.retention import prune, prune_books
+from metrics_platform.store.retention import prune_books, prune_windows
 
 JOB = "maintenance"
 # Most late events come within that time; compacting whole hours costs more than what comes later is worth.
@@ -48,7 +48,7 @@ def maintenance_job(platform: Platform) -> JobDefinition:
     def tidy(context: OpExecutionContext) -> None:
         now = datetime.now(UTC)
         with platform.connect() as conn:
-            pruned = prune(conn, platform.catalog, now)
+            pruned = prune_windows(conn, platform.catalog, now)
             prune_books(conn, now)
             with batch_session(platform, context) as spark:
                 for kind in platform.catalog.kinds:

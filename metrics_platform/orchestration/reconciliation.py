@@ -29,7 +29,7 @@ CHECK = "reconciliation"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReconciliationVerdict:
     """What is to be said of a metric's reconciled windows; `error` is the largest, None without windows."""
 
     passed: bool
@@ -39,10 +39,12 @@ class Verdict:
     error: float | None
 
 
-def judge(reconciled: Sequence[Correction], accuracy: Accuracy) -> Verdict:
+def judge_reconciliation(reconciled: Sequence[Correction], accuracy: Accuracy) -> ReconciliationVerdict:
     """Whether the approximate numbers were close enough to the exact ones that replaced them."""
     if not reconciled:
-        return Verdict(True, AssetCheckSeverity.WARN, "no approximate number became exact yet", 0, None)
+        return ReconciliationVerdict(
+            True, AssetCheckSeverity.WARN, "no approximate number became exact yet", 0, None
+        )
     worst = max(reconciled, key=_error)
     error = _error(worst)
     severity = AssetCheckSeverity.ERROR if error >= accuracy.fail else AssetCheckSeverity.WARN
@@ -50,10 +52,10 @@ def judge(reconciled: Sequence[Correction], accuracy: Accuracy) -> Verdict:
         f"of {len(reconciled)} windows the approximate number was off by at most {error:.2%} "
         f"({worst.window}, {worst.reason}); {accuracy.warn:.2%} is worth a warning, {accuracy.fail:.2%} fails"
     )
-    return Verdict(error < accuracy.warn, severity, message, len(reconciled), error)
+    return ReconciliationVerdict(error < accuracy.warn, severity, message, len(reconciled), error)
 
 
-def evaluations(
+def reconciliation_evaluations(
     platform: Platform, conn: Connection, run_id: str, grains: Iterable[Grain]
 ) -> Iterator[AssetCheckEvaluation]:
     """What a run has to report of the grains that became exact along with the one that it was asked for."""
@@ -61,7 +63,7 @@ def evaluations(
         for metric in platform.catalog.metrics:
             reconciled = newest_reconciliations(conn, metric.name, grain)
             if reconciled and reconciled[0].run_id == run_id:
-                verdict = judge(reconciled, metric.accuracy)
+                verdict = judge_reconciliation(reconciled, metric.accuracy)
                 yield AssetCheckEvaluation(
                     asset_key=metric_key(metric, grain),
                     check_name=CHECK,
@@ -89,7 +91,9 @@ def reconciliation_checks(platform: Platform) -> AssetChecksDefinition:
         with platform.connect() as conn:
             for key in context.selected_asset_check_keys:
                 metric, grain = assets[key.asset_key]
-                verdict = judge(newest_reconciliations(conn, metric.name, grain), metric.accuracy)
+                verdict = judge_reconciliation(
+                    newest_reconciliations(conn, metric.name, grain), metric.accuracy
+                )
                 yield AssetCheckResult(
                     asset_key=key.asset_key,
                     check_name=CHECK,
@@ -114,7 +118,7 @@ def _description(metric: Metric) -> str:
     )
 
 
-def _metadata(verdict: Verdict) -> dict[str, float]:
+def _metadata(verdict: ReconciliationVerdict) -> dict[str, float]:
     if verdict.error is None or math.isinf(verdict.error):
         return {"windows": verdict.windows}
     return {"windows": verdict.windows, "error": verdict.error}

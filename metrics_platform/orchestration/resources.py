@@ -13,11 +13,11 @@ from dagster_pyspark import LazyPySparkResource
 from metrics_platform.monitoring import clocks, spark_health
 from metrics_platform.platform import Platform
 from metrics_platform.settings import SettingsError, SparkSettings
-from metrics_platform.spark.application_health import held
-from metrics_platform.spark.cluster_managers import Kind, kind_of
-from metrics_platform.spark.executor_watchdog import guarded
+from metrics_platform.spark.application_health import fail_if_ended
+from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
+from metrics_platform.spark.executor_watchdog import watched
 from metrics_platform.spark.session import JarsMissing, spark_settings
-from metrics_platform.spark.shared_storage import require_shared
+from metrics_platform.spark.shared_storage import require_shared_storage
 from metrics_platform.spark.startup import ClusterUnavailable, open_session
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
         try:
             shared = spark_settings(platform.catalog, settings.jars, spark, partitions)
         except (JarsMissing, SettingsError) as error:
-            spark_health.record(platform, spark.layer, str(error))
+            spark_health.record_spark_health(platform, spark.layer, str(error))
             raise
         return LazyPySparkResource(
             spark_config={"spark.sql.adaptive.enabled": str(adaptive).lower(), **shared}
@@ -79,7 +79,7 @@ def batch_session(
     resource = context.resources.batch_spark
     with _one_line(), _batch(platform, lambda: resource.spark_session) as session:
         yield session
-        clocks.compare(platform, platform.settings.batch, session, context.log.warning)
+        clocks.check_clocks(platform, platform.settings.batch, session, context.log.warning)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def _batch(platform: Platform, start: Callable[[], SparkSession]) -> Iterator[Sp
     _give_way(platform)
     spark = platform.settings.batch
     with _opened(platform, spark, start) as session:
-        require_shared(spark, session, platform.settings.raw_store)
+        require_shared_storage(spark, session, platform.settings.raw_store)
         yield session
 
 
@@ -114,11 +114,11 @@ def _opened(
 ) -> Iterator[SparkSession]:
     try:
         session = open_session(spark, start)
-        spark_health.record(platform, spark.layer, None)
-        with held(spark, session), guarded(spark, session):
+        spark_health.record_spark_health(platform, spark.layer, None)
+        with fail_if_ended(spark, session), watched(spark, session):
             yield session
     except ClusterUnavailable as error:
-        spark_health.record(platform, spark.layer, str(error))
+        spark_health.record_spark_health(platform, spark.layer, str(error))
         raise
 
 
@@ -132,5 +132,5 @@ def _one_line() -> Iterator[None]:
 
 
 def _give_way(platform: Platform) -> None:
-    if kind_of(platform.settings.batch) is Kind.LOCAL:
+    if cluster_manager_of(platform.settings.batch) is ClusterManager.LOCAL:
         os.nice(max(0, _NICENESS - os.nice(0)))

@@ -24,7 +24,7 @@ from metrics_platform.orchestration.shift_job import JOB
 from metrics_platform.platform import Platform
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import alarms, lease
-from metrics_platform.store.state.alarms import Verdict
+from metrics_platform.store.state.alarms import AlarmState
 from metrics_platform.stream import supervision
 from metrics_platform.stream.shift import LEASE
 
@@ -54,12 +54,12 @@ def shift_sensor(platform: Platform) -> SensorDefinition:
         now = datetime.now(UTC)
         with platform.connect() as conn:
             migrate(conn, platform.catalog, now)
-            current = lease.read(conn, LEASE)
+            current = lease.read_lease(conn, LEASE)
         running = _running(context.instance)
         failures = _failures(context.instance)
-        decision = supervision.decide(now, current, running, failures, platform.settings.shift_length)
-        for run_id in decision.bury:
-            _bury(context.instance, run_id)
+        decision = supervision.next_action(now, current, running, failures, platform.settings.shift_length)
+        for run_id in decision.fail:
+            _fail(context.instance, run_id)
         if not decision.start:
             return SensorResult(skip_reason=SkipReason(decision.reason))
         return SensorResult(run_requests=[RunRequest(run_key=f"shift-{now:%Y%m%dT%H%M%S}")])
@@ -86,7 +86,7 @@ def freshness_sensor(platform: Platform) -> SensorDefinition:
         changed = _changed(platform, verdicts, now)
         for name in changed:
             verdict = verdicts[name]
-            _sound(platform, context, f"fresh/{name}", verdict.passed, f"{name}: {verdict.message}")
+            _send_alarm(platform, context, f"fresh/{name}", verdict.passed, f"{name}: {verdict.message}")
         _watch_clock(platform, context)
         due = context.cursor is None or now - datetime.fromisoformat(context.cursor) >= _REPEAT
         report = list(verdicts) if due else changed
@@ -101,14 +101,14 @@ def freshness_sensor(platform: Platform) -> SensorDefinition:
     return watch_freshness
 
 
-def _changed(platform: Platform, verdicts: dict[str, freshness.Freshness], now: datetime) -> list[str]:
+def _changed(platform: Platform, verdicts: dict[str, freshness.FreshnessVerdict], now: datetime) -> list[str]:
     with platform.connect() as conn:
         return [
             name
             for name, verdict in verdicts.items()
-            if alarms.record_verdict(
+            if alarms.record_change(
                 conn,
-                Verdict(f"fresh/{name}", now, alarms.OK if verdict.passed else "error", verdict.message),
+                AlarmState(f"fresh/{name}", now, alarms.OK if verdict.passed else "error", verdict.message),
             )
         ]
 
@@ -116,12 +116,14 @@ def _changed(platform: Platform, verdicts: dict[str, freshness.Freshness], now: 
 def _watch_clock(platform: Platform, context: SensorEvaluationContext) -> None:
     """Sound the alarm when PostgreSQL's clock and this host's come to differ, and when they agree again."""
     with platform.connect() as conn:
-        verdict = clocks.postgres(conn)
-        if alarms.record_verdict(conn, verdict):
-            _sound(platform, context, verdict.check, verdict.severity == alarms.OK, verdict.message)
+        verdict = clocks.check_postgres_clock(conn)
+        if alarms.record_change(conn, verdict):
+            _send_alarm(platform, context, verdict.check, verdict.severity == alarms.OK, verdict.message)
 
 
-def _sound(platform: Platform, context: SensorEvaluationContext, check: str, passed: bool, text: str) -> None:
+def _send_alarm(
+    platform: Platform, context: SensorEvaluationContext, check: str, passed: bool, text: str
+) -> None:
     """Say a changed verdict in the sensor's log and, if there is one, to the webhook."""
     (context.log.info if passed else context.log.error)(text)
     url = platform.settings.alarm_webhook
@@ -160,7 +162,7 @@ def _failures(instance: DagsterInstance) -> Sequence[datetime]:
     return failures
 
 
-def _bury(instance: DagsterInstance, run_id: str) -> None:
+def _fail(instance: DagsterInstance, run_id: str) -> None:
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:
         instance.report_run_failed(

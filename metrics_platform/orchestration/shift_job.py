@@ -35,13 +35,13 @@ def shift_job(platform: Platform) -> JobDefinition:
         with stream_session(platform, context) as spark:
             # Once, when the session is warm: after the first minute.
             compare_clocks = cache(
-                lambda: clocks.compare(platform, platform.settings.stream, spark, context.log.warning)
+                lambda: clocks.check_clocks(platform, platform.settings.stream, spark, context.log.warning)
             )
 
             def report(iteration: Iteration) -> None:
                 for event in materializations(platform, iteration):
                     context.log_event(event)
-                freshness.report(context.instance, evaluations(platform, iteration))
+                freshness.report(context.instance, freshness_evaluations(platform, iteration))
                 compare_clocks()
 
             shift = Shift(
@@ -69,13 +69,13 @@ def shift_job(platform: Platform) -> JobDefinition:
     return shift
 
 
-def evaluations(platform: Platform, iteration: Iteration) -> list[AssetCheckEvaluation]:
+def freshness_evaluations(platform: Platform, iteration: Iteration) -> list[AssetCheckEvaluation]:
     """The verdict on the freshness of every metric in it, as it is when the newest minute was committed."""
     if not iteration.fresh:
         return []
     newest = iteration.fresh[-1]
     now = newest.end + timedelta(seconds=iteration.lag)
-    verdict = freshness.judge(now, newest.start, platform.catalog.freshness)
+    verdict = freshness.judge_freshness(now, newest.start, platform.catalog.freshness)
     return [freshness.evaluation(platform.catalog.metric(name), verdict) for name in iteration.metrics]
 
 

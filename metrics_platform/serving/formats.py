@@ -16,7 +16,7 @@ from rich.text import Text
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.ledger import Label
-from metrics_platform.store.query import Result
+from metrics_platform.store.query import QueryResult
 
 COLOURS = {"exact": "green", "approximate": "yellow"}
 _TIMES = {
@@ -53,7 +53,7 @@ def age(length: timedelta) -> str:
     return f"{max(0, int(length.total_seconds()))} s"
 
 
-def coverage(share: float) -> str:
+def format_coverage(share: float) -> str:
     """A coverage in percent; never 100 % while something is missing."""
     value = share * 100
     return f"{value:.0f}%" if value in (0, 100) else f"{min(max(value, 0.1), 99.9):.1f}%"
@@ -98,7 +98,7 @@ def local_time(instant: datetime, zone: ZoneInfo, pattern: str) -> str:
     return local.strftime(f"{pattern} %Z" if twice else pattern)
 
 
-def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
+def as_table(result: QueryResult, zone: ZoneInfo, now: datetime) -> Table:
     """A table for a terminal: each window's rows together, with the window's label on the first."""
     metric = result.metric
     names = [one.name for one in metric.dimensions]
@@ -119,7 +119,7 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
         older = "\nolder definition" if is_older(label, metric) else ""
         truths = [
             error_band(label.error_band),
-            coverage(label.coverage),
+            format_coverage(label.coverage),
             age(now - label.committed_at),
             truth(label).append(older, style="dim"),
         ]
@@ -136,13 +136,13 @@ def as_table(result: Result, zone: ZoneInfo, now: datetime) -> Table:
     return table
 
 
-def as_json(result: Result, now: datetime) -> str:
+def as_json(result: QueryResult, now: datetime) -> str:
     """A JSON list with one object per row; times in ISO 8601, age in seconds."""
     records = [{**row, "age_seconds": _seconds(now, row)} for row in result.records()]
     return json.dumps(records, default=plain, indent=2, ensure_ascii=False)
 
 
-def as_csv(result: Result, now: datetime) -> str:
+def as_csv(result: QueryResult, now: datetime) -> str:
     """CSV with a header; times in ISO 8601, age in seconds."""
     rows = ([*row.values(), _seconds(now, row)] for row in result.records())
     return csv_lines([[*result.columns, "age_seconds"], *rows])

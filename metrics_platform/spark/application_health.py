@@ -14,14 +14,14 @@ from py4j.protocol import Py4JError
 
 from metrics_platform.settings import SparkSettings
 from metrics_platform.spark import yarn
-from metrics_platform.spark.cluster_managers import Kind, kind_of
-from metrics_platform.spark.startup import ClusterUnavailable, place
+from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
+from metrics_platform.spark.startup import ClusterUnavailable, cluster_place
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def check(spark: SparkSettings, session: SparkSession) -> None:
+def require_running(spark: SparkSettings, session: SparkSession) -> None:
     """Raises ClusterUnavailable when the session's application has ended; takes about a millisecond."""
     why = _ended(spark, session)
     if why:
@@ -29,7 +29,7 @@ def check(spark: SparkSettings, session: SparkSession) -> None:
 
 
 @contextmanager
-def held(spark: SparkSettings, session: SparkSession) -> Iterator[None]:
+def fail_if_ended(spark: SparkSettings, session: SparkSession) -> Iterator[None]:
     """Work on the session. Raises ClusterUnavailable, whatever the work raised, if its application ended."""
     try:
         yield
@@ -48,7 +48,8 @@ def _ended(spark: SparkSettings, session: SparkSession) -> str | None:
             return None
         application = context.applicationId
     except (Py4JError, OSError):  # OSError: nobody is there to be connected to
-        return f"the driver's JVM of the {spark.layer} on {place(spark)} ended; the system's log may say why"
+        where = f"{spark.layer} on {cluster_place(spark)}"
+        return f"the driver's JVM of the {where} ended; the system's log may say why"
     jvm = context._jvm  # noqa: SLF001  the way to Hadoop's client
-    said = yarn.diagnosis(jvm, application) if kind_of(spark) is Kind.YARN else ""
-    return f"{place(spark)} ended {application}: {said or 'the logs of the cluster say why'}"
+    said = yarn.diagnosis(jvm, application) if cluster_manager_of(spark) is ClusterManager.YARN else ""
+    return f"{cluster_place(spark)} ended {application}: {said or 'the logs of the cluster say why'}"

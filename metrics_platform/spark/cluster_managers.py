@@ -22,7 +22,7 @@ _IMAGE = "spark.kubernetes.container.image"
 _OVERHEAD = "0.4"
 
 
-class Kind(Enum):
+class ClusterManager(Enum):
     """The kinds of master; the value is what its URL looks like."""
 
     LOCAL = r"local(\[[^\]]+\])?"
@@ -31,11 +31,11 @@ class Kind(Enum):
     KUBERNETES = r"k8s://.+"
 
 
-def kind_of(spark: SparkSettings) -> Kind:
+def cluster_manager_of(spark: SparkSettings) -> ClusterManager:
     """The kind of the layer's master. Raises SettingsError when it is none of them."""
-    for kind in Kind:
-        if re.fullmatch(kind.value, spark.master):
-            return kind
+    for manager in ClusterManager:
+        if re.fullmatch(manager.value, spark.master):
+            return manager
     raise SettingsError(
         f"{spark.variable('MASTER')} is '{spark.master}'; write local[N], spark://HOST:PORT, yarn or "
         "k8s://https://HOST:PORT"
@@ -47,16 +47,16 @@ def properties(spark: SparkSettings) -> dict[str, str]:
 
     Raises SettingsError for a setting that does not fit the master, or a file that cannot be used.
     """
-    kind = kind_of(spark)
+    manager = cluster_manager_of(spark)
     own = read_properties(spark.properties) if spark.properties else {}
-    if kind is Kind.KUBERNETES and _IMAGE not in own:
+    if manager is ClusterManager.KUBERNETES and _IMAGE not in own:
         raise SettingsError(f"{_IMAGE} is missing; name it in the file of {spark.variable('PROPERTIES')}")
     return {
         "spark.app.name": f"metrics-platform {spark.layer}",
         "spark.master": spark.master,
         "spark.driver.memory": spark.driver_memory,
-        **_queue(spark, kind),
-        **(_loopback() if kind is Kind.LOCAL else _cluster(spark, kind)),
+        **_queue(spark, manager),
+        **(_loopback() if manager is ClusterManager.LOCAL else _cluster(spark, manager)),
         **own,
     }
 
@@ -89,23 +89,23 @@ def _loopback() -> dict[str, str]:
     return {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 
 
-def _queue(spark: SparkSettings, kind: Kind) -> dict[str, str]:
+def _queue(spark: SparkSettings, manager: ClusterManager) -> dict[str, str]:
     if spark.queue is None:
         return {}
-    if kind is Kind.YARN:
+    if manager is ClusterManager.YARN:
         return {"spark.yarn.queue": spark.queue}
-    if kind is Kind.KUBERNETES:
+    if manager is ClusterManager.KUBERNETES:
         return {"spark.kubernetes.namespace": spark.queue}
     raise SettingsError(f"{spark.variable('QUEUE')} is set, but {spark.master} has no queues; unset it")
 
 
-def _cluster(spark: SparkSettings, kind: Kind) -> dict[str, str]:
+def _cluster(spark: SparkSettings, manager: ClusterManager) -> dict[str, str]:
     return {
         "spark.executor.cores": str(spark.cores),
         "spark.executor.memory": spark.executor_memory,
         **(_growing(spark) if spark.layer == BATCH.layer else _fixed(spark)),
         **({"spark.driver.host": spark.driver_host} if spark.driver_host else {}),
-        **_particular(spark, kind),
+        **_particular(spark, manager),
     }
 
 
@@ -128,12 +128,12 @@ def _growing(spark: SparkSettings) -> dict[str, str]:
     }
 
 
-def _particular(spark: SparkSettings, kind: Kind) -> dict[str, str]:
-    if kind is Kind.STANDALONE:
+def _particular(spark: SparkSettings, manager: ClusterManager) -> dict[str, str]:
+    if manager is ClusterManager.STANDALONE:
         # Without a limit an application takes the whole cluster.
         return {"spark.cores.max": str(spark.executors * spark.cores)}
     overhead = {"spark.executor.memoryOverheadFactor": _OVERHEAD}
-    if kind is Kind.YARN:
+    if manager is ClusterManager.YARN:
         # Hadoop's client would look for a silent resource manager for a quarter of an hour.
         patience = {"spark.hadoop.yarn.resourcemanager.connect.max-wait.ms": "60000"}
         return {**overhead, **patience, "spark.yarn.tags": yarn.tag()}

@@ -13,7 +13,7 @@ _HOST = "reflect('org.apache.spark.util.Utils', 'localCanonicalHostName')"
 _MILLIS = "reflect('java.lang.System', 'currentTimeMillis')"
 
 
-def told(session: SparkSession, tasks: int) -> list[tuple[str, datetime]]:
+def read_clocks(session: SparkSession, tasks: int) -> list[tuple[str, datetime]]:
     """Each host of an executor with the instant that its clock told, asked by so many tasks at once.
 
     As many tasks as the session has cores reach all executors, as a rule.

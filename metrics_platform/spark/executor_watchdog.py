@@ -13,8 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from metrics_platform.settings import SparkSettings
-from metrics_platform.spark.cluster_managers import Kind, kind_of
-from metrics_platform.spark.startup import START_SECONDS, ClusterUnavailable, executors, place
+from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
+from metrics_platform.spark.startup import START_SECONDS, ClusterUnavailable, cluster_place, count_executors
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -23,13 +23,13 @@ _LOOK_EVERY = 2.0  # seconds; a look is two calls within the driver
 
 
 @contextmanager
-def guarded(spark: SparkSettings, session: SparkSession, patience: float = START_SECONDS) -> Iterator[None]:
+def watched(spark: SparkSettings, session: SparkSession, patience: float = START_SECONDS) -> Iterator[None]:
     """Within the context, jobs end when there was no executor for `patience` seconds while they were active:
     as long as executors may take to come at the start.
 
     What the context raises then is ClusterUnavailable. A local session is its own executor.
     """
-    if kind_of(spark) is Kind.LOCAL:
+    if cluster_manager_of(spark) is ClusterManager.LOCAL:
         yield
         return
     watch = _Watch(session, patience)
@@ -41,8 +41,8 @@ def guarded(spark: SparkSettings, session: SparkSession, patience: float = START
         # Spark says of a job only that it was cancelled.
         if watch.stranded:
             raise ClusterUnavailable(
-                f"{place(spark)} had no executor for {patience:.0f} s: all were lost and none came anew; its "
-                "workers' logs say why"
+                f"{cluster_place(spark)} had no executor for {patience:.0f} s: all were lost and none came "
+                "anew; its workers' logs say why"
             ) from error
         raise
     finally:
@@ -66,7 +66,7 @@ class _Watch:
         last_seen = monotonic()
         while not self._ended.wait(min(_LOOK_EVERY, self._patience)):
             try:
-                if self._at_rest() or executors(self._context) > 0:
+                if self._at_rest() or count_executors(self._context) > 0:
                     last_seen = monotonic()
                 elif monotonic() - last_seen > self._patience:
                     self.stranded = True

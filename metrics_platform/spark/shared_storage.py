@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from metrics_platform.settings import PREFIX, SparkSettings
-from metrics_platform.spark.cluster_managers import Kind, kind_of
-from metrics_platform.spark.startup import ClusterUnavailable, place
+from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
+from metrics_platform.spark.startup import ClusterUnavailable, cluster_place
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _NOT_FOUND = ("FILE_NOT_EXIST", "FileNotFoundException")
 
 
-def require_shared(spark: SparkSettings, session: SparkSession, root: str) -> None:
+def require_shared_storage(spark: SparkSettings, session: SparkSession, root: str) -> None:
     """Have the executors that are there read what the driver writes into the raw store.
 
     Raises ClusterUnavailable when one does not find it. A local session needs no look, nor does a store that
     is no path.
     """
     folder = local_path(root)
-    if kind_of(spark) is Kind.LOCAL or folder is None:
+    if cluster_manager_of(spark) is ClusterManager.LOCAL or folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f"probe-{uuid4().hex}"
@@ -42,8 +42,9 @@ def require_shared(spark: SparkSettings, session: SparkSession, root: str) -> No
         if not any(name in str(error) for name in _NOT_FOUND):
             raise
         raise ClusterUnavailable(
-            f"an executor on {place(spark)} does not see what the driver wrote into the raw store {root}; "
-            f"mount it at this path on every worker, or set {PREFIX}RAW_STORE to an address that all reach"
+            f"an executor on {cluster_place(spark)} does not see what the driver wrote into the raw store "
+            f"{root}; mount it at this path on every worker, or set {PREFIX}RAW_STORE to an address that "
+            "all reach"
         ) from error
     finally:
         probe.unlink(missing_ok=True)

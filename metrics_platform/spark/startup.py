@@ -21,7 +21,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform.spark import yarn
-from metrics_platform.spark.cluster_managers import Kind, kind_of
+from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -45,10 +45,10 @@ def open_session(
 
     Raises ClusterUnavailable after at most about `patience` seconds. A local session is its own executor.
     """
-    kind = kind_of(spark)
-    if kind is Kind.LOCAL:
+    manager = cluster_manager_of(spark)
+    if manager is ClusterManager.LOCAL:
         return start()
-    _reach(spark, kind)
+    _reach(spark, manager)
     deadline = time.monotonic() + patience
     session = _started(spark, start, deadline, patience)
     _await_executor(spark, session, deadline, patience)
@@ -56,11 +56,11 @@ def open_session(
     return session
 
 
-def place(spark: SparkSettings) -> str:
+def cluster_place(spark: SparkSettings) -> str:
     """Where a layer works: its master, and its queue or namespace there."""
     if spark.queue is None:
         return spark.master
-    word = "namespace" if kind_of(spark) is Kind.KUBERNETES else "queue"
+    word = "namespace" if cluster_manager_of(spark) is ClusterManager.KUBERNETES else "queue"
     return f"{spark.master} ({word} '{spark.queue}')"
 
 
@@ -82,9 +82,9 @@ def _package() -> Path:
     return path
 
 
-def _reach(spark: SparkSettings, kind: Kind) -> None:
+def _reach(spark: SparkSettings, manager: ClusterManager) -> None:
     """Look first: a master that is not there would cost Spark a minute, and its reason is hard to find."""
-    if kind is Kind.YARN:
+    if manager is ClusterManager.YARN:
         if not (os.environ.get("HADOOP_CONF_DIR") or os.environ.get("YARN_CONF_DIR")):
             raise ClusterUnavailable(
                 f"{spark.variable('MASTER')} is yarn, but HADOOP_CONF_DIR is not set; it names the folder "
@@ -120,7 +120,7 @@ def _problem(host: str, port: int) -> str | None:
 def _started(
     spark: SparkSettings, start: Callable[[], SparkSession], deadline: float, patience: float
 ) -> SparkSession:
-    timer = Timer(deadline - time.monotonic(), _end_jvm, (kind_of(spark),))
+    timer = Timer(deadline - time.monotonic(), _end_jvm, (cluster_manager_of(spark),))
     timer.daemon = True
     timer.start()
     try:
@@ -130,20 +130,20 @@ def _started(
         late = time.monotonic() >= deadline
         why = f"not within {patience:.0f} s, perhaps its queue has no room" if late else _line(error)
         raise ClusterUnavailable(
-            f"Spark did not start on {place(spark)}: {why}; the cluster's logs say more"
+            f"Spark did not start on {cluster_place(spark)}: {why}; the cluster's logs say more"
         ) from error
     finally:
         timer.cancel()
 
 
-def _end_jvm(kind: Kind) -> None:
+def _end_jvm(manager: ClusterManager) -> None:
     """A start that hangs cannot be interrupted otherwise."""
     from pyspark import SparkContext
 
     gateway: Any = SparkContext._gateway  # noqa: SLF001  the one place where pyspark keeps it
     if gateway is None:
         return
-    if kind is Kind.YARN:
+    if manager is ClusterManager.YARN:
         # Beside the deadline: a resource manager that is silent must not hold it up.
         withdrawal = Thread(target=yarn.withdraw, args=(gateway.jvm,), daemon=True)
         withdrawal.start()
@@ -153,22 +153,22 @@ def _end_jvm(kind: Kind) -> None:
 
 def _await_executor(spark: SparkSettings, session: SparkSession, deadline: float, patience: float) -> None:
     java: Any = session.sparkContext._jsc  # noqa: SLF001  Python has no other way to see that it stopped
-    while not executors(session.sparkContext):
+    while not count_executors(session.sparkContext):
         if java.sc().isStopped():
             raise ClusterUnavailable(
-                f"{place(spark)} ended the application; the logs of its master and workers say why"
+                f"{cluster_place(spark)} ended the application; the logs of its master and workers say why"
             )
         if time.monotonic() > deadline:
             session.stop()
             raise ClusterUnavailable(
-                f"no executor with {spark.cores} cores and {spark.executor_memory} came from {place(spark)} "
-                f"within {patience:.0f} s: it has no room for one; free some, or lower "
-                f"{spark.variable('CORES')} or {spark.variable('EXECUTOR_MEMORY')}"
+                f"no executor with {spark.cores} cores and {spark.executor_memory} came "
+                f"from {cluster_place(spark)} within {patience:.0f} s: it has no room for one; free some, or "
+                f"lower {spark.variable('CORES')} or {spark.variable('EXECUTOR_MEMORY')}"
             )
         time.sleep(_LOOK_AGAIN)
 
 
-def executors(context: SparkContext) -> int:
+def count_executors(context: SparkContext) -> int:
     """How many executors the context's scheduler can give work to.
 
     The block managers that the driver knows are not the same: one of an executor that died while it

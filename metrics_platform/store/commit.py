@@ -34,11 +34,11 @@ from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection, only
-from metrics_platform.store.coverage import Seen
+from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import GRAINS, lock_definitions, lock_windows
 from metrics_platform.store.quality import accuracy, corrections
-from metrics_platform.store.quality.revisions import displace
+from metrics_platform.store.quality.revisions import supersede
 from metrics_platform.store.rollup import Merged, is_exact, roll_up
 from metrics_platform.store.schema import current_versions
 from metrics_platform.store.staging import Prepared, key, prepare, replace, stage
@@ -68,7 +68,7 @@ class Commit:
     totals: Mapping[str, pa.Table]
     fence: Fence | None = None
     minutes_present: Mapping[Window, int] | None = None
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    coverage_inputs: Mapping[str, CoverageInput] = field(default_factory=dict)
     reasons: Mapping[Window, str] | None = None
     chosen_at: datetime | None = None
 
@@ -140,8 +140,8 @@ def _replace(conn: Connection, catalog: Catalog, commit: Commit, prepared: list[
         if written[name]:
             replace(conn, one, written[name], commit.now)
         new += [_label(commit, one, window) for window in written[name]]
-    ledger.write(conn, new)
-    displace(conn, catalog, new, commit.now)
+    ledger.write_labels(conn, new)
+    supersede(conn, catalog, new, commit.now)
     # The minutes are most of it: they are compared before the roll-up locks days and weeks.
     _note_corrections(conn, commit, prepared, [Grain.MINUTE])
     # What was kept when the windows were chosen is merged, though retention may have passed it since.
@@ -160,7 +160,7 @@ def _note_corrections(
     """Log what a batch has replaced in this transaction, and learn from it."""
     if commit.source is Source.BATCH:
         for one in prepared:
-            corrections.record(conn, one.metric, grains, commit.reasons or {})
+            corrections.record_corrections(conn, one.metric, grains, commit.reasons or {})
             accuracy.learn(conn, one.metric, grains, commit.now)
 
 
@@ -187,7 +187,7 @@ def _committed(
 
 def _label(commit: Commit, prepared: Prepared, window: Window) -> Label:
     present = (commit.minutes_present or {}).get(window, window.minutes)
-    seen = commit.seen.get(prepared.metric.kind)
+    seen = commit.coverage_inputs.get(prepared.metric.kind)
     return Label(
         metric=prepared.metric.name,
         window=window,

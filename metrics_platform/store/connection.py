@@ -42,12 +42,12 @@ def connect(url: str, application: str = "metrics-platform") -> Connection:
         )
     except psycopg.Error as error:
         raise StoreUnavailable(
-            f"PostgreSQL at {place(url)} does not answer ({_first_line(error)}); "
+            f"PostgreSQL at {database_place(url)} does not answer ({_first_line(error)}); "
             "start it, or correct METRICS_PLATFORM_POSTGRES"
         ) from error
 
 
-def place(url: str) -> str:
+def database_place(url: str) -> str:
     """host:port/database of a URL, for messages."""
     try:
         parts = conninfo_to_dict(url)

@@ -22,7 +22,7 @@ from metrics_platform.catalog.windows import Window
 
 
 @dataclass(frozen=True)
-class Seen:
+class CoverageInput:
     """What a commit saw of one kind of event: how many it counted, by window, and the share of the kind's
     traffic that clusters out of reach kept back."""
 

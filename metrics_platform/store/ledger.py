@@ -103,7 +103,7 @@ def labels(
     return {(label.metric, label.window): label for label in map(read_label, rows)}
 
 
-def newest(
+def newest_labels(
     conn: Connection, metrics: Collection[str], grain: Grain, now: datetime, n: int = 1
 ) -> list[Label]:
     """The newest `n` windows of each metric that began by `now`, newest first."""
@@ -212,7 +212,7 @@ def of_other_calendars(conn: Connection, new: Iterable[Label]) -> dict[str, list
     return found
 
 
-def remove(conn: Connection, metric: str, windows: Sequence[Window]) -> None:
+def remove_labels(conn: Connection, metric: str, windows: Sequence[Window]) -> None:
     """Take the windows' lines out of the ledger."""
     conn.execute(
         "DELETE FROM platform.ledger AS old USING unnest(%s::text[], %s::timestamptz[]) "
@@ -236,7 +236,7 @@ _WRITE = f"""
 """
 
 
-def write(conn: Connection, new: Sequence[Label]) -> None:
+def write_labels(conn: Connection, new: Sequence[Label]) -> None:
     """Put labels into the ledger, replacing those of the same metric and window.
 
     The times of the first commit and of becoming exact stay as they were first written.

@@ -28,7 +28,7 @@ class QueryError(Exception):
 
 
 @dataclass(frozen=True)
-class Result:
+class QueryResult:
     """Windows of one metric, newest first.
 
     `windows` holds every window that was computed; `rows` their rows, the one with the most events first, as
@@ -74,11 +74,13 @@ def find_metrics(catalog: Catalog, name: str | None) -> tuple[Metric, ...]:
 
 def last_windows(
     conn: Connection, catalog: Catalog, metric: str, grain: Grain, n: int, now: datetime
-) -> Result:
+) -> QueryResult:
     """The newest `n` windows that began by `now`, with their rows and labels. Raises QueryError."""
     found = find_metric(catalog, metric)
     with _snapshot(conn, metric):
-        labels = accuracy.with_bands(conn, [found], ledger.newest(conn, [found.name], grain, now, n), now)
+        labels = accuracy.with_bands(
+            conn, [found], ledger.newest_labels(conn, [found.name], grain, now, n), now
+        )
         rows = _rows(conn, found, grain, [label.window.start for label in labels])
         dropped = dropped_dimensions(conn, found, {label.definition for label in labels})
     return _result(found, grain, labels, rows, dropped)
@@ -86,7 +88,7 @@ def last_windows(
 
 def windows_as_of(
     conn: Connection, catalog: Catalog, metric: str, grain: Grain, n: int, at: datetime, now: datetime
-) -> Result:
+) -> QueryResult:
     """The newest `n` windows as a reader saw them at an instant. Raises QueryError for one that is forgotten.
 
     Error bands are left out, and the coverage is that of the minutes: what was known then of errors and of
@@ -96,13 +98,13 @@ def windows_as_of(
     if at > now:
         raise QueryError(f"{_told(at, catalog)} lies in the future; nobody has seen its numbers")
     with _snapshot(conn, metric):
-        first = revisions.answers_from(conn, catalog, grain, now)
+        first = revisions.known_since(conn, catalog, grain, now)
         if at < first:
             raise QueryError(
                 f"what was read at {_told(at, catalog)} is not known any more; {grain}s can be shown as they "
                 f"were from {_told(first, catalog)} on (retention: revisions: keeps them longer)"
             )
-        seen = revisions.seen_at(conn, found.name, grain, at, n)
+        seen = revisions.find_as_of(conn, found.name, grain, at, n)
         rows = _rows(conn, found, grain, [one.label.window.start for one in seen if one.revision_id is None])
         starts = {one.revision_id: one.label.window.start for one in seen if one.revision_id is not None}
         for revision_id, *rest in revisions.rows_of(conn, found, list(starts)):
@@ -145,7 +147,7 @@ def _result(
     labels: Sequence[Label],
     rows: Iterable[tuple[Any, ...]],
     dropped: tuple[Column, ...],
-) -> Result:
+) -> QueryResult:
     """Rows (window_start, then `read_columns`) under their labels."""
     by_window: dict[datetime, list[tuple[Any, ...]]] = defaultdict(list)
     width = len(metric.dimensions)
@@ -158,7 +160,7 @@ def _result(
         *(value.name for value in metric.measure.values),
         *("events", "label", "coverage", "error_band", "computed_at", "source", "run_id", "definition"),
     )
-    return Result(
+    return QueryResult(
         metric=metric,
         grain=grain,
         columns=columns,

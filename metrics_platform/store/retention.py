@@ -22,7 +22,7 @@ BOOKS_KEPT = timedelta(days=400)
 _BATCH = 500  # windows per transaction: a commit that waits for one of their locks waits well below a second
 
 
-def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]:
+def prune_windows(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]:
     """Delete the windows that ended longer ago than their grain's retention, and what else is too old, in
     transactions of bounded size.
 
@@ -32,7 +32,7 @@ def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]
     names = [name for (name,) in conn.execute("SELECT name FROM platform.metrics ORDER BY name").fetchall()]
     windows = {grain: catalog.kept_from(grain, now) for grain in catalog.retention}
     replaced_before = now - catalog.revisions_kept
-    revisions.note_forgotten(
+    revisions.record_pruned(
         conn, replaced_before, windows
     )  # first: whoever dies below has deleted some of it
     for grain, before in windows.items():
@@ -41,7 +41,7 @@ def prune(conn: Connection, catalog: Catalog, now: datetime) -> dict[Grain, int]
                 deleted[grain] += batch
         _prune_lessons(conn, grain, before)
     for name in names:
-        while revisions.prune(conn, name, replaced_before, _BATCH):
+        while revisions.prune_revisions(conn, name, replaced_before, _BATCH):
             pass
     _prune_counts(conn, catalog, now)
     return deleted

@@ -31,8 +31,8 @@ from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import lock_windows
-from metrics_platform.store.quality.revisions import archive, displace
-from metrics_platform.store.staging import pg_type, value_expressions
+from metrics_platform.store.quality.revisions import archive, supersede
+from metrics_platform.store.staging import pg_type_sql, value_expressions
 
 # Each coarser grain with the one it is merged from, finest first.
 _STEPS = ((Grain.HOUR, Grain.MINUTE), (Grain.DAY, Grain.HOUR), (Grain.WEEK, Grain.DAY))
@@ -133,8 +133,8 @@ def _merge_all(
     labels = [
         _label(catalog.metric(name), window, parts[name, window], run_id, now) for name, window in wanted
     ]
-    ledger.write(conn, labels)
-    displace(conn, catalog, labels, now)
+    ledger.write_labels(conn, labels)
+    supersede(conn, catalog, labels, now)
     return labels
 
 
@@ -201,7 +201,7 @@ def _merge_in_sql(conn: Connection, metric: Metric, window: Window, starts: list
         sql.SQL("{}({})::{} AS {}").format(
             sql.Identifier(state.merge or ""),
             sql.Identifier(state.name),
-            pg_type(state),
+            pg_type_sql(state),
             sql.Identifier(state.name),
         )
         for state in metric.measure.states

@@ -168,16 +168,16 @@ def _migrate_table(conn: Connection, wanted: _Table, existing: dict[str, str]) -
         key = names(column.name for column in wanted.key)
         conn.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, key))
     for column in wanted.columns:
-        found, kind = existing.get(column.name), _canonical(column)
-        if found == kind:
+        found, pg_type = existing.get(column.name), _canonical(column)
+        if found == pg_type:
             continue
         if found is not None:
             _rename(conn, table, column.name, _aside(column.name, found), existing)
-        if _aside(column.name, kind) in existing:
-            _rename(conn, table, _aside(column.name, kind), column.name, existing)
+        if _aside(column.name, pg_type) in existing:
+            _rename(conn, table, _aside(column.name, pg_type), column.name, existing)
         else:
             _add_column(conn, table, column)
-            existing[column.name] = kind
+            existing[column.name] = pg_type
 
 
 def _has_columns(metric: Metric, existing: Mapping[str, str]) -> bool:
@@ -257,9 +257,9 @@ def _view_columns(conn: Connection, metric: Metric) -> set[str]:
     return {name for (name,) in rows}
 
 
-def _aside(name: str, kind: str) -> str:
+def _aside(name: str, pg_type: str) -> str:
     """Where a column is kept while its name has another type: no catalogue can name a column with a space."""
-    return f"{name} {kind.split(maxsplit=1)[0]}"
+    return f"{name} {pg_type.split(maxsplit=1)[0]}"
 
 
 def _kept(metric: Metric, columns: Iterable[str]) -> list[str]:
@@ -286,8 +286,8 @@ def _rename(conn: Connection, table: sql.Identifier, old: str, new: str, existin
 
 
 def _add_column(conn: Connection, table: sql.Identifier, column: Column) -> None:
-    name, kind = _declared(column)
-    conn.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(table, name, kind))
+    name, pg_type = _declared(column)
+    conn.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(table, name, pg_type))
     if column.pg_type == "bytea":
         # Sketches are dense already: trying to compress them costs time at every commit and saves little.
         conn.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE EXTERNAL").format(table, name))
@@ -308,8 +308,8 @@ def _existing_columns(conn: Connection, schema: str) -> defaultdict[str, dict[st
         (schema,),
     ).fetchall()
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for table, name, kind in rows:
-        found[table][name] = kind
+    for table, name, pg_type in rows:
+        found[table][name] = pg_type
     return found
 
 

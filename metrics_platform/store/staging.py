@@ -70,7 +70,7 @@ def stage(conn: Connection, prepared: Prepared) -> None:
     when the transaction ends."""
     columns = staged_columns(prepared.metric)
     declared = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(column.name), pg_type(column)) for column in columns
+        sql.SQL("{} {}").format(sql.Identifier(column.name), pg_type_sql(column)) for column in columns
     )
     conn.execute(
         sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
@@ -124,12 +124,12 @@ def delete(conn: Connection, metric: str, windows: list[Window]) -> int:
 def value_expressions(metric: Metric) -> list[sql.Composed]:
     """The measure's values as SQL over its state columns, in their types; empty for a sketch."""
     return [
-        sql.SQL("({})::{}").format(sql.SQL(cast("LiteralString", expression)), pg_type(column))
+        sql.SQL("({})::{}").format(sql.SQL(cast("LiteralString", expression)), pg_type_sql(column))
         for expression, column in zip(metric.measure.value_sql or (), metric.measure.values, strict=False)
     ]
 
 
-def pg_type(column: Column) -> sql.SQL:
+def pg_type_sql(column: Column) -> sql.SQL:
     """The column's type as SQL. Types come from the platform's own tables, never from a catalogue's text."""
     return sql.SQL(cast("LiteralString", column.pg_type))
 

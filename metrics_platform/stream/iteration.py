@@ -23,7 +23,7 @@ from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
 from metrics_platform.events.kafka.source import read_records
 from metrics_platform.platform import Platform
-from metrics_platform.store.coverage import Seen
+from metrics_platform.store.coverage import CoverageInput
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -34,14 +34,14 @@ CLOCK_SKEW = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
-class Plan:
+class IterationPlan:
     """The minutes to compute, oldest first, and the skipped ones [start, end) before them, if any."""
 
     windows: tuple[Window, ...]
     gap: tuple[datetime, datetime] | None = None
 
 
-def plan(newest_done: datetime | None, closed: Window, since: datetime) -> Plan | None:
+def plan_iteration(newest_done: datetime | None, closed: Window, since: datetime) -> IterationPlan | None:
     """What to do now that the minute `closed` has ended; None if that was done before, or if it began before
     `since`: no batch would ever make it exact.
 
@@ -51,12 +51,12 @@ def plan(newest_done: datetime | None, closed: Window, since: datetime) -> Plan 
         return None
     first = max(closed.start - (MAX_MINUTES - 1) * MINUTE, since)
     if newest_done is None:
-        return Plan(minutes(first, closed.end))
+        return IterationPlan(minutes(first, closed.end))
     owed = max(newest_done + MINUTE, since)
     if owed < first:
-        return Plan(minutes(first, closed.end), gap=(owed, first))
+        return IterationPlan(minutes(first, closed.end), gap=(owed, first))
     # The newest done minute is computed again: events that came after its grace count now.
-    return Plan(minutes(max(first, newest_done), closed.end))
+    return IterationPlan(minutes(max(first, newest_done), closed.end))
 
 
 def minutes(start: datetime, end: datetime) -> tuple[Window, ...]:
@@ -76,7 +76,7 @@ Ranges = Mapping[str, Sequence[OffsetRange]]
 
 
 @dataclass(frozen=True)
-class Found:
+class ReadableRecords:
     """Where the records of some minutes lie and, by kind of which a topic cannot be had, why."""
 
     ranges: Ranges
@@ -117,7 +117,7 @@ def find_readable(
     windows: Sequence[Window],
     until: datetime,
     metrics: Sequence[str] | None = None,
-) -> Found:
+) -> ReadableRecords:
     """Where the records of neighbouring minutes lie that Kafka got before `until`.
 
     `metrics` restricts the metrics by name. A kind none of whose clusters answers is left out, with its
@@ -136,13 +136,13 @@ def find_readable(
             unread[kind.name] = error
     # A cluster may have answered for one kind and no longer for the next.
     there = {
-        kind.name: [found for found in ranges[kind.name] if found.cluster not in log.down]
+        kind.name: [found for found in ranges[kind.name] if found.cluster not in log.unreachable]
         for kind in kinds
         if kind.name in ranges and log.answering(kind)
     }
     if not there:
-        raise KafkaError("; ".join([*log.down.values(), *map(str, unread.values())]))
-    return Found(there, unread)
+        raise KafkaError("; ".join([*log.unreachable.values(), *map(str, unread.values())]))
+    return ReadableRecords(there, unread)
 
 
 def compute_minutes(
@@ -173,13 +173,15 @@ def compute_minutes(
     return MinuteTotals(computed, count_records(ranges), counted)
 
 
-def seen(counted: Mapping[tuple[datetime, str], int], windows: Sequence[Window], lost: float) -> Seen:
+def coverage_input(
+    counted: Mapping[tuple[datetime, str], int], windows: Sequence[Window], lost: float
+) -> CoverageInput:
     """What the label of the minutes tells, of one kind: the events of all clusters together."""
     totals = dict.fromkeys(windows, 0)
     by_start = {window.start: window for window in windows}
     for (minute, _), events in counted.items():
         totals[by_start[minute]] += events
-    return Seen(totals, lost)
+    return CoverageInput(totals, lost)
 
 
 def count_records(ranges: Ranges) -> int:

@@ -18,7 +18,7 @@ from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.ledger import Source
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import event_counts
-from metrics_platform.stream.iteration import MAX_MINUTES, compute_minutes, find_records, seen
+from metrics_platform.stream.iteration import MAX_MINUTES, compute_minutes, coverage_input, find_records
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -28,7 +28,7 @@ STRAGGLERS = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
-class ByHand:
+class ManualRun:
     """Events by metric, rejected events, and the windows that stayed as they were because they are exact."""
 
     events: dict[str, int]
@@ -36,14 +36,14 @@ class ByHand:
     refused: list[tuple[str, Window]]
 
 
-def compute_and_commit(
+def run_manually(
     platform: Platform,
     spark: SparkSession,
     windows: Sequence[Window],
     metrics: Sequence[Metric],
     run_id: str,
     clock: Callable[[], datetime],
-) -> ByHand:
+) -> ManualRun:
     """Compute minutes from Kafka and commit them as the stream does; an exact minute stays as it is.
 
     Raises KafkaError when Kafka does not answer, or no longer holds all records of the first minute.
@@ -74,8 +74,8 @@ def compute_and_commit(
                         now=clock(),
                         windows=tuple(portion),
                         totals=totals.totals,
-                        seen={
-                            kind: seen(counted, portion, lost=0.0)
+                        coverage_inputs={
+                            kind: coverage_input(counted, portion, lost=0.0)
                             for kind, counted in minute_totals.counted.items()
                         },
                     ),
@@ -88,7 +88,7 @@ def compute_and_commit(
                     events[name] += count
     finally:
         log.close()
-    return ByHand(events, rejected, refused)
+    return ManualRun(events, rejected, refused)
 
 
 def oldest_minute(today: date) -> datetime:

@@ -20,7 +20,7 @@ from metrics_platform.store.state.outages import Layer
 from metrics_platform.stream import iteration
 
 
-class Lacking:
+class MissingInputs:
     """What one shift's minutes lack. `log` knows the silent clusters; `say` gets one-line messages."""
 
     def __init__(self, platform: Platform, log: KafkaLog, say: Callable[[str], None]) -> None:
@@ -35,7 +35,7 @@ class Lacking:
         """The clusters that the newest committed minute lacks."""
         return tuple(sorted(self._from_newest))
 
-    def note_kinds(self, found: iteration.Found) -> None:
+    def note_kinds(self, found: iteration.ReadableRecords) -> None:
         """Take notice of the kinds that cannot be read, and of those that can be read again."""
         for kind, error in found.unread.items():
             if kind not in self._unread:
@@ -49,9 +49,9 @@ class Lacking:
 
     def note_clusters(self) -> bool:
         """Whether a cluster is silent that the newest committed minute had."""
-        lost = self._log.down.keys() - self._from_newest
+        lost = self._log.unreachable.keys() - self._from_newest
         for name in sorted(lost):
-            self._say(f"the minute comes without a cluster: {self._log.down[name]}")
+            self._say(f"the minute comes without a cluster: {self._log.unreachable[name]}")
         return bool(lost)
 
     def newly_silent(self, kinds: Iterable[str]) -> list[str]:
@@ -59,23 +59,23 @@ class Lacking:
 
         Raises KafkaError if a topic cannot be had.
         """
-        before = set(self._log.down)
+        before = set(self._log.unreachable)
         for kind in kinds:
             self._log.bounds(self._platform.catalog.kind(kind))
-        return [reason for name, reason in self._log.down.items() if name not in before]
+        return [reason for name, reason in self._log.unreachable.items() if name not in before]
 
     def lost(self, conn: Connection, kind: str) -> float:
         """The share of the kind's traffic that the clusters carry which are down, 0 to 1."""
         names = self._log.names(self._platform.catalog.kind(kind))
-        if not self._log.down.keys() & set(names):
+        if not self._log.unreachable.keys() & set(names):
             return 0.0
-        return lost_share(self._log.down, event_counts.recent_by_cluster(conn, kind, names))
+        return lost_share(self._log.unreachable, event_counts.recent_by_cluster(conn, kind, names))
 
     def record_outages(
         self, conn: Connection, windows: Sequence[Window], fresh: Sequence[Window], now: datetime
     ) -> None:
         """Book what the committed minutes lack; `fresh` are those committed for the first time."""
-        for cluster, reason in self._log.down.items():
+        for cluster, reason in self._log.unreachable.items():
             _record_outage(conn, cluster, windows, reason, now)
         for cluster, reason in self._kinds_by_cluster().items():
             # What the newest done minute had of the kind stays.
@@ -83,7 +83,7 @@ class Lacking:
 
     def committed(self) -> None:
         """The newest minute was committed as things are now."""
-        self._from_newest = frozenset(self._log.down)
+        self._from_newest = frozenset(self._log.unreachable)
 
     def record_gap(
         self,

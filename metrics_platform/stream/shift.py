@@ -29,7 +29,7 @@ from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import event_counts, lease
 from metrics_platform.store.state.lease import Lease
 from metrics_platform.stream import iteration
-from metrics_platform.stream.missing_inputs import Lacking
+from metrics_platform.stream.missing_inputs import MissingInputs
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -121,7 +121,7 @@ class Shift:
         # With one cluster there is nothing to go on with while it is silent.
         patience = ANSWER_SECONDS if len(platform.clusters) > 1 else REQUEST_SECONDS
         self._log = KafkaLog(platform.clusters, patience, leave_out=True)
-        self._lacking = Lacking(platform, self._log, say)
+        self._missing = MissingInputs(platform, self._log, say)
         self._conn: Connection = platform.connect()
         self._lease: Lease | None = None
         self._newest: datetime | None = None
@@ -175,7 +175,7 @@ class Shift:
             now = self._clock.now()
             self._lease = lease.acquire(self._conn, LEASE, self._run_id, now, LEASE_TTL)
             if self._lease is None:
-                application_health.check(self._platform.settings.stream, self._spark)
+                application_health.require_running(self._platform.settings.stream, self._spark)
                 lease.announce_ready(self._conn, LEASE, self._run_id, now)
                 self._clock.wait_until(now + POLL)
         self._newest = self._lease.newest_minute
@@ -191,7 +191,7 @@ class Shift:
             self._reconnect()
             self._iterate()
             self._failures = 0
-            for name in self._log.look_again(self._platform.catalog.kinds):
+            for name in self._log.retry_unreachable(self._platform.catalog.kinds):
                 self._say(f"Kafka cluster '{name}' answers again")
         except (KafkaError, StoreUnavailable, psycopg.OperationalError) as error:
             self._log.forget()
@@ -204,28 +204,28 @@ class Shift:
     def _iterate(self) -> None:
         started = self._clock.now()
         closed = iteration.newest_closed(started, self._platform.settings.grace)
-        plan = iteration.plan(self._newest, closed, self._oldest(started))
+        plan = iteration.plan_iteration(self._newest, closed, self._oldest(started))
         if plan is None:
             return
         revision = next_revision(self._conn)
         found = self._find(plan.windows, closed)
-        self._lacking.note_kinds(found)
+        self._missing.note_kinds(found)
         if plan.gap:
             reason = "iterations failed" if self._failures else "no shift was at work"
-            self._lacking.record_gap(self._conn, plan.gap, found.ranges, reason, started)
+            self._missing.record_gap(self._conn, plan.gap, found.ranges, reason, started)
         # The newest done minute is better than what can be had without a cluster that it has.
-        windows = self._fresh(plan.windows) if self._lacking.note_clusters() else plan.windows
+        windows = self._fresh(plan.windows) if self._missing.note_clusters() else plan.windows
         totals = self._compute(windows, found.ranges, started)
         done = self._commit(windows, totals, revision)
         finished = self._clock.now()
         fresh = self._fresh(windows)
         self._newest = closed.start
-        self._lacking.committed()
+        self._missing.committed()
         self._report(
             Iteration(
                 fresh=fresh,
                 metrics=tuple(totals.computed.totals),
-                missing=self._lacking.clusters,
+                missing=self._missing.clusters,
                 gap=plan.gap,
                 records=totals.records,
                 events=count_events(totals.computed.totals, self._platform.catalog.calendar),
@@ -244,7 +244,7 @@ class Shift:
         catalog = self._platform.catalog
         return max(catalog.first_instant, catalog.kept_from(Grain.HOUR, now))
 
-    def _find(self, windows: tuple[Window, ...], closed: Window) -> iteration.Found:
+    def _find(self, windows: tuple[Window, ...], closed: Window) -> iteration.ReadableRecords:
         until = closed.end + self._platform.settings.grace
         return iteration.find_readable(self._platform, self._log, windows, until)
 
@@ -256,7 +256,7 @@ class Shift:
         except Exception as error:
             # Spark's errors say little; perhaps a cluster fell silent after it had told its offsets, or a
             # topic is gone: then asking raises that.
-            silent = self._lacking.newly_silent(ranges)
+            silent = self._missing.newly_silent(ranges)
             if silent:
                 raise Unreachable("; ".join(silent)) from error
             raise
@@ -283,16 +283,16 @@ class Shift:
                     windows=windows,
                     totals=totals.computed.totals,
                     fence=self._lease.fence,
-                    seen={
-                        kind: iteration.seen(counted, windows, self._lacking.lost(self._conn, kind))
+                    coverage_inputs={
+                        kind: iteration.coverage_input(counted, windows, self._missing.lost(self._conn, kind))
                         for kind, counted in totals.counted.items()
                     },
                 ),
             )
             for kind, counted in totals.counted.items():
                 event_counts.record_counted(self._conn, kind, counted)
-            lease.committed(self._conn, self._lease, windows[-1].start)
-            self._lacking.record_outages(self._conn, windows, self._fresh(windows), now)
+            lease.record_committed(self._conn, self._lease, windows[-1].start)
+            self._missing.record_outages(self._conn, windows, self._fresh(windows), now)
         return done
 
     def _wait_for_minute(self) -> None:
@@ -304,7 +304,7 @@ class Shift:
         while True:
             now = self._clock.now()
             self._renew(now)
-            application_health.check(self._platform.settings.stream, self._spark)
+            application_health.require_running(self._platform.settings.stream, self._spark)
             if now >= due:
                 return
             self._clock.wait_until(min(due, now + RENEW_EVERY))
@@ -339,7 +339,7 @@ class Shift:
         """Give the lease to the successor, if one is ready and waits; whether it was given."""
         assert self._lease is not None  # take_over came first
         now = self._clock.now()
-        current = lease.read(self._conn, LEASE)
+        current = lease.read_lease(self._conn, LEASE)
         if current is None or current.successor is None or current.successor_ready_at is None:
             return False
         waits = current.successor_ready_at > now - LEASE_TTL

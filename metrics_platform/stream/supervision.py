@@ -30,21 +30,21 @@ class ShiftRun:
 
 
 @dataclass(frozen=True)
-class Decision:
+class NextAction:
     """Whether to start a shift, which runs to bury first, and why."""
 
     start: bool
     reason: str
-    bury: tuple[str, ...] = ()
+    fail: tuple[str, ...] = ()
 
 
-def decide(
+def next_action(
     now: datetime,
     lease: Lease | None,
     running: Sequence[ShiftRun],
     failures: Sequence[datetime],
     shift_length: timedelta,
-) -> Decision:
+) -> NextAction:
     """What the sensor does now.
 
     `failures` are the ends of the newest runs that failed in a row, newest first. Of the runs that are alive
@@ -53,17 +53,17 @@ def decide(
     dead = tuple(run.run_id for run in running if not _alive(now, lease, run))
     alive = [run for run in running if run.run_id not in dead]
     if any(lease is None or run.run_id != lease.holder for run in alive):
-        return Decision(False, "a shift is warming up or ending", dead)
+        return NextAction(False, "a shift is warming up or ending", dead)
     if alive and lease:
         left = lease.acquired_at + shift_length - now
         if left > WARM_UP:
-            return Decision(False, f"the shift has {left.total_seconds() / 60:.0f} minutes left", dead)
+            return NextAction(False, f"the shift has {left.total_seconds() / 60:.0f} minutes left", dead)
     wait = _wait(now, failures)
     if wait:
         seconds = math.ceil(wait.total_seconds())
-        return Decision(False, f"after {len(failures)} failures the next shift starts in {seconds} s", dead)
+        return NextAction(False, f"after {len(failures)} failures the next shift starts in {seconds} s", dead)
     reason = "the shift ends soon; its successor warms up" if alive else "no shift is at work"
-    return Decision(True, reason, dead)
+    return NextAction(True, reason, dead)
 
 
 def _alive(now: datetime, lease: Lease | None, run: ShiftRun) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from metrics_platform.batch.correction_reasons import reasons
+from metrics_platform.batch.correction_reasons import correction_reasons
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH, LATE
 from metrics_platform.store.state.dirty import DirtyHour
@@ -24,18 +24,18 @@ def minute(start: datetime) -> Window:
 
 
 def test_an_hour_that_was_never_computed_needs_no_reason() -> None:
-    assert reasons(UNIT, [mark(FRESH)], [], CALENDAR) == {}
+    assert correction_reasons(UNIT, [mark(FRESH)], [], CALENDAR) == {}
 
 
 def test_the_marks_on_the_hour_are_told_once_each() -> None:
     marks = [mark(LATE), mark(LATE, kind="orders"), mark("replayed rejects"), mark("other", NOON + HOUR)]
-    assert reasons(UNIT, marks, [], CALENDAR) == {UNIT: "late events, replayed rejects"}
+    assert correction_reasons(UNIT, marks, [], CALENDAR) == {UNIT: "late events, replayed rejects"}
 
 
 def test_a_gap_is_the_reason_of_its_minutes_in_the_hour() -> None:
     gap = Gap(NOON - 5 * MINUTE, NOON + 2 * MINUTE, "the stream was down", None, NOON, None)
     elsewhere = Gap(NOON + HOUR, NOON + HOUR + MINUTE, "the stream was down", None, NOON, None)
-    assert reasons(UNIT, [mark(LATE)], [gap, elsewhere], CALENDAR) == {
+    assert correction_reasons(UNIT, [mark(LATE)], [gap, elsewhere], CALENDAR) == {
         UNIT: "late events",
         minute(NOON): "gap",
         minute(NOON + timedelta(minutes=1)): "gap",
@@ -44,6 +44,6 @@ def test_a_gap_is_the_reason_of_its_minutes_in_the_hour() -> None:
 
 def test_a_day_has_the_reasons_of_its_hours() -> None:
     day = CALENDAR.window(Grain.DAY, NOON)
-    assert reasons(day, [mark(LATE), mark("cluster back", NOON + HOUR)], [], CALENDAR) == {
+    assert correction_reasons(day, [mark(LATE), mark("cluster back", NOON + HOUR)], [], CALENDAR) == {
         day: "cluster back, late events"
     }

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from metrics_platform.batch.preview import Preview, Writes, preview
+from metrics_platform.batch.preview import Preview, Writes, preview_changes
 from metrics_platform.catalog.changes import changes
 from metrics_platform.catalog.measures import Percentiles
 from metrics_platform.catalog.model import Catalog, Dimension, EventKind, Metric
@@ -97,7 +97,7 @@ def tried(platform: Platform, conn: Connection, spark: SparkSession) -> tuple[li
         conn.execute("SELECT xmin, * FROM platform.metrics").fetchall(),
     )
     new = proposed(platform.catalog)
-    previews = preview(
+    previews = preview_changes(
         spark, platform.raw_store, old.catalog, new, changes(old.catalog, new), HOURS, (START, END), NOW
     )
     after = (

@@ -19,7 +19,7 @@ from metrics_platform.local.traffic.shop import INTERACTIONS, Record
 from metrics_platform.platform import Platform
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.retention import prune
+from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import dirty, gaps
 from metrics_platform.store.state.outages import Layer, open_outages, record_outage
@@ -53,7 +53,7 @@ def test_late_events_reopen_their_hours_and_redelivered_ones_nothing(
     _run_hourly(batch)
     day = platform.catalog.calendar.window(Grain.DAY, FIRST)
     clock.wait_until(day.end + 30 * MINUTE)
-    batch.settle([day], platform.catalog.metrics)
+    batch.catch_up([day], platform.catalog.metrics)
     assert dirty.dirty_hours(conn) == []
     before = _labels(conn, platform)
     assert {label.window.grain for label in before if label.exact} == set(Grain) - {Grain.WEEK}
@@ -92,7 +92,7 @@ def test_a_late_event_in_a_day_of_an_older_definition_reopens_all_its_hours(
     _run_hourly(batch)
     day = platform.catalog.calendar.window(Grain.DAY, FIRST)
     clock.wait_until(day.end + 30 * MINUTE)
-    batch.settle([day], platform.catalog.metrics)
+    batch.catch_up([day], platform.catalog.metrics)
 
     batch = _redefined(batch)
     clock.advance(5 * HOUR)
@@ -117,7 +117,7 @@ def test_hours_of_an_older_definition_in_a_day_that_still_lacks_some_follow(
     send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=17)
     _ingest_all(batch)
     before = [platform.catalog.calendar.window(Grain.HOUR, FIRST + n * HOUR) for n in range(2)]
-    batch.settle(before, platform.catalog.metrics)
+    batch.catch_up(before, platform.catalog.metrics)
     batch = _redefined(batch)
     clock.wait_until(platform.catalog.calendar.window(Grain.DAY, FIRST).end + 5 * HOUR)
 
@@ -167,10 +167,10 @@ def test_a_week_whose_own_run_failed_is_made_exact_by_the_hourly_runs(
     _ingest_all(batch)
     clock.wait_until(week.end - HOUR)
     hours = list(platform.catalog.calendar.windows(Grain.HOUR, week.start, clock.now()))
-    batch.settle(hours, platform.catalog.metrics)
+    batch.catch_up(hours, platform.catalog.metrics)
     batch = _redefined(batch)
     clock.wait_until(week.end + 10 * MINUTE)
-    prune(conn, batch.platform.catalog, clock.now())
+    prune_windows(conn, batch.platform.catalog, clock.now())
     runs = [len(_run_hourly(batch)) for _ in range(7)]
     assert runs[-1] == 0
     assert max(runs) <= 4 + plan.DIRTY_HOURS_PER_RUN
@@ -183,8 +183,12 @@ def test_a_gap_that_only_a_metric_owed_which_left_is_closed(
 ) -> None:
     conn.execute("UPDATE platform.metrics SET first_seen = %s", (FIRST,))
     _run_hourly(batch)
-    ledger.remove(conn, CHANGED, list(platform.catalog.calendar.windows(Grain.MINUTE, FIRST, clock.now())))
-    ledger.remove(conn, CHANGED, list(platform.catalog.calendar.windows(Grain.HOUR, FIRST, clock.now())))
+    ledger.remove_labels(
+        conn, CHANGED, list(platform.catalog.calendar.windows(Grain.MINUTE, FIRST, clock.now()))
+    )
+    ledger.remove_labels(
+        conn, CHANGED, list(platform.catalog.calendar.windows(Grain.HOUR, FIRST, clock.now()))
+    )
     gaps.record_gap(conn, FIRST, FIRST + MINUTE, "no shift was at work", [], clock.now())
     record_outage(conn, "local", Layer.STREAM, FIRST, FIRST + MINUTE, "silent", clock.now())
     fewer = tuple(m for m in platform.catalog.metrics if m.name != CHANGED)
@@ -318,7 +322,7 @@ def _run_hourly(batch: Batch) -> list[Window]:
     _ingest_all(batch)
     now, calendar = batch.clock(), batch.platform.catalog.calendar
     metrics, fresh = batch.platform.catalog.metrics, fresh_hours(now, calendar)
-    return list(batch.settle([*fresh, *batch.owed.to_repair(fresh, metrics)], metrics).computed)
+    return list(batch.catch_up([*fresh, *batch.owed.to_repair(fresh, metrics)], metrics).computed)
 
 
 def _all_numbers_are_right(conn: Connection, sent: Sequence[Record]) -> None:
@@ -362,7 +366,11 @@ def _time(record: Record) -> float:
 
 def _labels(conn: Connection, platform: Platform) -> list[ledger.Label]:
     names = [metric.name for metric in platform.catalog.metrics]
-    return [label for grain in Grain for label in ledger.newest(conn, names, grain, START + 30 * HOUR, 2_000)]
+    return [
+        label
+        for grain in Grain
+        for label in ledger.newest_labels(conn, names, grain, START + 30 * HOUR, 2_000)
+    ]
 
 
 def _not_covered(conn: Connection, platform: Platform) -> set[Window]:

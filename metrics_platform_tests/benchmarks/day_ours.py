@@ -52,7 +52,7 @@ def build(
         total = round(events * share)
         for first in range(0, total, RECORDS_PER_STEP):
             after = min(first + RECORDS_PER_STEP, total)
-            step = ingestion_ledger.plan(conn, kind.name, [], _now())
+            step = ingestion_ledger.plan_step(conn, kind.name, [], _now())
             records = day_records(spark, kind, day, total, first, after, seed)
             decoded = decode(records, kind, step.planned_at, platform.catalog.future_bound)
             appended = platform.raw_store.append(
@@ -62,7 +62,7 @@ def build(
                 sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
             )
             through = {cluster.name: _now() for cluster in platform.clusters}
-            ingestion_ledger.finish(conn, kind.name, step.version, counts, through, _now())
+            ingestion_ledger.finish_step(conn, kind.name, step.version, counts, through, _now())
     return {"seconds": time.perf_counter() - began}
 
 

@@ -111,7 +111,7 @@ class Program:
             inside = " or ".join(f"{number} >= {each.first} and {number} < {each.after}" for each in spans)
             is_late = f"pmod(xxhash64({number}, {seed}L, 'late'), {of}) < {late} and ({inside})"
             records = records.where(is_late if held_back else f"not ({is_late})")
-            step = ingestion_ledger.plan(self.conn, kind.name, [], at)
+            step = ingestion_ledger.plan_step(self.conn, kind.name, [], at)
             decoded = decode(records, kind, step.planned_at, self.platform.catalog.future_bound)
             store, calendar = self.platform.raw_store, self.platform.catalog.calendar
             done = store.append(decoded, kind, step.version, at, calendar)
@@ -140,7 +140,7 @@ class Program:
                 hour for hour in fresh_hours(at, calendar) if hour.start >= datetime.fromisoformat(since)
             ]
             asked += self._batch(at).owed.to_repair(asked, self.platform.catalog.metrics)
-        done = self._batch(at).settle(asked, self.platform.catalog.metrics)
+        done = self._batch(at).catch_up(asked, self.platform.catalog.metrics)
         return {**self._spent(*began), "hours": [hour.start.isoformat() for hour in done.computed]}
 
     def recompute(self, now: str, hour: str) -> dict[str, float]:

@@ -24,7 +24,7 @@ from metrics_platform.local import state
 from metrics_platform.local.environment import environment
 from metrics_platform.local.process import last_line
 from metrics_platform.local.servers import postgres
-from metrics_platform.local.state import State
+from metrics_platform.local.state import StackState
 from metrics_platform.settings import PREFIX, Settings
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.state import gaps, lease
@@ -48,7 +48,7 @@ AROUND = timedelta(minutes=2)  # minutes that end so long before or after the ch
 class Live:
     """A stack at work and the two who watch it."""
 
-    stack: State
+    stack: StackState
     shift_length: timedelta
     conn: Connection
     reader: Reader
@@ -56,7 +56,7 @@ class Live:
 
     def lease(self) -> Lease:
         """The shift's lease as it stands. Raises BenchError when nobody holds it."""
-        found = lease.read(self.conn, LEASE)
+        found = lease.read_lease(self.conn, LEASE)
         if found is None or found.holder is None:
             raise BenchError("no shift is at work")
         return found
@@ -133,7 +133,7 @@ def _change_of_shift(run: Run, live: Live, first: datetime) -> Row:
 
 
 def _changed(live: Live, old: Lease) -> bool:
-    current = lease.read(live.conn, LEASE)
+    current = lease.read_lease(live.conn, LEASE)
     return current is not None and current.holder not in (None, old.holder)
 
 
@@ -157,7 +157,7 @@ def _await_minute(live: Live, after: datetime) -> None:
 
 
 @contextmanager
-def _watched(stack: State, shift_minutes: int, peaks: Peaks, say: Say) -> Iterator[Live]:
+def _watched(stack: StackState, shift_minutes: int, peaks: Peaks, say: Say) -> Iterator[Live]:
     """Reader, memory sampler and a connection for questions, all working while the context lasts."""
     minutes = {PREFIX + "SHIFT_MINUTES": str(shift_minutes)}
     settings = Settings.from_environment({**environment(stack), **minutes})
@@ -183,7 +183,7 @@ def _migrated(url: str, metrics: list[str]) -> bool:
 
 
 @contextmanager
-def _stack(run: Run, path: Path, shift_minutes: int, say: Say) -> Iterator[State]:
+def _stack(run: Run, path: Path, shift_minutes: int, say: Say) -> Iterator[StackState]:
     """A stack of its own below `path`, stopped on the way out."""
     rate = run.size(RATE)
     say(f"starting a stack: {rate} events/s, shifts of {shift_minutes} minutes")

@@ -34,7 +34,7 @@ def folder(path: Path) -> Iterator[Path]:
 def remove(path: Path) -> None:
     """Remove a directory of data, and PostgreSQL's part of it wherever that is."""
     if path.exists():
-        shutil.rmtree(postgres.place(path), ignore_errors=True)
+        shutil.rmtree(postgres.data_folder(path), ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -42,7 +42,7 @@ def remove(path: Path) -> None:
 def kafka_server(path: Path, say: Say) -> Iterator[str]:
     """A broker over `path`; its bootstrap address."""
     [port] = free_ports(1)
-    with _served(kafka.component(path, port, path / "kafka.log", jars()), say):
+    with _served(kafka.kafka_component(path, port, path / "kafka.log", jars()), say):
         yield kafka.bootstrap(port)
 
 
@@ -50,7 +50,7 @@ def kafka_server(path: Path, say: Say) -> Iterator[str]:
 def postgres_server(path: Path, say: Say, *databases: str) -> Iterator[Mapping[str, str]]:
     """A PostgreSQL over `path` with the databases; their URLs by name."""
     [port] = free_ports(1)
-    with _served(postgres.component(path, port, path / "postgres.log"), say):
+    with _served(postgres.postgres_component(path, port, path / "postgres.log"), say):
         postgres.create_databases(port, databases)
         yield {name: postgres.url(port, name) for name in databases}
 

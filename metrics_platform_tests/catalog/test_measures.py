@@ -92,7 +92,7 @@ def test_percentiles_have_a_column_for_each_rank() -> None:
 )
 def test_whole_numbers_and_decimals_stay_exact(spark_type: str, slot: str, column: str) -> None:
     measure = Sum("x", spark_type)
-    assert (measure.slot_type, measure.values[0].pg_type) == (slot, column)
+    assert (measure.aggregated_type, measure.values[0].pg_type) == (slot, column)
 
 
 def test_numbers_are_told_from_other_types() -> None:

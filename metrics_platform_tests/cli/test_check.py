@@ -16,7 +16,7 @@ from metrics_platform.cli.check import check, describe
 from metrics_platform.local import state
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import Identity
-from metrics_platform.local.state import State
+from metrics_platform.local.state import StackState
 from metrics_platform.settings import PACKAGE, PREFIX
 
 EXAMPLE = PACKAGE / "catalog" / "webshop.yaml"
@@ -39,8 +39,10 @@ def stack(tmp_path: Path) -> Path:
     catalog = tmp_path / "mine.yaml"
     catalog.write_text(EXAMPLE.read_text())
     (tmp_path / state.DATA_DIR).mkdir()
-    state.write(
-        State(tmp_path / state.DATA_DIR, Ports(), catalog, tmp_path, 0, supervisor=Identity.of(os.getpid()))
+    state.write_state(
+        StackState(
+            tmp_path / state.DATA_DIR, Ports(), catalog, tmp_path, 0, supervisor=Identity.of(os.getpid())
+        )
     )
     return catalog
 

@@ -2,7 +2,7 @@
 
 from metrics_platform.catalog.measures import Avg, Count, Distinct, Measure, Percentiles, Sum
 from metrics_platform.catalog.model import Dimension, Metric
-from metrics_platform.compute.column_layout import Slot, lay_out
+from metrics_platform.compute.column_layout import SharedColumn, assign_columns
 
 
 def metric(name: str, measure: Measure, *types: str) -> Metric:
@@ -12,35 +12,35 @@ def metric(name: str, measure: Measure, *types: str) -> Metric:
 
 
 def test_metrics_of_one_shape_share_all_their_slots() -> None:
-    layout = lay_out(
+    layout = assign_columns(
         [metric("one", Sum("x", "double"), "string"), metric("two", Sum("y", "double"), "string")]
     )
-    assert layout.dimensions["one"] == layout.dimensions["two"] == layout.dimension_slots
+    assert layout.dimensions["one"] == layout.dimensions["two"] == layout.dimension_columns
     assert layout.inputs["one"] == layout.inputs["two"]
-    assert len(layout.dimension_slots) == len(layout.input_slots) == 1
+    assert len(layout.dimension_columns) == len(layout.input_columns) == 1
 
 
 def test_two_dimensions_of_a_type_need_two_slots_and_a_third_metric_reuses_them() -> None:
-    layout = lay_out(
+    layout = assign_columns(
         [
             metric("one", Count(), "string", "string"),
             metric("two", Count(), "int", "string"),
             metric("three", Count(), "string", "int", "string"),
         ]
     )
-    first, second, number = layout.dimension_slots
+    first, second, number = layout.dimension_columns
     assert (first.type, second.type, number.type) == ("string", "string", "int")
     assert layout.dimensions["two"] == (number, first)
     assert layout.dimensions["three"] == (first, number, second)
 
 
 def test_a_metrics_own_slots_differ_from_each_other() -> None:
-    layout = lay_out([metric("one", Count(), "string", "date", "string", "string")])
+    layout = assign_columns([metric("one", Count(), "string", "date", "string", "string")])
     assert len(set(layout.dimensions["one"])) == 4
 
 
 def test_inputs_are_shared_only_by_the_same_measure() -> None:
-    layout = lay_out(
+    layout = assign_columns(
         [
             metric("total", Sum("x", "double")),
             metric("mean", Avg("x", "double")),
@@ -48,12 +48,12 @@ def test_inputs_are_shared_only_by_the_same_measure() -> None:
         ]
     )
     assert len(set(layout.inputs.values())) == 3
-    assert {layout.measures[slot].name for slot in layout.input_slots} == {"sum", "avg"}
+    assert {layout.measures[slot].name for slot in layout.input_columns} == {"sum", "avg"}
     assert layout.inputs["many"].type == "decimal(20,0)"
 
 
 def test_percentiles_of_other_ranks_share_their_sketch() -> None:
-    layout = lay_out(
+    layout = assign_columns(
         [
             metric("one", Percentiles("x", "double", (0.5,))),
             metric("two", Percentiles("y", "double", (0.9, 0.99))),
@@ -63,11 +63,11 @@ def test_percentiles_of_other_ranks_share_their_sketch() -> None:
 
 
 def test_a_count_needs_no_input() -> None:
-    layout = lay_out([metric("one", Count(), "string"), metric("two", Distinct("x", "int"))])
+    layout = assign_columns([metric("one", Count(), "string"), metric("two", Distinct("x", "int"))])
     assert set(layout.inputs) == {"two"}
-    assert layout.inputs["two"] == Slot("_x0", "string")
+    assert layout.inputs["two"] == SharedColumn("_x0", "string")
 
 
 def test_nothing_needs_nothing() -> None:
-    layout = lay_out([])
-    assert layout.dimension_slots == layout.input_slots == ()
+    layout = assign_columns([])
+    assert layout.dimension_columns == layout.input_columns == ()

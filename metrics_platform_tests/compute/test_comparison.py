@@ -10,7 +10,7 @@ import pytest
 
 from metrics_platform.catalog.measures import Avg, Number, Percentiles, Sum
 from metrics_platform.catalog.model import Dimension, Metric
-from metrics_platform.compute.comparison import Comparison, Pair, Result, Totals, compare, results
+from metrics_platform.compute.comparison import ComparedRow, Comparison, Pair, Totals, compare, results
 from metrics_platform_tests.store.shop import METRICS, Visit, at, catalog, totals, window
 
 SHOP = catalog()
@@ -44,18 +44,20 @@ def named(name: str) -> Metric:
 )
 def test_the_windows_merge_by_the_measures_own_rules(name: str, home: Number, nowhere: Number) -> None:
     assert results(found(named(name)), ["page"]) == {
-        ("home",): Result(3, {"value": home}),
-        (None,): Result(1, {"value": nowhere}),
+        ("home",): ComparedRow(3, {"value": home}),
+        (None,): ComparedRow(1, {"value": nowhere}),
     }
 
 
 def test_an_average_and_a_percentile_merge_too() -> None:
-    assert results(found(named("average_order")), []) == {(): Result(4, {"value": Decimal("4.00")})}
-    assert results(found(named("latency")), []) == {(): Result(4, {"value": 1.5, "p50": 1.5, "p95": 2.5})}
+    assert results(found(named("average_order")), []) == {(): ComparedRow(4, {"value": Decimal("4.00")})}
+    assert results(found(named("latency")), []) == {
+        (): ComparedRow(4, {"value": 1.5, "p50": 1.5, "p95": 2.5})
+    }
     nothing = [replace(visit, amount=None, seconds=None) for visit in VISITS]
-    assert results(found(named("average_order"), nothing), []) == {(): Result(4, {"value": None})}
+    assert results(found(named("average_order"), nothing), []) == {(): ComparedRow(4, {"value": None})}
     assert results(found(named("latency"), nothing), []) == {
-        (): Result(4, {"value": None, "p50": None, "p95": None})
+        (): ComparedRow(4, {"value": None, "p50": None, "p95": None})
     }
 
 
@@ -69,7 +71,7 @@ def test_rows_are_missing_extra_or_different() -> None:
         ((None,), -1),
     ]
     assert (compared.missing, compared.extra, compared.different) == (1, 1, 0)
-    assert compared.total == Pair((), Result(4, {"value": 4}), Result(4, {"value": 4}))
+    assert compared.total == Pair((), ComparedRow(4, {"value": 4}), ComparedRow(4, {"value": 4}))
     changed = compare(found(named("revenue")), found(named("revenue"), VISITS[1:]))
     assert changed.different == 1
     [home] = [pair for pair in changed.rows if pair.key == ("home",)]

@@ -148,7 +148,9 @@ def _everything_is_exact(conn: Connection) -> None:
     assert gaps.open_gaps(conn) == []
     sources = conn.execute("SELECT DISTINCT grain, source FROM platform.ledger").fetchall()
     assert set(sources) == {(str(grain), Source.BATCH) for grain in Grain}
-    newest = ledger.newest(conn, list(oracle.RULES), Grain.WEEK, datetime(2026, 4, 6, 3, 0, tzinfo=UTC))
+    newest = ledger.newest_labels(
+        conn, list(oracle.RULES), Grain.WEEK, datetime(2026, 4, 6, 3, 0, tzinfo=UTC)
+    )
     assert all(label.exact and label.coverage == 1 for label in newest)
 
 

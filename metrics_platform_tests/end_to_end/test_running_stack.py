@@ -25,7 +25,7 @@ import pytest
 from metrics_platform.local.environment import environment
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import marked
-from metrics_platform.local.stack import CATALOG, JARS, Plan, Stack, running
+from metrics_platform.local.stack import CATALOG, JARS, Stack, StackPlan, running
 from metrics_platform.orchestration.freshness import CHECK
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform_tests.conftest import folder
@@ -38,7 +38,9 @@ METRICS = 6
 def stack() -> Iterator[Stack]:
     stopping = Event()
     with folder() as path:
-        plan = Plan(path, Ports.free(), jars=Path(os.environ.get("METRICS_PLATFORM_JARS", JARS)), traffic=100)
+        plan = StackPlan(
+            path, Ports.free(), jars=Path(os.environ.get("METRICS_PLATFORM_JARS", JARS)), traffic=100
+        )
         with running(plan, print, stopping) as stack:
             yield stack
         assert marked(path) == []  # nothing outlives the stack

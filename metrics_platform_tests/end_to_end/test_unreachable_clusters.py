@@ -291,7 +291,7 @@ def test_the_minutes_that_lack_a_kind_are_an_outage_until_they_are_exact(
     hour = there.catalog.calendar.window(Grain.HOUR, NINE)
     clock.wait_until(hour.end + 3 * MINUTE)
     late = _earlier(there, hour)  # some events came only after their hour
-    Batch(there, spark, conn, "hourly", clock, print).settle([late, hour], there.catalog.metrics)
+    Batch(there, spark, conn, "hourly", clock, print).catch_up([late, hour], there.catalog.metrics)
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
     assert outages.open_outages(conn) == []
@@ -413,16 +413,16 @@ def test_a_planned_step_of_a_cluster_that_went_away_holds_nobody_up(
 
     with monkeypatch.context() as patched, pytest.raises(_Killed):
         patched.setattr(
-            *((ingestion_ledger, "finish", die) if written else (type(pair.raw_store), "append", die))
+            *((ingestion_ledger, "finish_step", die) if written else (type(pair.raw_store), "append", die))
         )
         ingest(pair, spark, conn, kind, clock, print)
-    assert ingestion_ledger.pending(conn, kind.name) is not None
+    assert ingestion_ledger.pending_step(conn, kind.name) is not None
 
     sent += traffic(pair, NINE + MINUTE, NINE + 2 * MINUTE)
     clock.advance(MINUTE)
     with second_broker.silent():
         ingest(pair, spark, conn, kind, clock, print)
-    assert ingestion_ledger.pending(conn, kind.name) is None
+    assert ingestion_ledger.pending_step(conn, kind.name) is None
     clusters = {cluster for cluster, *_ in _positions(pair, spark)}
     assert clusters == ({"dc1", "dc2"} if written else {"dc1"})
     clock.advance(MINUTE)
@@ -446,7 +446,7 @@ def test_an_hour_is_exact_only_with_every_cluster(
     clock.wait_until(hour.end + 3 * MINUTE)
     before = label(conn, Grain.HOUR, NINE, pair)
     with second_broker.silent():
-        done = run.settle([_earlier(pair, hour), hour], pair.catalog.metrics)
+        done = run.catch_up([_earlier(pair, hour), hour], pair.catalog.metrics)
     assert done.computed == (_earlier(pair, hour),)
     assert label(conn, Grain.HOUR, NINE, pair) == before
     assert before.source is Source.ROLLUP
@@ -459,7 +459,7 @@ def test_an_hour_is_exact_only_with_every_cluster(
 
     clock.advance(60 * MINUTE)
     fresh = fresh_hours(clock.now(), pair.catalog.calendar)
-    run.settle([*fresh, *run.owed.to_repair(fresh, pair.catalog.metrics)], pair.catalog.metrics)
+    run.catch_up([*fresh, *run.owed.to_repair(fresh, pair.catalog.metrics)], pair.catalog.metrics)
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
     after = label(conn, Grain.HOUR, NINE, pair)
@@ -541,7 +541,7 @@ def test_a_day_is_computed_of_the_kinds_that_are_there_and_made_up_for_in_one_pa
         return compute(events, *arguments)
 
     monkeypatch.setattr(execute, "compute", counted)
-    Batch(without, spark, conn, "daily", clock, said.append).settle([day], platform.catalog.metrics)
+    Batch(without, spark, conn, "daily", clock, said.append).catch_up([day], platform.catalog.metrics)
     assert passes
     assert {kind for found in passes for kind in found} == {INTERACTIONS}
     assert said[0].startswith("'orders' cannot be ingested: topic 'nowhere' does not exist")
@@ -560,7 +560,7 @@ def test_a_day_is_computed_of_the_kinds_that_are_there_and_made_up_for_in_one_pa
     for kind in platform.catalog.kinds:
         ingest(platform, spark, conn, kind, clock, print)
     assert outages.open_outages(conn) == []
-    Batch(platform, spark, conn, "daily again", clock, print).settle([day], platform.catalog.metrics)
+    Batch(platform, spark, conn, "daily again", clock, print).catch_up([day], platform.catalog.metrics)
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.DAY) == []
     passes.clear()

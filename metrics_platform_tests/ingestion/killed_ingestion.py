@@ -17,7 +17,7 @@ from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.clusters import load_clusters
 from metrics_platform.events.rejected import Selection
 from metrics_platform.ingestion.ingest import ingest
-from metrics_platform.ingestion.replay import replay
+from metrics_platform.ingestion.replay import replay_rejected
 from metrics_platform.platform import Platform
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.spark.session import spark_settings
@@ -52,11 +52,11 @@ def main() -> None:
     builder = SparkSession.builder
     for name, value in spark_settings(catalog, settings.jars, settings.batch, 2).items():
         builder = builder.config(name, value)
-    ingestion_ledger.finish = _die
+    ingestion_ledger.finish_step = _die
     spark, kind = builder.getOrCreate(), catalog.kinds[0]
     with platform.connect() as conn:
         if work == "replay":
-            replay(platform, spark, conn, kind, Selection(), lambda: datetime.now(UTC))
+            replay_rejected(platform, spark, conn, kind, Selection(), lambda: datetime.now(UTC))
         else:
             ingest(platform, spark, conn, kind, lambda: datetime.now(UTC), print)
 

@@ -65,7 +65,7 @@ def test_killed_between_the_write_and_the_ledger_and_run_again(
     assert killed_ingestion.run("ingest", platform) == -signal.SIGKILL
     assert len(_positions(platform, spark)) == expected  # Spark had written,
     assert ingestion_ledger.committed_offsets(conn, kind.name) == {}  # the ledger knew nothing of it.
-    assert ingestion_ledger.pending(conn, kind.name) is not None
+    assert ingestion_ledger.pending_step(conn, kind.name) is not None
 
     ingest(platform, spark, conn, kind, ManualClock(START + MINUTE), print)
 
@@ -118,7 +118,7 @@ def test_an_event_of_the_first_days_that_there_are_is_ingested(
     produce(platform, [replace(first, event=event, value=json.dumps(event).encode())])
     done = ingest(platform, spark, conn, kind, ManualClock(), print)
     assert ancient in done.hours or min(done.hours) < START - 1000 * 365 * DAY
-    assert ingestion_ledger.pending(conn, kind.name) is None
+    assert ingestion_ledger.pending_step(conn, kind.name) is None
     assert min(mark.hour_start for mark in dirty.dirty_hours(conn)) >= platform.catalog.first_instant
 
 
@@ -156,10 +156,14 @@ def _kill(
     kind = platform.catalog.kinds[0]
     with monkeypatch.context() as patched, pytest.raises(_Killed):
         patched.setattr(
-            *((ingestion_ledger, "finish", die) if written else (type(platform.raw_store), "append", die))
+            *(
+                (ingestion_ledger, "finish_step", die)
+                if written
+                else (type(platform.raw_store), "append", die)
+            )
         )
         ingest(platform, spark, conn, kind, ManualClock(), print)
-    step = ingestion_ledger.pending(conn, kind.name)
+    step = ingestion_ledger.pending_step(conn, kind.name)
     assert step is not None
     return step
 
@@ -202,7 +206,7 @@ def test_a_planned_step_of_a_topic_made_anew_makes_room_for_what_is_wrong(
 
     with pytest.raises(KafkaError, match="was deleted and made anew"):
         ingest(platform, spark, conn, kind, ManualClock(), print)
-    assert ingestion_ledger.pending(conn, kind.name) is None
+    assert ingestion_ledger.pending_step(conn, kind.name) is None
     conn.execute("DELETE FROM platform.ingestion_offsets")
     sent = send(platform, START, START + MINUTE, rate=1, seed=10)
     ingest(platform, spark, conn, kind, ManualClock(), print)

@@ -16,7 +16,7 @@ from metrics_platform.catalog.model import EventKind
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.events.rejected import Selection
 from metrics_platform.ingestion.ingest import ingest
-from metrics_platform.ingestion.replay import Replayed, replay
+from metrics_platform.ingestion.replay import Replayed, replay_rejected
 from metrics_platform.platform import Platform
 from metrics_platform.settings import PREFIX
 from metrics_platform.store.connection import Connection
@@ -104,7 +104,7 @@ def test_the_command_replays_and_the_next_batch_counts(
     assert clicks(conn) == {FIRST: 3, FIRST + HOUR: 1}
     assert dirty.dirty_hours(conn) == []
 
-    again = replay(platform, spark, conn, kind, Selection(), ManualClock(LATER))
+    again = replay_rejected(platform, spark, conn, kind, Selection(), ManualClock(LATER))
     assert again == Replayed(0, (), {"no JSON object": 1})
     assert dirty.dirty_hours(conn) == []
     assert sums(conn) == (4, 1)
@@ -117,7 +117,7 @@ def test_a_killed_replay_is_finished_by_plain_ingestion(
     conn.execute("DELETE FROM platform.dirty_windows")
 
     assert killed_ingestion.run("replay", platform) == -signal.SIGKILL
-    step = ingestion_ledger.pending(conn, kind.name)
+    step = ingestion_ledger.pending_step(conn, kind.name)
     assert step is not None
     assert step.replay == {}
     moved = platform.raw_store.changed(spark, kind, step.version)
@@ -131,7 +131,7 @@ def test_a_killed_replay_is_finished_by_plain_ingestion(
     assert [mark.hour_start for mark in dirty.dirty_hours(conn)] == [FIRST, FIRST + HOUR]
     rows = spark.read.format("delta").load(platform.raw_store.path(kind))
     assert rows.count() == rows.select("_partition", "_offset").distinct().count() == len(RECORDS)
-    again = replay(platform, spark, conn, kind, Selection(), ManualClock(LATER))
+    again = replay_rejected(platform, spark, conn, kind, Selection(), ManualClock(LATER))
     assert again == Replayed(0, (), {"no JSON object": 1})
 
 

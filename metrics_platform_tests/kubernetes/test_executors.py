@@ -17,11 +17,22 @@ import pytest
 import yaml
 from py4j.java_gateway import JavaGateway
 
-from metrics_platform.kubernetes.executors import DRIVER_POD, PORTS, environment, layers, spark_properties
+from metrics_platform.kubernetes.executors import (
+    DRIVER_POD,
+    PORTS,
+    executor_environment,
+    layers,
+    spark_properties,
+)
 from metrics_platform.kubernetes.manifests import configuration, manifests
 from metrics_platform.kubernetes.values import Installation
 from metrics_platform.settings import Settings, SparkSettings
-from metrics_platform.spark.cluster_managers import Kind, kind_of, properties, read_properties
+from metrics_platform.spark.cluster_managers import (
+    ClusterManager,
+    cluster_manager_of,
+    properties,
+    read_properties,
+)
 from metrics_platform.spark.startup import addresses
 from metrics_platform_tests.kubernetes.conftest import ROOT, Changed
 
@@ -84,7 +95,7 @@ def test_nothing_is_said_twice_and_nothing_contradicts(
     assert merged["spark.driver.memory"] == size.driver_memory
     assert merged["spark.kubernetes.namespace"] == shipped.values.namespace
     assert merged["spark.master"] == spark.master
-    assert kind_of(spark) is Kind.KUBERNETES
+    assert cluster_manager_of(spark) is ClusterManager.KUBERNETES
     assert addresses(spark.master) == [("kubernetes.default.svc", 443)]
 
 
@@ -96,7 +107,9 @@ def test_the_settings_come_back_from_the_environment(changed: Changed) -> None:
         "METRICS_PLATFORM_RAW_STORE": "",
         "METRICS_PLATFORM_SPARK_DRIVER_HOST": str(stream.driver_host),
     }
-    settings = Settings.from_environment(required | environment(stream) | environment(batch))
+    settings = Settings.from_environment(
+        required | executor_environment(stream) | executor_environment(batch)
+    )
     assert (settings.stream, settings.batch) == (stream, batch)
 
 

@@ -25,8 +25,8 @@ from metrics_platform.local.java import java
 from metrics_platform.local.ports import HOST, Ports, free_ports
 from metrics_platform.local.process import Identity, marked
 from metrics_platform.local.servers.kafka import cluster_id
-from metrics_platform.local.stack import CATALOG, JARS, Plan, running
-from metrics_platform.local.state import State
+from metrics_platform.local.stack import CATALOG, JARS, StackPlan, running
+from metrics_platform.local.state import StackState
 from metrics_platform.monitoring.status import status
 from metrics_platform.settings import Settings
 
@@ -34,8 +34,8 @@ PORTS = Ports(webserver=3100, kafka=9192, postgres=5533, code_server=4366)
 
 
 @pytest.fixture
-def stack_state(data_dir: Path) -> State:
-    return State(data_dir, PORTS, CATALOG, JARS, traffic=200.0, supervisor=Identity.of(os.getpid()))
+def stack_state(data_dir: Path) -> StackState:
+    return StackState(data_dir, PORTS, CATALOG, JARS, traffic=200.0, supervisor=Identity.of(os.getpid()))
 
 
 @pytest.fixture
@@ -105,13 +105,13 @@ def test_an_old_java_is_named(tmp_path: Path) -> None:
 def test_missing_jars_say_what_brings_them(data_dir: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(StackError, match=r"no Kafka broker in .*; run make setup"),
-        running(Plan(data_dir, Ports.free(), jars=tmp_path), print, Event()),
+        running(StackPlan(data_dir, Ports.free(), jars=tmp_path), print, Event()),
     ):
         pass
 
 
-def test_a_second_stack_in_the_same_directory_is_refused(data_dir: Path, stack_state: State) -> None:
-    state.write(stack_state)
+def test_a_second_stack_in_the_same_directory_is_refused(data_dir: Path, stack_state: StackState) -> None:
+    state.write_state(stack_state)
     with (data_dir / "stack.lock").open("w") as lock:
         import fcntl
 
@@ -156,10 +156,10 @@ def test_commands_without_a_stack_say_so(data_dir: Path) -> None:
     assert json.loads(told.stdout)["problems"][0].startswith("no stack runs in")
 
 
-def test_status_names_every_component_that_is_down(stack_state: State, data_dir: Path) -> None:
+def test_status_names_every_component_that_is_down(stack_state: StackState, data_dir: Path) -> None:
     me = stack_state.supervisor
     gone = replace(me, created=me.created - 3600)
-    state.write(replace(stack_state, ready=True, components={"kafka": me, "daemon": gone}))
+    state.write_state(replace(stack_state, ready=True, components={"kafka": me, "daemon": gone}))
     found = status(data_dir, datetime.now(UTC))
     assert not found.healthy
     assert [(each.name, each.up, each.port) for each in found.components][:1] == [
@@ -169,16 +169,16 @@ def test_status_names_every_component_that_is_down(stack_state: State, data_dir:
     assert any("the metric store cannot be read" in problem for problem in found.problems)
 
 
-def test_the_state_file_reads_back_and_a_broken_one_is_named(stack_state: State, data_dir: Path) -> None:
-    assert state.read(data_dir) is None
-    state.write(stack_state)
-    assert state.read(data_dir) == stack_state
+def test_the_state_file_reads_back_and_a_broken_one_is_named(stack_state: StackState, data_dir: Path) -> None:
+    assert state.read_state(data_dir) is None
+    state.write_state(stack_state)
+    assert state.read_state(data_dir) == stack_state
     state.path(data_dir).write_text("{")
     with pytest.raises(StackError, match=r"stack\.json cannot be read .*; remove it"):
-        state.read(data_dir)
+        state.read_state(data_dir)
 
 
-def test_the_environment_is_what_the_settings_read(stack_state: State, data_dir: Path) -> None:
+def test_the_environment_is_what_the_settings_read(stack_state: StackState, data_dir: Path) -> None:
     variables = environment(stack_state)
     settings = Settings.from_environment(variables)
     assert settings.postgres == "postgresql://postgres@127.0.0.1:5533/metrics"

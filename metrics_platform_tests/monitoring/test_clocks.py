@@ -12,10 +12,10 @@ import pytest
 
 from metrics_platform.clusters import Cluster
 from metrics_platform.monitoring import clocks
-from metrics_platform.monitoring.clocks import Reading, judge
+from metrics_platform.monitoring.clocks import Reading, judge_clocks
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.alarms import last_verdict
+from metrics_platform.store.state.alarms import last_state
 from metrics_platform_tests.support.traffic import send
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def test_only_what_the_answers_way_cannot_explain_is_a_difference(
 
 @pytest.mark.parametrize("told", [-2, 0, 2])
 def test_small_differences_are_no_alarm(told: float) -> None:
-    verdict = judge("clock/x", "code-server", NOON, [reading(told)])
+    verdict = judge_clocks("clock/x", "code-server", NOON, [reading(told)])
     assert (verdict.severity, verdict.message) == (
         "ok",
         "no clock differs from that of code-server by more than 2 s",
@@ -56,7 +56,7 @@ def test_small_differences_are_no_alarm(told: float) -> None:
 
 @pytest.mark.parametrize(("told", "side"), [(2.5, "ahead of"), (-2.5, "behind")])
 def test_a_large_difference_is_one_line_with_both_hosts_and_what_to_do(told: float, side: str) -> None:
-    verdict = judge("clock/x", "code-server", NOON, [reading(told), reading(2.1), reading(0)])
+    verdict = judge_clocks("clock/x", "code-server", NOON, [reading(told), reading(2.1), reading(0)])
     assert (verdict.check, verdict.at, verdict.severity) == ("clock/x", NOON, "error")
     assert verdict.message == (
         f"the clock of PostgreSQL at db is 2.5 s {side} that of code-server, more than 2 s: minutes are cut "
@@ -65,23 +65,23 @@ def test_a_large_difference_is_one_line_with_both_hosts_and_what_to_do(told: flo
 
 
 def test_without_readings_there_is_nothing_to_complain_of() -> None:
-    assert judge("clock/x", "code-server", NOON, []).severity == "ok"
+    assert judge_clocks("clock/x", "code-server", NOON, []).severity == "ok"
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(5, "behind"), (-5, "ahead of")])
 def test_postgresqls_clock_is_compared_with_this_hosts(conn: Connection, seconds: float, said: str) -> None:
-    assert clocks.postgres(conn).severity == "ok"
-    verdict = clocks.postgres(conn, shifted(seconds))
+    assert clocks.check_postgres_clock(conn).severity == "ok"
+    verdict = clocks.check_postgres_clock(conn, shifted(seconds))
     assert verdict.severity == "error"
     assert f" s {said} that of " in verdict.message
 
 
 def test_records_of_the_future_betray_a_clock_that_is_ahead(platform: Platform) -> None:
-    assert clocks.kafka(platform).severity == "ok"  # no records
+    assert clocks.check_kafka_clocks(platform).severity == "ok"  # no records
     now = datetime.now(UTC)
     send(platform, now - 60 * SECOND, now, rate=2, seed=1)
-    assert clocks.kafka(platform).severity == "ok"
-    verdict = clocks.kafka(platform, shifted(-20))
+    assert clocks.check_kafka_clocks(platform).severity == "ok"
+    verdict = clocks.check_kafka_clocks(platform, shifted(-20))
     assert verdict.severity == "error"
     topics = "|".join(topic for kind in platform.catalog.kinds for topic in kind.topics)
     said = rf"the clock of whoever stamps '({topics})' on cluster 'local' is \d+\.\d s ahead of that of "
@@ -91,14 +91,14 @@ def test_records_of_the_future_betray_a_clock_that_is_ahead(platform: Platform) 
 def test_a_silent_cluster_is_not_judged(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metrics_platform.events.stamps._ANSWER_SECONDS", 0.5)
     away = replace(platform, clusters=(Cluster("away", "127.0.0.1:1"),))
-    assert clocks.kafka(away, shifted(-20)).severity == "ok"
+    assert clocks.check_kafka_clocks(away, shifted(-20)).severity == "ok"
 
 
 def test_executors_clocks_are_compared_with_this_hosts(platform: Platform, spark: SparkSession) -> None:
     layer = platform.settings.batch
-    clocks.executors(layer, spark)  # the first question is slow
-    assert clocks.executors(layer, spark).severity == "ok"
-    verdict = clocks.executors(layer, spark, shifted(-3600))
+    clocks.check_executor_clocks(layer, spark)  # the first question is slow
+    assert clocks.check_executor_clocks(layer, spark).severity == "ok"
+    verdict = clocks.check_executor_clocks(layer, spark, shifted(-3600))
     assert verdict.check == "clock/batch"
     assert verdict.message.startswith("the clock of the executor on ")
     assert " ahead of " in verdict.message
@@ -107,15 +107,15 @@ def test_executors_clocks_are_compared_with_this_hosts(platform: Platform, spark
 def test_a_run_warns_and_status_hears_of_it(
     platform: Platform, conn: Connection, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = judge(clocks.POSTGRES, "code-server", NOON, [reading(7)])
+    wrong = judge_clocks(clocks.POSTGRES, "code-server", NOON, [reading(7)])
     said: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(clocks, "postgres", lambda _conn: wrong)
-        clocks.compare(platform, platform.settings.stream, spark, said.append)
+        patch.setattr(clocks, "check_postgres_clock", lambda _conn: wrong)
+        clocks.check_clocks(platform, platform.settings.stream, spark, said.append)
     assert said == [wrong.message]
-    assert last_verdict(conn, clocks.POSTGRES) == wrong
-    clocks.compare(platform, platform.settings.stream, spark, said.append)
-    assert last_verdict(conn, clocks.POSTGRES) != wrong
+    assert last_state(conn, clocks.POSTGRES) == wrong
+    clocks.check_clocks(platform, platform.settings.stream, spark, said.append)
+    assert last_state(conn, clocks.POSTGRES) != wrong
     assert len(said) == 1
 
 
@@ -123,4 +123,4 @@ def test_a_store_that_is_away_is_no_reason_to_fail(platform: Platform, spark: Sp
     away = replace(
         platform, settings=replace(platform.settings, postgres="postgresql://nobody@127.0.0.1:1/x")
     )
-    clocks.compare(away, away.settings.stream, spark, pytest.fail)
+    clocks.check_clocks(away, away.settings.stream, spark, pytest.fail)

@@ -81,8 +81,8 @@ def done(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
         migrate(conn, WEBSHOP, datetime.now(UTC))
     versions = {metric.name: metric.version for metric in WEBSHOP.metrics}
     monkeypatch.setattr(backfills, "loaded_versions", lambda *_: versions)
-    monkeypatch.setattr(backfills, "launch", lambda *_: "abc")
-    monkeypatch.setattr(backfills, "follow", lambda *_: Progress("COMPLETED_SUCCESS", None))
+    monkeypatch.setattr(backfills, "launch_backfill", lambda *_: "abc")
+    monkeypatch.setattr(backfills, "fetch_progress", lambda *_: Progress("COMPLETED_SUCCESS", None))
     return database
 
 
@@ -113,7 +113,7 @@ def test_a_store_that_goes_away_while_it_is_waited_for_is_told(
             )
         return Progress("REQUESTED", None)
 
-    monkeypatch.setattr(backfills, "follow", follow)
+    monkeypatch.setattr(backfills, "fetch_progress", follow)
     answer = ask(done, CLICKS.name, *SPAN, "--wait")
     assert isinstance(answer.exception, StoreUnavailable)
     assert str(answer.exception).endswith("stopped answering; ask again when it is back")

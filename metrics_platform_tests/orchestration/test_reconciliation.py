@@ -19,7 +19,12 @@ from dagster import (
 
 from metrics_platform.catalog.model import Accuracy, Catalog
 from metrics_platform.catalog.windows import HOUR, Grain, Window
-from metrics_platform.orchestration.reconciliation import CHECK, evaluations, judge, reconciliation_checks
+from metrics_platform.orchestration.reconciliation import (
+    CHECK,
+    judge_reconciliation,
+    reconciliation_checks,
+    reconciliation_evaluations,
+)
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key
 from metrics_platform.platform import Platform
 from metrics_platform.store.commit import Commit, commit
@@ -57,12 +62,12 @@ def reconciled(error: float | None, hours: int = 0, reason: str = "exact replace
 def test_the_worst_window_decides(
     errors: Sequence[float | None], passed: bool, severity: AssetCheckSeverity
 ) -> None:
-    verdict = judge([reconciled(error) for error in errors], ALLOWED)
+    verdict = judge_reconciliation([reconciled(error) for error in errors], ALLOWED)
     assert (verdict.passed, verdict.severity) == (passed, severity)
 
 
 def test_the_verdict_names_the_worst_window_and_its_reason() -> None:
-    verdict = judge([reconciled(0.002), reconciled(0.034, hours=1, reason="gap")], ALLOWED)
+    verdict = judge_reconciliation([reconciled(0.002), reconciled(0.034, hours=1, reason="gap")], ALLOWED)
     assert (verdict.windows, verdict.error) == (2, 0.034)
     assert verdict.message == (
         "of 2 windows the approximate number was off by at most 3.40% (hour 2026-03-02T13:00Z, gap); "
@@ -71,7 +76,7 @@ def test_the_verdict_names_the_worst_window_and_its_reason() -> None:
 
 
 def test_before_anything_became_exact_there_is_nothing_to_say_against_it() -> None:
-    verdict = judge([], ALLOWED)
+    verdict = judge_reconciliation([], ALLOWED)
     assert (verdict.passed, verdict.error) == (True, None)
 
 
@@ -101,12 +106,14 @@ def hour(platform: Platform, conn: Connection) -> Window:
 
 
 def test_a_run_reports_what_became_exact_with_it(platform: Platform, conn: Connection, hour: Window) -> None:
-    [found] = evaluations(platform, conn, "batch", BATCH_GRAINS)  # day and week are not exact yet
+    [found] = reconciliation_evaluations(
+        platform, conn, "batch", BATCH_GRAINS
+    )  # day and week are not exact yet
     assert isinstance(found, AssetCheckEvaluation)
     assert (found.asset_key, found.check_name) == (AssetKey([f"{CLICKS}_hour"]), CHECK)
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
     assert found.metadata["error"].value == pytest.approx(0.03)
-    assert list(evaluations(platform, conn, "another run", BATCH_GRAINS)) == []
+    assert list(reconciliation_evaluations(platform, conn, "another run", BATCH_GRAINS)) == []
 
 
 def test_the_button_tells_the_verdict_on_the_newest_run(platform: Platform, hour: Window) -> None:

@@ -19,14 +19,14 @@ from metrics_platform.serving import formats
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label
-from metrics_platform.store.query import Result, last_windows
+from metrics_platform.store.query import QueryResult, last_windows
 from metrics_platform_tests.store.shop import NOW, Visit, catalog, put, window
 
 LATER = NOW + timedelta(seconds=42)
 
 
 @pytest.fixture
-def result(conn: Connection, shop: Catalog) -> Result:
+def result(conn: Connection, shop: Catalog) -> QueryResult:
     minutes = [window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (15, 16)]
     visits = [
         Visit(minutes[0].start, page=None, amount=Decimal("1234.50")),
@@ -36,14 +36,14 @@ def result(conn: Connection, shop: Catalog) -> Result:
     return last_windows(conn, shop, "revenue", Grain.MINUTE, 5, NOW)
 
 
-def printed(result: Result) -> list[str]:
+def printed(result: QueryResult) -> list[str]:
     console = Console(width=100, file=io.StringIO())
     console.print(formats.as_table(result, ZoneInfo("Europe/Berlin"), LATER))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
 
-def test_a_table_tells_time_number_and_truth(result: Result) -> None:
+def test_a_table_tells_time_number_and_truth(result: QueryResult) -> None:
     lines = printed(result)
     assert "revenue by minute, Europe/Berlin time" in lines[0]
     [absent] = [line for line in lines if "(none)" in line]
@@ -54,7 +54,7 @@ def test_a_table_tells_time_number_and_truth(result: Result) -> None:
     assert max(map(len, lines)) <= 100
 
 
-def test_a_number_of_an_older_definition_is_marked(result: Result) -> None:
+def test_a_number_of_an_older_definition_is_marked(result: QueryResult) -> None:
     newer, older = result.windows
     assert not [line for line in printed(result) if "older" in line]
     changed = replace(result, windows=(newer, replace(older, definition="before")))
@@ -80,7 +80,7 @@ def test_an_hour_that_clocks_show_twice_says_which_one_it_is(grain: str, start: 
     assert formats.window_name(window(berlin, grain, start), berlin.calendar.zone) == name
 
 
-def test_json_is_for_programs(result: Result) -> None:
+def test_json_is_for_programs(result: QueryResult) -> None:
     rows = {row["page"]: row for row in json.loads(formats.as_json(result, LATER))}
     assert rows[None]["value"] == 1234.5
     assert rows[None]["error_band"] is None
@@ -90,7 +90,7 @@ def test_json_is_for_programs(result: Result) -> None:
     assert rows["a,b"]["age_seconds"] == 42
 
 
-def test_csv_has_a_header_and_one_line_per_row(result: Result) -> None:
+def test_csv_has_a_header_and_one_line_per_row(result: QueryResult) -> None:
     rows = list(csv.DictReader(io.StringIO(formats.as_csv(result, LATER))))
     assert {row["page"] for row in rows} == {"", "a,b"}
     assert {row["value"] for row in rows} == {"1234.50", ""}
@@ -124,7 +124,7 @@ def test_error_bands(error: float | None, words: str) -> None:
     assert formats.error_band(error) == words
 
 
-def test_a_band_stands_beside_its_number(result: Result) -> None:
+def test_a_band_stands_beside_its_number(result: QueryResult) -> None:
     told = replace(result, windows=tuple(replace(label, error_band=0.004) for label in result.windows))
     assert len([line for line in printed(told) if "± 0.4 %" in line]) == 2
 
@@ -151,4 +151,4 @@ def test_ages(length: int, words: str) -> None:
 def test_a_window_is_complete_only_when_no_minute_is_missing(present: int, words: str, shop: Catalog) -> None:
     day = window(shop, "day", "2026-03-02T00:00")
     label = Label("visits", day, Source.ROLLUP, 1, present, 1440, 0, "", "", NOW, NOW, None)
-    assert formats.coverage(label.coverage) == words
+    assert formats.format_coverage(label.coverage) == words

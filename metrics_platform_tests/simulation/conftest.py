@@ -19,6 +19,6 @@ def servers(kafka: str, postgres: str, jars: Path) -> Iterator[Servers]:
     """Two clusters and a PostgreSQL."""
     with folder() as path:
         [port] = free_ports(1)
-        with served(local_kafka.component(path, port, path / "kafka.log", jars)):
+        with served(local_kafka.kafka_component(path, port, path / "kafka.log", jars)):
             first, second = CLUSTERS
             yield Servers({first: kafka, second: local_kafka.bootstrap(port)}, postgres, jars)

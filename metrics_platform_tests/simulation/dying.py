@@ -34,8 +34,8 @@ class Death:
 INGESTION_SEAMS = (
     (RawStore, "append"),
     (dirty, "mark_dirty"),
-    (ingestion_ledger, "finish"),
-    (ingestion_ledger, "plan"),
+    (ingestion_ledger, "finish_step"),
+    (ingestion_ledger, "plan_step"),
 )
 BATCH_SEAMS = ((execute, "compute"), (execute, "commit"), (dirty, "clear_dirty"))
 STREAM_SEAMS = ((shift, "commit"),)

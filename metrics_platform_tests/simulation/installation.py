@@ -26,7 +26,7 @@ from metrics_platform.local.ports import HOST, free_ports
 from metrics_platform.platform import Platform
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.store.connection import Connection, connect
-from metrics_platform.store.retention import prune
+from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import dirty
 from metrics_platform.stream.shift import Shift, ShiftFailed
@@ -173,7 +173,7 @@ class Installation:
                 for grain in (Grain.DAY, Grain.WEEK):
                     newest = self._catalog.calendar.last_complete(grain, now)
                     if newest.start >= self.world.start:
-                        self._batch(conn).settle([newest], metrics)
+                        self._batch(conn).catch_up([newest], metrics)
                 self._computed_through = now
             except KafkaError as error:
                 self._say(f"batch waits: {error}")
@@ -184,7 +184,7 @@ class Installation:
         asked = [hour for hour in newest if hour.start >= self.world.start]
         repaired = None
         while (owed := self._batch(conn).owed.to_repair(asked, metrics)) != repaired:
-            self._batch(conn).settle([*asked, *owed], metrics)
+            self._batch(conn).catch_up([*asked, *owed], metrics)
             repaired = owed
 
     def restate(self, metric: str) -> None:
@@ -209,7 +209,7 @@ class Installation:
         """Retention."""
         self.pruned_at = self.clock.now()
         with self.connection() as conn:
-            deleted = prune(conn, self._catalog, self.pruned_at)
+            deleted = prune_windows(conn, self._catalog, self.pruned_at)
         self._say(f"pruned {deleted[Grain.MINUTE]} minutes")
 
     def finish(self) -> None:

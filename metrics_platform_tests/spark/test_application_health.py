@@ -37,17 +37,17 @@ def gone() -> bool:
 
 def test_a_living_application_is_let_work_and_its_errors_are_its_own() -> None:
     living = session(lambda: False)
-    application_health.check(CLUSTER, living)
-    with pytest.raises(PageOfJavaError), application_health.held(CLUSTER, living):
+    application_health.require_running(CLUSTER, living)
+    with pytest.raises(PageOfJavaError), application_health.fail_if_ended(CLUSTER, living):
         raise PageOfJavaError
 
 
 def test_an_ended_application_is_one_line_whatever_the_work_raised() -> None:
     ended = session(lambda: True)
     with pytest.raises(ClusterUnavailable) as caught:
-        application_health.check(CLUSTER, ended)
+        application_health.require_running(CLUSTER, ended)
     assert str(caught.value) == ENDED
-    with pytest.raises(ClusterUnavailable) as caught, application_health.held(CLUSTER, ended):
+    with pytest.raises(ClusterUnavailable) as caught, application_health.fail_if_ended(CLUSTER, ended):
         raise PageOfJavaError
     assert str(caught.value) == ENDED
 
@@ -55,18 +55,18 @@ def test_an_ended_application_is_one_line_whatever_the_work_raised() -> None:
 def test_a_session_that_was_stopped_here_was_not_ended_by_others() -> None:
     ours = session(lambda: True)
     ours.sparkContext._jsc = None
-    with pytest.raises(PageOfJavaError), application_health.held(CLUSTER, ours):
+    with pytest.raises(PageOfJavaError), application_health.fail_if_ended(CLUSTER, ours):
         raise PageOfJavaError
 
 
 def test_work_that_was_done_before_the_end_stays_done() -> None:
-    with application_health.held(CLUSTER, session(lambda: True)):
+    with application_health.fail_if_ended(CLUSTER, session(lambda: True)):
         pass
 
 
 def test_a_dead_driver_is_one_line_on_the_machine_itself_too() -> None:
     with pytest.raises(ClusterUnavailable) as caught:
-        application_health.check(SparkSettings("batch"), session(gone))
+        application_health.require_running(SparkSettings("batch"), session(gone))
     assert (
         str(caught.value) == "the driver's JVM of the batch on local[2] ended; the system's log may say why"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from metrics_platform.settings import BATCH, STREAM, Settings, SettingsError, SparkSettings
 from metrics_platform.spark import yarn
-from metrics_platform.spark.cluster_managers import Kind, kind_of, properties
+from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of, properties
 
 STANDALONE = "spark://one:7077"
 KUBERNETES = "k8s://https://cluster:6443"
@@ -30,16 +30,16 @@ def image(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("master", "kind"),
     [
-        ("local", Kind.LOCAL),
-        ("local[*]", Kind.LOCAL),
-        (STANDALONE, Kind.STANDALONE),
-        ("spark://one:7077,two:7077", Kind.STANDALONE),
-        ("yarn", Kind.YARN),
-        (KUBERNETES, Kind.KUBERNETES),
+        ("local", ClusterManager.LOCAL),
+        ("local[*]", ClusterManager.LOCAL),
+        (STANDALONE, ClusterManager.STANDALONE),
+        ("spark://one:7077,two:7077", ClusterManager.STANDALONE),
+        ("yarn", ClusterManager.YARN),
+        (KUBERNETES, ClusterManager.KUBERNETES),
     ],
 )
-def test_the_kind_of_master_is_read_from_its_url(master: str, kind: Kind) -> None:
-    assert kind_of(replace(BATCH, master=master)) is kind
+def test_the_kind_of_master_is_read_from_its_url(master: str, kind: ClusterManager) -> None:
+    assert cluster_manager_of(replace(BATCH, master=master)) is kind
 
 
 @pytest.mark.parametrize("master", ["", "spark://one", "spark:/one:7077", "mesos://one:5050", "localhost"])

@@ -13,7 +13,13 @@ import pytest
 
 from metrics_platform.local.ports import free_ports
 from metrics_platform.settings import BATCH
-from metrics_platform.spark.startup import ClusterUnavailable, addresses, open_session, place, write_package
+from metrics_platform.spark.startup import (
+    ClusterUnavailable,
+    addresses,
+    cluster_place,
+    open_session,
+    write_package,
+)
 
 
 def unasked() -> NoReturn:
@@ -75,7 +81,7 @@ def test_what_spark_says_when_it_cannot_start_becomes_one_line(monkeypatch: pyte
     ],
 )
 def test_a_place_is_named_as_its_operators_call_it(master: str, queue: str | None, expected: str) -> None:
-    assert place(replace(BATCH, master=master, queue=queue)) == expected
+    assert cluster_place(replace(BATCH, master=master, queue=queue)) == expected
 
 
 def test_the_package_is_the_same_bytes_each_time_and_can_be_imported_from(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from metrics_platform.catalog.windows import Window
 from metrics_platform.store import ledger
 from metrics_platform.store.commit import Commit, Source, commit, next_revision
 from metrics_platform.store.connection import Connection, connect
-from metrics_platform.store.coverage import Seen, coverage, lost_share
+from metrics_platform.store.coverage import CoverageInput, coverage, lost_share
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import event_counts, ingestion_ledger
 from metrics_platform_tests.store.shop import KIND, METRICS, NOW, Visit, at, catalog, label, totals, window
@@ -123,18 +123,20 @@ def count(
     """Commit the windows of which so many events were counted."""
     visits = [Visit(one.start) for one, events in counted.items() for _ in range(events)]
     revision = next_revision(conn)
-    seen = {"visits": Seen(counted, lost)}
+    seen = {"visits": CoverageInput(counted, lost)}
     found = totals(shop, counted, visits)
-    commit(conn, shop, Commit(source, revision, "run", NOW, tuple(counted), found, seen=seen))
+    commit(conn, shop, Commit(source, revision, "run", NOW, tuple(counted), found, coverage_inputs=seen))
 
 
 def ingest(
     conn: Connection, shop: Catalog, through: dict[str, str], accepted: dict[tuple[str, str], int]
 ) -> None:
     """One step: `accepted` by minute and cluster."""
-    step = ingestion_ledger.plan(conn, "visits", [], NOW)
+    step = ingestion_ledger.plan_step(conn, "visits", [], NOW)
     reached = {cluster: at(f"2026-03-02T{time}") for cluster, time in through.items()}
-    ingestion_ledger.finish(conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), reached, NOW)
+    ingestion_ledger.finish_step(
+        conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), reached, NOW
+    )
     events = {(at(f"2026-03-02T{minute}"), cluster): n for (minute, cluster), n in accepted.items()}
     event_counts.add_accepted(conn, shop.calendar, "visits", events)
 
@@ -165,7 +167,7 @@ def test_a_minute_lacks_what_came_after_it_was_counted(conn: Connection, shop: C
 
 def test_events_count_as_known_only_when_every_cluster_is_ingested(conn: Connection, shop: Catalog) -> None:
     one = minute(shop, "10:15")
-    ingestion_ledger.follow(conn, "visits", ["dc1", "dc2"])
+    ingestion_ledger.register_clusters(conn, "visits", ["dc1", "dc2"])
     count(conn, shop, Source.STREAM, {one: 8}, lost=0.25)
     assert viewed(conn, one) == 0.75
     ingest(conn, shop, {"dc1": "10:20"}, {("10:15", "dc1"): 8})
@@ -208,7 +210,7 @@ def test_a_window_is_covered_by_the_events_of_the_kind_that_it_counted(
     moved = replace(shop, kinds=(KIND, other), metrics=(replace(METRICS[0], kind=other.name),))
     migrate(conn, moved, NOW)
     assert viewed(conn, one) == 0.9
-    [newest] = ledger.newest(conn, ["visits"], one.grain, NOW)
+    [newest] = ledger.newest_labels(conn, ["visits"], one.grain, NOW)
     assert newest.coverage == 0.9
 
 
@@ -246,13 +248,13 @@ def test_what_the_stream_counted_stands_beside_what_was_accepted(conn: Connectio
 
 def test_a_new_cluster_has_nothing_and_one_that_left_is_not_waited_for(conn: Connection) -> None:
     now = NOW + timedelta(minutes=1)
-    step = ingestion_ledger.plan(conn, "visits", [], NOW)
-    ingestion_ledger.finish(
+    step = ingestion_ledger.plan_step(conn, "visits", [], NOW)
+    ingestion_ledger.finish_step(
         conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), {"dc1": NOW, "dc2": now}, now
     )
     assert ingestion_ledger.ingested_through(conn, "visits") == NOW
-    ingestion_ledger.follow(conn, "visits", ["dc2"])
+    ingestion_ledger.register_clusters(conn, "visits", ["dc2"])
     assert ingestion_ledger.ingested_through(conn, "visits") == now
-    ingestion_ledger.follow(conn, "visits", ["dc2", "dc3"])
+    ingestion_ledger.register_clusters(conn, "visits", ["dc2", "dc3"])
     assert ingestion_ledger.through_by_cluster(conn, "visits") == {"dc2": now, "dc3": None}
     assert ingestion_ledger.ingested_through(conn, "visits") is None

@@ -24,7 +24,7 @@ def test_the_newest_minute_of_all_and_of_one_source(conn: Connection, shop: Cata
 def test_newest_windows_leave_the_future_out(conn: Connection, shop: Catalog) -> None:
     windows = [window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (18, 19, 20, 21)]
     put(conn, shop, Source.STREAM, windows, [])
-    found = ledger.newest(conn, ["visits", "revenue"], Grain.MINUTE, NOW, 2)
+    found = ledger.newest_labels(conn, ["visits", "revenue"], Grain.MINUTE, NOW, 2)
     assert [(one.metric, one.window) for one in found] == [
         ("visits", windows[2]), ("visits", windows[1]), ("revenue", windows[2]), ("revenue", windows[1]),
     ]  # fmt: skip

@@ -43,7 +43,7 @@ def test_top_values_are_those_of_the_longest_window(conn: Connection, shop: Cata
     labels = [
         label
         for grain in Grain
-        for label in ledger.newest(conn, ["revenue"], grain, NOW)
+        for label in ledger.newest_labels(conn, ["revenue"], grain, NOW)
         if grain != Grain.WEEK
     ]
     first, second = top_values(conn, shop.metric("revenue"), labels, 2)

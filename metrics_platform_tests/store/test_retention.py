@@ -12,9 +12,9 @@ from metrics_platform.catalog.windows import Grain
 from metrics_platform.store import retention
 from metrics_platform.store.commit import Commit, Source, commit, next_revision
 from metrics_platform.store.connection import Connection, only
-from metrics_platform.store.retention import BOOKS_KEPT, prune, prune_books
+from metrics_platform.store.retention import BOOKS_KEPT, prune_books, prune_windows
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
-from metrics_platform.store.state.alarms import Verdict, record_verdict
+from metrics_platform.store.state.alarms import AlarmState, record_change
 from metrics_platform.store.state.outages import Layer
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, totals, values, window
 
@@ -30,8 +30,13 @@ def test_an_hours_minutes_go_together_after_their_time_and_the_hour_stays(
     minutes = [window(shop, "minute", f"2026-03-02T{minute}") for minute in ("10:15", "10:59", "11:00")]
     put(conn, shop, Source.STREAM, minutes, [Visit(one.start) for one in minutes])
     week_later = minutes[1].end + timedelta(days=7)
-    assert prune(conn, shop, week_later - timedelta(seconds=1))[Grain.MINUTE] == 0
-    assert prune(conn, shop, week_later) == {Grain.MINUTE: 4, Grain.HOUR: 0, Grain.DAY: 0, Grain.WEEK: 0}
+    assert prune_windows(conn, shop, week_later - timedelta(seconds=1))[Grain.MINUTE] == 0
+    assert prune_windows(conn, shop, week_later) == {
+        Grain.MINUTE: 4,
+        Grain.HOUR: 0,
+        Grain.DAY: 0,
+        Grain.WEEK: 0,
+    }
     assert values(conn, "visits", minutes[0]) == {}
     assert conn.execute("SELECT count(*) FROM store.visits WHERE grain = 'minute'").fetchone() == (1,)
     assert values(conn, "visits", minutes[2]) == {"home": 1}
@@ -62,14 +67,14 @@ def test_many_windows_go_in_several_transactions(
     monkeypatch.setattr(retention, "_BATCH", 7)
     hour = window(shop, "hour", "2026-03-02T10:00")
     put(conn, shop, Source.BATCH, list(shop.calendar.children(hour)), [Visit(hour.start)])
-    assert prune(conn, shop, hour.end + timedelta(days=100)) == {
+    assert prune_windows(conn, shop, hour.end + timedelta(days=100)) == {
         Grain.MINUTE: 120, Grain.HOUR: 2, Grain.DAY: 0, Grain.WEEK: 0,
     }  # fmt: skip
     assert conn.execute("SELECT DISTINCT grain FROM platform.ledger ORDER BY grain").fetchall() == [
         ("day",),
         ("week",),
     ]
-    assert prune(conn, shop, hour.end + timedelta(days=100))[Grain.MINUTE] == 0
+    assert prune_windows(conn, shop, hour.end + timedelta(days=100))[Grain.MINUTE] == 0
 
 
 def test_counts_of_minutes_stay_as_long_as_hours(conn: Connection, shop: Catalog) -> None:
@@ -79,25 +84,25 @@ def test_counts_of_minutes_stay_as_long_as_hours(conn: Connection, shop: Catalog
     def left(table: LiteralString) -> int:
         return only(conn.execute(f"SELECT count(*) FROM platform.{table}"))[0]
 
-    prune(conn, shop, minute.end + timedelta(days=89))
+    prune_windows(conn, shop, minute.end + timedelta(days=89))
     assert [left(table) for table in ("minute_events", "window_events")] == [1, 4]
-    prune(conn, shop, minute.end + timedelta(days=91))
+    prune_windows(conn, shop, minute.end + timedelta(days=91))
     assert [left(table) for table in ("minute_events", "window_events")] == [0, 2]
 
 
 def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
     old, recent = NOW - BOOKS_KEPT - timedelta(days=1), NOW - timedelta(days=1)
     for version, at in enumerate((old, old, recent)):
-        lost = ingestion_ledger.OffsetRange("dc1", "web.visits", 0, version, version + 1)
-        step = ingestion_ledger.plan(conn, "visits", [], at, lost=[lost])
-        ingestion_ledger.finish(
+        lost = ingestion_ledger.StepRange("dc1", "web.visits", 0, version, version + 1)
+        step = ingestion_ledger.plan_step(conn, "visits", [], at, lost=[lost])
+        ingestion_ledger.finish_step(
             conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), {"dc1": old}, at
         )
     for cluster in ("dc1", "dc2"):
         outages.record_outage(conn, cluster, Layer.STREAM, old, old + timedelta(minutes=1), "silent", old)
     conn.execute("UPDATE platform.outages SET closed_at = %s WHERE cluster = 'dc1'", (old,))
     for at, severity in ((old, "ok"), (old + timedelta(hours=1), "late")):
-        record_verdict(conn, Verdict("freshness", at, severity, ""))
+        record_change(conn, AlarmState("freshness", at, severity, ""))
 
     prune_books(conn, NOW)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_platform.catalog.windows import MINUTE, Grain, Window
-from metrics_platform.stream.iteration import MAX_MINUTES, minutes, newest_closed, plan
+from metrics_platform.stream.iteration import MAX_MINUTES, minutes, newest_closed, plan_iteration
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -24,7 +24,7 @@ def minute(start: datetime) -> Window:
 def test_an_iteration_computes_the_newest_closed_minute_and_at_most_three(
     start: datetime, age: int | None
 ) -> None:
-    made = plan(None if age is None else start - age * MINUTE, minute(start), LONG_AGO)
+    made = plan_iteration(None if age is None else start - age * MINUTE, minute(start), LONG_AGO)
     if age is not None and age <= 0:
         assert made is None
         return
@@ -37,7 +37,7 @@ def test_an_iteration_computes_the_newest_closed_minute_and_at_most_three(
 @given(starts, behind)
 def test_done_minutes_the_gap_and_the_computed_ones_tile_time(start: datetime, age: int) -> None:
     newest_done = start - age * MINUTE
-    made = plan(newest_done, minute(start), LONG_AGO)
+    made = plan_iteration(newest_done, minute(start), LONG_AGO)
     assert made is not None
     first = made.windows[0].start
     if made.gap:
@@ -51,16 +51,16 @@ def test_done_minutes_the_gap_and_the_computed_ones_tile_time(start: datetime, a
 
 @given(starts, behind)
 def test_a_minute_is_skipped_only_when_more_than_three_are_owed(start: datetime, age: int) -> None:
-    made = plan(start - age * MINUTE, minute(start), LONG_AGO)
+    made = plan_iteration(start - age * MINUTE, minute(start), LONG_AGO)
     assert made is not None
     assert (made.gap is not None) == (age > MAX_MINUTES)
 
 
 @given(starts, behind)
 def test_nothing_is_left_to_do_after_the_iteration(start: datetime, age: int) -> None:
-    made = plan(start - age * MINUTE, minute(start), LONG_AGO)
+    made = plan_iteration(start - age * MINUTE, minute(start), LONG_AGO)
     assert made is not None
-    assert plan(made.windows[-1].start, minute(start), LONG_AGO) is None
+    assert plan_iteration(made.windows[-1].start, minute(start), LONG_AGO) is None
 
 
 @given(starts, st.none() | behind, st.integers(-10, 20))
@@ -68,7 +68,7 @@ def test_nothing_before_the_catalogues_start_is_computed_or_owed(
     start: datetime, age: int | None, early: int
 ) -> None:
     since = start - early * MINUTE
-    made = plan(None if age is None else start - age * MINUTE, minute(start), since)
+    made = plan_iteration(None if age is None else start - age * MINUTE, minute(start), since)
     assert (made is None) == (early < 0)
     if made is None:
         return
@@ -79,21 +79,21 @@ def test_nothing_before_the_catalogues_start_is_computed_or_owed(
 
 
 def test_a_steady_stream_computes_each_minute_and_once_more_the_one_before() -> None:
-    made = plan(NOON, minute(NOON + MINUTE), LONG_AGO)
+    made = plan_iteration(NOON, minute(NOON + MINUTE), LONG_AGO)
     assert made is not None
     assert made.windows == (minute(NOON), minute(NOON + MINUTE))
     assert made.gap is None
 
 
 def test_the_very_first_iteration_computes_three_minutes_and_owes_none() -> None:
-    made = plan(None, minute(NOON), LONG_AGO)
+    made = plan_iteration(None, minute(NOON), LONG_AGO)
     assert made is not None
     assert [window.start for window in made.windows] == [NOON - 2 * MINUTE, NOON - MINUTE, NOON]
     assert made.gap is None
 
 
 def test_after_an_hour_asleep_the_stream_jumps_and_says_what_it_skipped() -> None:
-    made = plan(NOON, minute(NOON + 60 * MINUTE), LONG_AGO)
+    made = plan_iteration(NOON, minute(NOON + 60 * MINUTE), LONG_AGO)
     assert made is not None
     assert [window.start for window in made.windows] == [NOON + n * MINUTE for n in (58, 59, 60)]
     assert made.gap == (NOON + MINUTE, NOON + 58 * MINUTE)

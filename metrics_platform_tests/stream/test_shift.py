@@ -112,7 +112,7 @@ def test_a_dead_shift_is_followed_after_its_lease_and_its_minutes_are_a_gap(
 
 def _make_exact(conn: Connection, platform: Platform, window: Window, now: datetime) -> None:
     """Say of every metric that a batch computed the window."""
-    ledger.write(
+    ledger.write_labels(
         conn,
         [
             Label(
@@ -210,6 +210,6 @@ def test_a_broker_that_is_down_is_said_tried_again_and_given_up(
     assert len(failures) == 5
     assert all("\n" not in line and "check that the broker runs" in line for line in failures)
     assert _minutes(conn) == []
-    current = lease.read(conn, LEASE)
+    current = lease.read_lease(conn, LEASE)
     assert current is not None
     assert current.holder is None  # released, so that the next shift need not wait

@@ -95,7 +95,7 @@ def second_broker(jars: Path) -> Iterator[Broker]:
     with folder() as path:
         [port] = free_ports(1)
         try:
-            supervisor.start(local_kafka.component(path, port, path / "kafka.log", jars))
+            supervisor.start(local_kafka.kafka_component(path, port, path / "kafka.log", jars))
             yield Broker(local_kafka.bootstrap(port), pids[0])
         finally:
             supervisor.stop()

@@ -28,8 +28,8 @@ from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, spark_resources
 from metrics_platform.platform import Platform
 from metrics_platform.settings import SparkSettings
-from metrics_platform.spark.executor_watchdog import guarded
-from metrics_platform.spark.shared_storage import require_shared
+from metrics_platform.spark.executor_watchdog import watched
+from metrics_platform.spark.shared_storage import require_shared_storage
 from metrics_platform.spark.startup import START_SECONDS, open_session
 from metrics_platform.stream.shift import Iteration, Shift
 from metrics_platform_tests.support.clock import ManualClock
@@ -191,7 +191,7 @@ def imported_from() -> str:
 
 def look_for_raw_store(spark: SparkSettings, root: str) -> None:
     """What a batch run does first."""
-    require_shared(spark, _session(), root)
+    require_shared_storage(spark, _session(), root)
 
 
 def work_without_end(spark: SparkSettings, began: Path, patience: float) -> None:
@@ -205,7 +205,7 @@ def work_without_end(spark: SparkSettings, began: Path, patience: float) -> None
         yield from ()
 
     session = _session()
-    with guarded(spark, session, patience):
+    with watched(spark, session, patience):
         session.range(1).repartition(1).mapInArrow(wait, "file string").collect()
 
 

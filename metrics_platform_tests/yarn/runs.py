@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metrics_platform.local.stack import Stack
-from metrics_platform.orchestration.graphql import ask
+from metrics_platform.orchestration.graphql import query_dagster
 
 _RUNS = """
     query {
@@ -37,7 +37,7 @@ class Run:
 
 def shifts(stack: Stack) -> list[Run]:
     """The shift's runs, the oldest first."""
-    found: list[dict[str, Any]] = ask(stack.state.ui, _RUNS, {})["runsOrError"]["results"]
+    found: list[dict[str, Any]] = query_dagster(stack.state.ui, _RUNS, {})["runsOrError"]["results"]
     return [Run(each["id"], each["status"], each["endTime"]) for each in reversed(found)]
 
 
@@ -48,6 +48,6 @@ def failed(stack: Stack, count: int) -> bool:
 
 def why(stack: Stack, run: Run) -> list[str]:
     """Everything that the run's log says of its failure: messages and their causes."""
-    events = ask(stack.state.ui, _WHY, {"id": run.run_id})["logsForRun"]["events"]
+    events = query_dagster(stack.state.ui, _WHY, {"id": run.run_id})["logsForRun"]["events"]
     errors = [event["error"] for event in events if event.get("error")]
     return [each["message"] for error in errors for each in (error, *error["causes"])]

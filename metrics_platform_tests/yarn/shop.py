@@ -40,7 +40,9 @@ class Live:
         mix = Mix(seed=1, rate=LIVE_RATE, late=0, duplicates=0, partitions=PARTITIONS, topics=topics)
         servers = platform.clusters[0].bootstrap_servers
         self._thread = Thread(
-            target=sender.run, args=(servers, mix), kwargs={"ledger": path, "stopping": self._stopping}
+            target=sender.send_traffic,
+            args=(servers, mix),
+            kwargs={"ledger": path, "stopping": self._stopping},
         )
 
     def stop(self) -> list[Record]:

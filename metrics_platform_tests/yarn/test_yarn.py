@@ -22,14 +22,14 @@ from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.local.environment import environment
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import marked
-from metrics_platform.local.stack import Plan, Stack, running
+from metrics_platform.local.stack import Stack, StackPlan, running
 from metrics_platform.local.traffic.shop import Record
 from metrics_platform.monitoring.status import status
 from metrics_platform.platform import Platform, load_platform
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.spark.startup import ClusterUnavailable
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.alarms import last_verdict
+from metrics_platform.store.state.alarms import last_state
 from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.support import nowhere, oracle, standalone
 from metrics_platform_tests.support.waiting import wait_for
@@ -72,7 +72,7 @@ def world(placed: dict[str, str], jars: Path) -> Iterator[World]:
         for name, value in placed.items():
             patch.setenv(name, value)
         hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
-        with running(Plan(path, Ports.free(), jars=jars, traffic=0), print, Event()) as stack:
+        with running(StackPlan(path, Ports.free(), jars=jars, traffic=0), print, Event()) as stack:
             variables = {**os.environ, **environment(stack.state)}
             platform = load_platform(Settings.from_environment(variables))
             past = past_hour(platform, hour)
@@ -172,7 +172,7 @@ def test_the_sensor_replaces_it_and_what_was_lost_is_a_gap(
     [other] = [app for app in cluster.applications("stream") if app["name"] == "somebody else's"]
     cluster.kill(other["id"])
     wait_for(lambda: world.newest(conn) > last, 180, "the next shift's first minute")
-    wait_for(lambda: last_verdict(conn, "clock/stream") is not None, 60, "a look at the executors' clocks")
+    wait_for(lambda: last_state(conn, "clock/stream") is not None, 60, "a look at the executors' clocks")
     sent = [*world.past, *world.live.stop()]
 
     [(start, end, reason)] = conn.execute(

@@ -115,9 +115,7 @@ def _function(node: exp.Expr) -> str | None:
     told = _declared(node)
     arguments = [_type(child) or "" for child in node.iter_expressions()]
     # With a decimal argument many functions return a decimal; strings and dates are safe.
-    return (
-        None if told and _is_number(told) and any(kind.startswith("decimal") for kind in arguments) else told
-    )
+    return None if told and _is_number(told) and any(one.startswith("decimal") for one in arguments) else told
 
 
 def _literal(node: exp.Expr) -> str | None:

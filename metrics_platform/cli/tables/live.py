@@ -69,7 +69,7 @@ def _table(
 def _labels(conn: Connection, catalog: Catalog, now: datetime) -> dict[str, dict[Grain, Label]]:
     names = [metric.name for metric in catalog.metrics]
     found: dict[str, dict[Grain, Label]] = defaultdict(dict)
-    newest = [label for grain in _GRAINS for label in ledger.newest(conn, names, grain, now)]
+    newest = [label for grain in _GRAINS for label in ledger.newest_labels(conn, names, grain, now)]
     for label in accuracy.with_bands(conn, catalog.metrics, newest, now):
         found[label.metric][label.window.grain] = label
     return found
@@ -103,7 +103,7 @@ def _title(metric: Metric) -> Text:
 def _label(label: Label | None, metric: Metric, now: datetime) -> Text:
     if label is None:
         return Text("-", style="dim")
-    rest = f" {formats.coverage(label.coverage)} {formats.age(now - label.committed_at)}"
+    rest = f" {formats.format_coverage(label.coverage)} {formats.age(now - label.committed_at)}"
     return formats.truth(label).append("\n".join([rest, *_notes(label, metric)]), style="dim")
 
 

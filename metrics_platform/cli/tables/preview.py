@@ -19,13 +19,13 @@ from metrics_platform.serving.formats import dimension, local_time, number, plai
 
 if TYPE_CHECKING:
     from metrics_platform.batch.preview import Preview
-    from metrics_platform.compute.comparison import Comparison, Pair, Result
+    from metrics_platform.compute.comparison import ComparedRow, Comparison, Pair
 
 SHOWN = 10  # rows of a metric; JSON has all of them
 _SIZES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
-class Format(StrEnum):
+class PreviewFormat(StrEnum):
     """How the answer is printed."""
 
     TABLE = "table"
@@ -168,5 +168,5 @@ def _pair(pair: Pair, numbers: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _result(result: Result | None) -> dict[str, Any] | None:
+def _result(result: ComparedRow | None) -> dict[str, Any] | None:
     return None if result is None else {"events": result.events, **result.values}

@@ -81,7 +81,7 @@ def _cell(newest: Newest | None) -> str:
     if newest is None:
         return ""
     start = f"{newest.window_start:{'%H:%M' if newest.grain in ('minute', 'hour') else '%d %b'}}"
-    counted = f"{newest.minutes_present}/{newest.minutes_total} {formats.coverage(newest.coverage)}"
+    counted = f"{newest.minutes_present}/{newest.minutes_total} {formats.format_coverage(newest.coverage)}"
     return f"{start} {newest.source}\n[dim]{counted}[/dim]"
 
 

@@ -36,7 +36,7 @@ class KafkaLog:
         self, clusters: Iterable[Cluster], patience: float = REQUEST_SECONDS, leave_out: bool = False
     ) -> None:
         self.clusters: Mapping[str, Cluster] = {cluster.name: cluster for cluster in clusters}
-        self.down: dict[str, str] = {}
+        self.unreachable: dict[str, str] = {}
         self._patience = patience
         self._leave_out = leave_out
         self._offsets: dict[str, Offsets] = {}
@@ -52,7 +52,7 @@ class KafkaLog:
 
     def answering(self, kind: EventKind) -> list[str]:
         """Those of them that are not known to be down."""
-        return [name for name in self.names(kind) if name not in self.down]
+        return [name for name in self.names(kind) if name not in self.unreachable]
 
     def bounds(self, kind: EventKind) -> list[OffsetRange]:
         """All that Kafka has of the kind.
@@ -79,18 +79,18 @@ class KafkaLog:
 
         return self._ask(kind, between)
 
-    def look_again(self, kinds: Iterable[EventKind]) -> list[str]:
+    def retry_unreachable(self, kinds: Iterable[EventKind]) -> list[str]:
         """Ask the clusters that are down once more; returns those that answer again."""
-        by_cluster = {name: kind for kind in kinds for name in self.names(kind) if name in self.down}
-        before, self.down = self.down, {}
+        by_cluster = {name: kind for kind in kinds for name in self.names(kind) if name in self.unreachable}
+        before, self.unreachable = self.unreachable, {}
         for name, kind in by_cluster.items():
             with suppress(KafkaError):  # it answers; what is wrong all the same, the next question says
                 self._ask_one(name, lambda offsets, kind=kind: offsets.bounds(kind.topics[:1]))
-        return [name for name in before if name not in self.down]
+        return [name for name in before if name not in self.unreachable]
 
     def forget(self) -> None:
         """Take every cluster for reachable, until it is asked again."""
-        self.down.clear()
+        self.unreachable.clear()
 
     def _ask(self, kind: EventKind, question: Callable[[Offsets], list[Answer]]) -> list[Answer]:
         return [found for name in self.answering(kind) for found in self._ask_one(name, question)]
@@ -103,7 +103,7 @@ class KafkaLog:
                 raise
             # A new connection finds the cluster at once when it is back; this one would wait ever longer.
             self._disconnect(name)
-            self.down[name] = str(error)
+            self.unreachable[name] = str(error)
             return []
 
     def _on(self, name: str) -> Offsets:

@@ -15,7 +15,7 @@ from metrics_platform.events.kafka.offsets import Unreachable
 _ANSWER_SECONDS = 5.0
 
 
-def newest(cluster: Cluster, topics: Sequence[str]) -> dict[str, datetime]:
+def max_timestamps(cluster: Cluster, topics: Sequence[str]) -> dict[str, datetime]:
     """The latest time among each topic's records; a topic without records has none.
 
     Raises Unreachable when the cluster does not answer.

@@ -13,7 +13,7 @@ from metrics_platform.local.environment import environment
 from metrics_platform.local.ports import HOST, listens
 from metrics_platform.local.process import MARKER, Component
 from metrics_platform.local.servers import postgres
-from metrics_platform.local.state import State
+from metrics_platform.local.state import StackState
 from metrics_platform.orchestration import graphql
 from metrics_platform.settings import PACKAGE
 
@@ -33,7 +33,7 @@ _CANCEL = """
 """
 
 
-def code_server(state: State) -> Component:
+def code_server(state: StackState) -> Component:
     """Serves the platform's definitions to Dagster and starts the run workers."""
     port = state.ports.code_server
     return _python(
@@ -48,7 +48,7 @@ def code_server(state: State) -> Component:
     )  # fmt: skip
 
 
-def webserver(state: State) -> Component:
+def webserver(state: StackState) -> Component:
     """The Dagster UI."""
     port = state.ports.webserver
     return _python(
@@ -60,7 +60,7 @@ def webserver(state: State) -> Component:
     )
 
 
-def daemon(state: State) -> Component:
+def daemon(state: StackState) -> Component:
     """Schedules, sensors and the run queue. Ready when the first of its loops reported."""
     since = _newest_heartbeat(state)
     return _python(
@@ -71,25 +71,25 @@ def daemon(state: State) -> Component:
     )
 
 
-def traffic(state: State) -> Component:
+def traffic_component(state: StackState) -> Component:
     """Made-up shoppers."""
     command = ("metrics_platform.cli.main", "traffic", "--rate", f"{state.traffic:g}", "--data-dir")
     return _python(state, "traffic", (*command, str(state.data_dir)), ready=lambda: True)
 
 
-def cancel_abandoned_runs(state: State) -> int:
+def cancel_abandoned_runs(state: StackState) -> int:
     """Mark the runs that seem to be running as cancelled; returns how many they were.
 
     To be called before the daemon starts, when no process can be working on any.
     """
-    found = graphql.ask(state.ui, _UNFINISHED, {})["runsOrError"].get("results", [])
+    found = graphql.query_dagster(state.ui, _UNFINISHED, {})["runsOrError"].get("results", [])
     ids = [run["id"] for run in found]
     if ids:
-        graphql.ask(state.ui, _CANCEL, {"ids": ids})
+        graphql.query_dagster(state.ui, _CANCEL, {"ids": ids})
     return len(ids)
 
 
-def _python(state: State, name: str, arguments: tuple[str, ...], **rest: object) -> Component:
+def _python(state: StackState, name: str, arguments: tuple[str, ...], **rest: object) -> Component:
     variables = {**os.environ, **environment(state), "PYTHONUNBUFFERED": "1", MARKER: str(state.data_dir)}
     return Component(
         name=name,
@@ -106,7 +106,7 @@ def log_file(data_dir: Path, name: str) -> Path:
     return data_dir / "logs" / f"{name}.log"
 
 
-def _newest_heartbeat(state: State) -> float:
+def _newest_heartbeat(state: StackState) -> float:
     """When a loop of the daemon last reported, in seconds since 1970; 0 before the first time."""
     query = "SELECT extract(epoch FROM max(timestamp)) FROM daemon_heartbeats"
     try:

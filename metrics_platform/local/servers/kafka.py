@@ -65,7 +65,7 @@ def bootstrap(port: int) -> str:
     return f"{HOST}:{port}"
 
 
-def component(data_dir: Path, port: int, log: Path, jars: Path) -> Component:
+def kafka_component(data_dir: Path, port: int, log: Path, jars: Path) -> Component:
     """The broker over the data in `data_dir`/kafka (formatted when new), ready to be started.
 
     `jars` is the folder that holds kafka/. Raises StackError when Java or the jars are missing.

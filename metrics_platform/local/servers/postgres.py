@@ -44,7 +44,7 @@ def url(port: int, database: str) -> str:
     return f"postgresql://{USER}@{HOST}:{port}/{database}"
 
 
-def component(data_dir: Path, port: int, log: Path) -> Component:
+def postgres_component(data_dir: Path, port: int, log: Path) -> Component:
     """The server over the data in `data_dir` (made by initdb when new), ready to be started.
 
     Raises StackError when there are no server programs or the data is of another PostgreSQL version.
@@ -88,14 +88,14 @@ def create_databases(port: int, names: Iterable[str] = (METRICS, DAGSTER)) -> No
                 conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
-def place(data_dir: Path) -> Path:
+def data_folder(data_dir: Path) -> Path:
     """The folder that holds the server's data, by itself a sign whether the data is in a shelter."""
     account = unprivileged()
     return (data_dir if reaches(account, data_dir) else shelter(data_dir)) / "postgres"
 
 
 def _data(data_dir: Path, account: Account | None) -> Path:
-    folder = place(data_dir)
+    folder = data_folder(data_dir)
     folder.mkdir(mode=0o700, exist_ok=True)
     if account:
         os.chown(folder, account.uid, account.gid)

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from metrics_platform.errors import StackError
 from metrics_platform.local.traffic.shop import Mix, Record, generate, topics_of
 
-__all__ = ["Mix", "Record", "generate", "ledger_line", "run", "topics_of"]
+__all__ = ["Mix", "Record", "generate", "ledger_line", "send_traffic", "topics_of"]
 
 BATCH_SECONDS = 0.05  # long enough to sleep between two batches, short enough to look continuous
 FLUSH_SECONDS = 10.0
@@ -39,7 +39,7 @@ def ledger_line(record: Record, sent_at: int) -> bytes:
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def run(
+def send_traffic(
     bootstrap_servers: str,
     mix: Mix,
     duration: float | None = None,

@@ -116,7 +116,9 @@ _RECORD = sql.SQL(
 )
 
 
-def record(conn: Connection, metric: Metric, grains: Sequence[Grain], reasons: Mapping[Window, str]) -> None:
+def record_corrections(
+    conn: Connection, metric: Metric, grains: Sequence[Grain], reasons: Mapping[Window, str]
+) -> None:
     """Log what this transaction replaced of a metric's grains; a number replaced by the same one is none.
 
     `reasons` are told for all windows that overlap those they are given for.
@@ -151,7 +153,7 @@ def record(conn: Connection, metric: Metric, grains: Sequence[Grain], reasons: M
     )
 
 
-def corrections(
+def find_corrections(
     conn: Connection, metrics: Sequence[str], since: datetime, grain: Grain | None = None
 ) -> list[Correction]:
     """What became different since an instant, the newest first; of one grain if given.

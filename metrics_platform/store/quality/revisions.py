@@ -29,7 +29,7 @@ _REVISIONS = "revisions"  # what platform.forgotten calls them, beside the grain
 
 
 @dataclass(frozen=True)
-class Seen:
+class WindowAsOf:
     """What could be read of a window at some instant; `revision_id` is None while that is still so."""
 
     label: Label
@@ -79,7 +79,7 @@ def archive(conn: Connection, metric: Metric, windows: Sequence[Window], now: da
     )
 
 
-def displace(conn: Connection, catalog: Catalog, new: Sequence[Label], now: datetime) -> None:
+def supersede(conn: Connection, catalog: Catalog, new: Sequence[Label], now: datetime) -> None:
     """Put away the windows of another time zone's calendar in whose place the new ones have come.
 
     A new window takes the place of those whose middle it holds: its day's or week's number by the clocks of
@@ -87,10 +87,10 @@ def displace(conn: Connection, catalog: Catalog, new: Sequence[Label], now: date
     """
     for name, windows in ledger.of_other_calendars(conn, new).items():
         archive(conn, catalog.metric(name), windows, now)
-        ledger.remove(conn, name, windows)
+        ledger.remove_labels(conn, name, windows)
 
 
-def answers_from(conn: Connection, catalog: Catalog, grain: Grain, now: datetime) -> datetime:
+def known_since(conn: Connection, catalog: Catalog, grain: Grain, now: datetime) -> datetime:
     """The earliest instant of which `seen_at` tells the whole truth: before it, numbers are forgotten.
 
     A retention that was raised since brings nothing back.
@@ -106,7 +106,7 @@ def answers_from(conn: Connection, catalog: Catalog, grain: Grain, now: datetime
     )
 
 
-def note_forgotten(conn: Connection, revisions: datetime, windows: Mapping[Grain, datetime]) -> None:
+def record_pruned(conn: Connection, revisions: datetime, windows: Mapping[Grain, datetime]) -> None:
     """Remember what may be gone: revisions replaced before an instant, windows ended by their grain's."""
     before = {_REVISIONS: revisions, **windows}
     conn.execute(
@@ -119,7 +119,7 @@ def note_forgotten(conn: Connection, revisions: datetime, windows: Mapping[Grain
     )
 
 
-def seen_at(conn: Connection, metric: str, grain: Grain, at: datetime, n: int) -> list[Seen]:
+def find_as_of(conn: Connection, metric: str, grain: Grain, at: datetime, n: int) -> list[WindowAsOf]:
     """The newest `n` windows that could be read at an instant, newest first, as they were then."""
     rows = conn.execute(
         f"""
@@ -148,7 +148,7 @@ def seen_at(conn: Connection, metric: str, grain: Grain, at: datetime, n: int) -
         """,
         {"metric": metric, "grain": grain, "at": at, "n": n},
     ).fetchall()
-    return [Seen(read_label(tuple(line)), revision_id) for *line, revision_id in rows]
+    return [WindowAsOf(read_label(tuple(line)), revision_id) for *line, revision_id in rows]
 
 
 def rows_of(conn: Connection, metric: Metric, revision_ids: Sequence[int]) -> list[tuple[Any, ...]]:
@@ -161,7 +161,7 @@ def rows_of(conn: Connection, metric: Metric, revision_ids: Sequence[int]) -> li
     return conn.execute(query, (list(revision_ids),)).fetchall()
 
 
-def prune(conn: Connection, metric: str, before: datetime, limit: int) -> int:
+def prune_revisions(conn: Connection, metric: str, before: datetime, limit: int) -> int:
     """Forget up to `limit` revisions that were replaced before an instant; returns how many."""
     with conn.transaction():
         rows = conn.execute(

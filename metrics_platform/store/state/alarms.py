@@ -11,7 +11,7 @@ OK = "ok"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AlarmState:
     """What a check found: `severity` is a word such as ok, warn or error."""
 
     check: str
@@ -20,7 +20,7 @@ class Verdict:
     message: str
 
 
-def record_verdict(conn: Connection, verdict: Verdict) -> bool:
+def record_change(conn: Connection, verdict: AlarmState) -> bool:
     """Keep the verdict if its severity differs from the last one kept; returns whether it did.
 
     The first verdict of a check always counts as a change.
@@ -39,12 +39,12 @@ def record_verdict(conn: Connection, verdict: Verdict) -> bool:
     return changed.rowcount == 1
 
 
-def record_reason(conn: Connection, verdict: Verdict) -> None:
+def record_reason(conn: Connection, verdict: AlarmState) -> None:
     """Keep the verdict if its severity or its message differs from the last one kept.
 
     Who asks why wants to hear the newest reason.
     """
-    last = last_verdict(conn, verdict.check)
+    last = last_state(conn, verdict.check)
     if last is None or (last.severity, last.message) != (verdict.severity, verdict.message):
         conn.execute(
             "INSERT INTO platform.alarms (check_name, at, severity, message) VALUES (%s, %s, %s, %s) "
@@ -53,11 +53,11 @@ def record_reason(conn: Connection, verdict: Verdict) -> None:
         )
 
 
-def last_verdict(conn: Connection, check: str) -> Verdict | None:
+def last_state(conn: Connection, check: str) -> AlarmState | None:
     """The newest change of the check's verdict; None before the first."""
     row = conn.execute(
         "SELECT check_name, at, severity, message FROM platform.alarms "
         "WHERE check_name = %s ORDER BY at DESC LIMIT 1",
         (check,),
     ).fetchone()
-    return Verdict(*row) if row else None
+    return AlarmState(*row) if row else None

@@ -31,7 +31,7 @@ Topic = tuple[str, str]  # cluster, topic
 
 
 @dataclass(frozen=True)
-class OffsetRange:
+class StepRange:
     """Offsets [start, end) of one partition."""
 
     cluster: str
@@ -50,7 +50,7 @@ class IngestionStep:
 
     kind: str
     version: int
-    ranges: tuple[OffsetRange, ...]
+    ranges: tuple[StepRange, ...]
     planned_at: datetime
     replay: Mapping[str, str] | None = None
 
@@ -64,19 +64,19 @@ class Counts:
     rejected_by_reason: Mapping[str, int]
 
 
-def plan(
+def plan_step(
     conn: Connection,
     kind: str,
-    ranges: Iterable[OffsetRange],
+    ranges: Iterable[StepRange],
     now: datetime,
     replay: Mapping[str, str] | None = None,
-    lost: Iterable[OffsetRange] = (),
+    lost: Iterable[StepRange] = (),
 ) -> IngestionStep:
     """The pending step if there is one (as it was planned then), otherwise a new one, which skips what is
     lost."""
     with conn.transaction():
         lock_ingestion(conn, kind)
-        waiting = pending(conn, kind)
+        waiting = pending_step(conn, kind)
         if waiting:
             return waiting
         conn.execute(
@@ -96,7 +96,7 @@ def plan(
         return _step(kind, only(conn.execute(_PENDING, (kind,))))
 
 
-def _record_lost(conn: Connection, kind: str, lost: Iterable[OffsetRange], now: datetime) -> None:
+def _record_lost(conn: Connection, kind: str, lost: Iterable[StepRange], now: datetime) -> None:
     # A step that was set aside has skipped nothing: what it lost is lost again, perhaps with more behind it.
     conn.cursor().executemany(
         """
@@ -108,7 +108,7 @@ def _record_lost(conn: Connection, kind: str, lost: Iterable[OffsetRange], now: 
     )
 
 
-def pending(conn: Connection, kind: str) -> IngestionStep | None:
+def pending_step(conn: Connection, kind: str) -> IngestionStep | None:
     """The step that was planned and not finished; None if there is none."""
     row = conn.execute(_PENDING, (kind,)).fetchone()
     return _step(kind, row) if row else None
@@ -116,10 +116,10 @@ def pending(conn: Connection, kind: str) -> IngestionStep | None:
 
 def _step(kind: str, row: tuple[Any, ...]) -> IngestionStep:
     version, ranges, planned_at, replay = row
-    return IngestionStep(kind, version, tuple(OffsetRange(**one) for one in ranges), planned_at, replay)
+    return IngestionStep(kind, version, tuple(StepRange(**one) for one in ranges), planned_at, replay)
 
 
-def finish(
+def finish_step(
     conn: Connection,
     kind: str,
     version: int,
@@ -151,12 +151,12 @@ def finish(
                 now, counts.accepted, counts.rejected, Jsonb(dict(counts.rejected_by_reason)), kind, version,
             ),
         )  # fmt: skip
-        _advance(conn, kind, [OffsetRange(**one) for one in row[1]])
+        _advance(conn, kind, [StepRange(**one) for one in row[1]])
         _reach(conn, kind, through)
     return True
 
 
-def set_aside(conn: Connection, kind: str, version: int, now: datetime) -> None:
+def abandon_step(conn: Connection, kind: str, version: int, now: datetime) -> None:
     """Finish a pending step as one that read nothing: its records are left to later steps.
 
     The caller has made sure that the raw store holds nothing of the step and never will.
@@ -185,7 +185,7 @@ def set_aside(conn: Connection, kind: str, version: int, now: datetime) -> None:
         )
 
 
-def _advance(conn: Connection, kind: str, ranges: list[OffsetRange]) -> None:
+def _advance(conn: Connection, kind: str, ranges: list[StepRange]) -> None:
     conn.execute(
         """
         INSERT INTO platform.ingestion_offsets (kind, cluster, topic, partition, next_offset)
@@ -240,7 +240,7 @@ def newest_version(conn: Connection, kind: str) -> int:
     return only(conn.execute(query, (kind,)))[0]
 
 
-def follow(conn: Connection, kind: str, clusters: Collection[str]) -> None:
+def register_clusters(conn: Connection, kind: str, clusters: Collection[str]) -> None:
     """Say which clusters carry the kind: a new one has nothing ingested, of an old one nothing is waited
     for."""
     with conn.transaction():

@@ -93,7 +93,7 @@ def renew(conn: Connection, lease: Lease, now: datetime) -> Lease:
     return _change(conn, lease, f"expires_at = {_FROM_NOW}", {"now": now})
 
 
-def committed(conn: Connection, lease: Lease, minute: datetime) -> None:
+def record_committed(conn: Connection, lease: Lease, minute: datetime) -> None:
     """Inside a commit's transaction: say that the minute which began then, and those before, are done.
 
     The ledger cannot tell: a batch makes minutes exact that no shift has seen. Raises FenceLost.
@@ -115,7 +115,7 @@ def announce_ready(conn: Connection, name: str, successor: str, now: datetime) -
         """,
         {"name": name, "successor": successor, "now": now},
     )
-    return read(conn, name)
+    return read_lease(conn, name)
 
 
 def hand_over(conn: Connection, lease: Lease, to: str, from_minute: datetime, now: datetime) -> Lease:
@@ -143,7 +143,7 @@ def release(conn: Connection, lease: Lease, now: datetime) -> None:
     )
 
 
-def read(conn: Connection, name: str) -> Lease | None:
+def read_lease(conn: Connection, name: str) -> Lease | None:
     """The lease as it stands; None if it was never taken."""
     row = conn.execute(f"SELECT {_COLUMNS} FROM platform.lease WHERE name = %s", (name,)).fetchone()
     return Lease(*row) if row else None

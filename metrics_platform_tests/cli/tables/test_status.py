@@ -16,10 +16,10 @@ from metrics_platform.monitoring import status as local_status
 from metrics_platform.monitoring.status import Books, Older, Status
 from metrics_platform.store.commit import Commit, Source, commit
 from metrics_platform.store.connection import connect
-from metrics_platform.store.coverage import Seen
+from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.alarms import Verdict, record_reason, record_verdict
-from metrics_platform.store.state.ingestion_ledger import OffsetRange, plan
+from metrics_platform.store.state.alarms import AlarmState, record_change, record_reason
+from metrics_platform.store.state.ingestion_ledger import StepRange, plan_step
 from metrics_platform.store.state.outages import Layer, record_outage
 from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, window
 
@@ -33,9 +33,9 @@ def status(database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> St
     newest = window(shop, "minute", "2026-03-02T10:18")
     with connect(database) as conn:
         migrate(conn, shop, NOW)
-        seen = {"visits": Seen({newest: 0}, lost=1 / 3)}
+        seen = {"visits": CoverageInput({newest: 0}, lost=1 / 3)}
         found = totals(shop, [newest], [])
-        commit(conn, shop, Commit(Source.STREAM, 1, "run", NOW, (newest,), found, seen=seen))
+        commit(conn, shop, Commit(Source.STREAM, 1, "run", NOW, (newest,), found, coverage_inputs=seen))
         record_outage(conn, "oslo", Layer.STREAM, newest.start - MINUTE, newest.end, "silent", NOW)
         record_outage(conn, "rome", Layer.STREAM, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
         record_outage(conn, "bonn", Layer.INGESTION, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
@@ -67,8 +67,8 @@ def test_records_that_kafka_dropped_are_told_by_topic(
 ) -> None:
     with connect(database) as conn:
         migrate(conn, catalog(METRICS[0]), NOW)
-        parts = [OffsetRange("oslo", "web.visits", number, 10, 1010) for number in range(2)]
-        plan(conn, "visits", [], NOW, lost=parts)
+        parts = [StepRange("oslo", "web.visits", number, 10, 1010) for number in range(2)]
+        plan_step(conn, "visits", [], NOW, lost=parts)
     lost = local_status._books(database, "UTC").lost
     status = Status(Path("/data"), None, (), None, None, (), (), (), (), lost)
     status_table.view(status, NOW)
@@ -101,18 +101,18 @@ def test_a_layer_without_spark_and_a_wrong_clock_are_problems_until_they_are_ove
 
     with connect(database) as conn:
         migrate(conn, catalog(METRICS[0]), NOW)
-        record_verdict(conn, Verdict("clock/postgresql", NOW, "error", "the clock of db is 7.0 s ahead"))
-        record_verdict(conn, Verdict("fresh/visits", NOW, "error", "another's business"))
-        record_reason(conn, Verdict("spark/stream", NOW, "error", "no room"))
-        record_reason(conn, Verdict("spark/stream", NOW + MINUTE, "error", "no master"))
-        record_reason(conn, Verdict("spark/batch", NOW, "ok", "at work"))
+        record_change(conn, AlarmState("clock/postgresql", NOW, "error", "the clock of db is 7.0 s ahead"))
+        record_change(conn, AlarmState("fresh/visits", NOW, "error", "another's business"))
+        record_reason(conn, AlarmState("spark/stream", NOW, "error", "no room"))
+        record_reason(conn, AlarmState("spark/stream", NOW + MINUTE, "error", "no master"))
+        record_reason(conn, AlarmState("spark/batch", NOW, "ok", "at work"))
         at = f"{NOW + MINUTE:%H:%M}"
         assert problems() == [
             "the clock of db is 7.0 s ahead",
             f"the stream's last run failed at {at}: no master",
         ]
-        record_reason(conn, Verdict("spark/stream", NOW + 2 * MINUTE, "ok", "at work"))
-        record_verdict(conn, Verdict("clock/postgresql", NOW + MINUTE, "ok", "no clock differs"))
+        record_reason(conn, AlarmState("spark/stream", NOW + 2 * MINUTE, "ok", "at work"))
+        record_change(conn, AlarmState("clock/postgresql", NOW + MINUTE, "ok", "no clock differs"))
     assert problems() == []
 
 

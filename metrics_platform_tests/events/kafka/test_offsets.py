@@ -233,13 +233,13 @@ def test_a_cluster_that_is_down_is_left_out_and_costs_its_patience_once(
     log = KafkaLog([Cluster("local", kafka), dead], patience=1.0, leave_out=True)
     try:
         assert {one.cluster for one in log.between(kind, NOON, NOON + 60 * SECOND)} == {"local"}
-        assert log.down["far"].startswith("Kafka cluster 'far'")
+        assert log.unreachable["far"].startswith("Kafka cluster 'far'")
         assert (log.names(kind), log.answering(kind)) == (("local", "far"), ["local"])
         started = time.monotonic()
         assert len(log.bounds(kind)) == 3
         assert time.monotonic() - started < 0.5
-        assert log.look_again([kind]) == []
-        assert set(log.down) == {"far"}
+        assert log.retry_unreachable([kind]) == []
+        assert set(log.unreachable) == {"far"}
         log.forget()
         assert log.answering(kind) == ["local", "far"]
     finally:

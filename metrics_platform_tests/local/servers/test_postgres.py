@@ -21,11 +21,11 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become 
 def test_databases_are_created_once_and_keep_their_rows_over_a_restart(data_dir: Path) -> None:
     [port] = free_ports(1)
     url = postgres.url(port, postgres.METRICS)
-    with served(postgres.component(data_dir, port, data_dir / "log")):
+    with served(postgres.postgres_component(data_dir, port, data_dir / "log")):
         postgres.create_databases(port)
         with psycopg.connect(url) as conn:
             conn.execute("CREATE TABLE kept AS SELECT 7 AS number")
-    with served(postgres.component(data_dir, port, data_dir / "log")):
+    with served(postgres.postgres_component(data_dir, port, data_dir / "log")):
         postgres.create_databases(port)
         with psycopg.connect(url) as conn:
             assert conn.execute("SELECT number FROM kept").fetchall() == [(7,)]
@@ -33,7 +33,7 @@ def test_databases_are_created_once_and_keep_their_rows_over_a_restart(data_dir:
 
 def test_a_session_that_stays_open_does_not_hold_up_the_stop(data_dir: Path) -> None:
     [port] = free_ports(1)
-    with served(postgres.component(data_dir, port, data_dir / "log")):
+    with served(postgres.postgres_component(data_dir, port, data_dir / "log")):
         reader = psycopg.connect(postgres.url(port, "postgres"))
     with pytest.raises(psycopg.OperationalError):
         reader.execute("SELECT 1")
@@ -64,27 +64,27 @@ def test_data_and_programs_that_the_user_cannot_reach_are_kept_in_a_shelter(
     data = home / "data"
     data.mkdir()
     [port] = free_ports(1)
-    component = postgres.component(data, port, data_dir / "log")
+    component = postgres.postgres_component(data, port, data_dir / "log")
     with served(component):
         assert postgres.answers(port)
 
     assert Path(component.command[0]).is_relative_to(shelters)
-    assert postgres.place(data) == shelter(data) / "postgres"
-    assert postgres.place(data).is_relative_to(shelters)
+    assert postgres.data_folder(data) == shelter(data) / "postgres"
+    assert postgres.data_folder(data).is_relative_to(shelters)
 
 
 def test_data_of_another_version_is_refused_in_one_line(data_dir: Path) -> None:
-    data = postgres.place(data_dir) / "data"
+    data = postgres.data_folder(data_dir) / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("9.6\n")
     with pytest.raises(StackError, match=r"was written by PostgreSQL 9\.6, the server is \d+; install"):
-        postgres.component(data_dir, free_ports(1)[0], data_dir / "log")
+        postgres.postgres_component(data_dir, free_ports(1)[0], data_dir / "log")
 
 
 def test_an_interrupted_initdb_leaves_nothing_that_looks_whole(data_dir: Path) -> None:
     [port] = free_ports(1)
-    half = postgres.place(data_dir) / "unfinished"
+    half = postgres.data_folder(data_dir) / "unfinished"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
-    with served(postgres.component(data_dir, port, data_dir / "log")):
+    with served(postgres.postgres_component(data_dir, port, data_dir / "log")):
         assert postgres.answers(port)

@@ -19,7 +19,7 @@ from metrics_platform.local.ports import free_ports
 from metrics_platform.local.process import Identity
 from metrics_platform.local.servers import kafka as local_kafka
 from metrics_platform.local.supervisor import Supervisor
-from metrics_platform.local.traffic.sender import run
+from metrics_platform.local.traffic.sender import send_traffic
 from metrics_platform.local.traffic.shop import Mix
 
 
@@ -63,7 +63,7 @@ def test_the_ledger_holds_one_line_for_each_record_on_kafka(
 ) -> None:
     said: list[str] = []
     began = time.time()
-    sent = run(kafka, mix(topics), duration=3, ledger=tmp_path / "ledger", say=said.append)
+    sent = send_traffic(kafka, mix(topics), duration=3, ledger=tmp_path / "ledger", say=said.append)
     lines, records = read(tmp_path / "ledger"), on_kafka(kafka, topics)
 
     assert sent == len(lines) == len(records) == pytest.approx(1500, rel=0.15)
@@ -81,7 +81,7 @@ def test_the_ledger_holds_one_line_for_each_record_on_kafka(
 
 def test_five_thousand_events_a_second_leave_most_of_a_core_free(kafka: str, topics: dict[str, str]) -> None:
     cpu, began = time.process_time(), time.monotonic()
-    sent = run(kafka, mix(topics, rate=5000), duration=3, say=lambda _: None)
+    sent = send_traffic(kafka, mix(topics, rate=5000), duration=3, say=lambda _: None)
     assert sent == pytest.approx(15_000, rel=0.15)
     assert (time.process_time() - cpu) / (time.monotonic() - began) < 0.5
 
@@ -89,7 +89,7 @@ def test_five_thousand_events_a_second_leave_most_of_a_core_free(kafka: str, top
 def test_traffic_ends_when_it_is_told_to(kafka: str, topics: dict[str, str]) -> None:
     stopping = Event()
     traffic = Thread(
-        target=run, args=(kafka, mix(topics)), kwargs={"stopping": stopping, "say": lambda _: None}
+        target=send_traffic, args=(kafka, mix(topics)), kwargs={"stopping": stopping, "say": lambda _: None}
     )
     traffic.start()
     stopping.set()
@@ -99,12 +99,14 @@ def test_traffic_ends_when_it_is_told_to(kafka: str, topics: dict[str, str]) -> 
 
 def test_a_topic_that_does_not_exist_is_named(kafka: str) -> None:
     with pytest.raises(StackError, match="topic nowhere does not exist"):
-        run(kafka, mix({"interactions": "nowhere"}), duration=1, say=lambda _: None)
+        send_traffic(kafka, mix({"interactions": "nowhere"}), duration=1, say=lambda _: None)
 
 
 def test_a_ledger_that_cannot_be_written_is_named(kafka: str, topics: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"the ledger .*missing/ledger cannot be written"):
-        run(kafka, mix(topics), duration=1, ledger=tmp_path / "missing" / "ledger", say=lambda _: None)
+        send_traffic(
+            kafka, mix(topics), duration=1, ledger=tmp_path / "missing" / "ledger", say=lambda _: None
+        )
 
 
 def test_a_broker_that_dies_and_comes_back_costs_no_record_and_duplicates_none(
@@ -115,11 +117,11 @@ def test_a_broker_that_dies_and_comes_back_costs_no_record_and_duplicates_none(
     stopping, said, born = Event(), list[str](), list[Identity]()
     supervisor = Supervisor(print, lambda _, identity: born.append(identity), Event())
     try:
-        supervisor.start(local_kafka.component(data_dir, port, data_dir / "log", jars))
+        supervisor.start(local_kafka.kafka_component(data_dir, port, data_dir / "log", jars))
         local_kafka.create_topics(bootstrap, topics.values())
         ledger = data_dir / "ledger"
         traffic = Thread(
-            target=run,
+            target=send_traffic,
             args=(bootstrap, mix(topics)),
             kwargs={"ledger": ledger, "say": said.append, "stopping": stopping},
         )

@@ -18,8 +18,8 @@ from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
-from metrics_platform.store.quality.corrections import Correction, corrections, newest_reconciliations
-from metrics_platform.store.retention import prune
+from metrics_platform.store.quality.corrections import Correction, find_corrections, newest_reconciliations
+from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, PAGE, Visit, at, catalog, put, window
 
@@ -28,7 +28,7 @@ MUCH_LATER = NOW + timedelta(hours=2)
 
 
 def log(conn: Connection, metric: str = "visits", grain: str | None = None) -> list[Correction]:
-    return corrections(conn, [metric], NOW, Grain(grain) if grain else None)
+    return find_corrections(conn, [metric], NOW, Grain(grain) if grain else None)
 
 
 def pages(one: Window, **counts: int) -> list[Visit]:
@@ -215,7 +215,7 @@ def test_the_log_is_kept_as_long_as_its_windows(conn: Connection, shop: Catalog)
     minute = window(shop, "minute", "2026-03-02T10:15")
     put(conn, shop, Source.STREAM, [minute], pages(minute, home=1))
     put(conn, shop, Source.BATCH, [minute], pages(minute, home=2), now=LATER)
-    prune(conn, shop, minute.end + timedelta(days=7, hours=1))
+    prune_windows(conn, shop, minute.end + timedelta(days=7, hours=1))
     assert {str(line.window.grain) for line in log(conn)} == {"hour", "day", "week"}
 
 
@@ -253,7 +253,7 @@ def test_the_log_says_what_the_oracle_says(
         put(conn, SHOP, Source.BATCH if exact else Source.STREAM, [MINUTE], old)
         put(conn, SHOP, Source.BATCH, [MINUTE], new, now=LATER)
         for name in ("visits", "revenue", "highest"):
-            lines = corrections(conn, [name], NOW, Grain.MINUTE)
+            lines = find_corrections(conn, [name], NOW, Grain.MINUTE)
             expected = _expected(name, _rows(name, old), _rows(name, new))
             assert len(lines) == (1 if expected else 0)
             for line in lines:

@@ -17,9 +17,9 @@ from metrics_platform.catalog.model import Catalog, Dimension
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, connect
-from metrics_platform.store.quality.corrections import corrections
-from metrics_platform.store.query import QueryError, Result, last_windows, windows_as_of
-from metrics_platform.store.retention import prune
+from metrics_platform.store.quality.corrections import find_corrections
+from metrics_platform.store.query import QueryError, QueryResult, last_windows, windows_as_of
+from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, at, catalog, put, window
 
@@ -32,11 +32,13 @@ def shop() -> Catalog:
     return catalog(METRICS[0], METRICS[5], METRICS[6])
 
 
-def seen(conn: Connection, shop: Catalog, grain: Grain, when: datetime, metric: str = "visits") -> Result:
+def seen(
+    conn: Connection, shop: Catalog, grain: Grain, when: datetime, metric: str = "visits"
+) -> QueryResult:
     return windows_as_of(conn, shop, metric, grain, 5, when, LATER)
 
 
-def counts(result: Result) -> dict[datetime, dict[str | None, int]]:
+def counts(result: QueryResult) -> dict[datetime, dict[str | None, int]]:
     """The value of each page, by the window's start."""
     found: dict[datetime, dict[str | None, int]] = {label.window.start: {} for label in result.windows}
     for row in result.records():
@@ -107,11 +109,11 @@ def test_revisions_go_when_their_time_is_over_and_not_before(conn: Connection, s
         put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)] * visits, now=when)
     kept = "SELECT (SELECT count(*) FROM platform.revisions), (SELECT count(*) FROM history.visits)"
     assert conn.execute(kept).fetchone() == (2 * 4 * 3, 2 * 4)
-    prune(conn, shop, SECOND + shop.revisions_kept)
+    prune_windows(conn, shop, SECOND + shop.revisions_kept)
     assert conn.execute(kept).fetchone() == (2 * 4 * 3, 2 * 4)
     still = windows_as_of(conn, shop, "visits", Grain.MINUTE, 1, SECOND, SECOND + shop.revisions_kept)
     assert counts(still) == {minute.start: {"home": 2}}
-    prune(conn, shop, THIRD + shop.revisions_kept)
+    prune_windows(conn, shop, THIRD + shop.revisions_kept)
     assert conn.execute(kept).fetchone() == (4 * 3, 4)
 
 
@@ -121,13 +123,13 @@ def test_raising_a_retention_brings_nothing_back(conn: Connection, shop: Catalog
         put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)] * visits, now=when)
     month = timedelta(days=30)
     raised = replace(shop, revisions_kept=month)
-    prune(conn, shop, SECOND + shop.revisions_kept)
-    prune(conn, raised, SECOND + shop.revisions_kept)
+    prune_windows(conn, shop, SECOND + shop.revisions_kept)
+    prune_windows(conn, raised, SECOND + shop.revisions_kept)
     with pytest.raises(QueryError, match="from 2026-03-02T10:22"):
         windows_as_of(conn, raised, "visits", Grain.MINUTE, 1, FIRST, SECOND + shop.revisions_kept)
     assert counts(seen(conn, raised, Grain.MINUTE, SECOND)) == {minute.start: {"home": 2}}
 
-    prune(conn, raised, NOW + timedelta(days=9))
+    prune_windows(conn, raised, NOW + timedelta(days=9))
     longer = replace(raised, retention=dict.fromkeys(shop.retention, month))
     with pytest.raises(QueryError, match="minutes can be shown as they were from 2026-03-04T10:00"):
         windows_as_of(conn, longer, "visits", Grain.MINUTE, 1, THIRD, NOW + timedelta(days=9))
@@ -185,7 +187,7 @@ def test_a_number_that_the_new_type_cannot_hold_is_kept_as_it_was(conn: Connecti
         assert [row["value"] for row in seen(conn, counted, Grain.MINUTE, when, "revenue").records()] == [
             value
         ]
-    [line] = corrections(conn, ["revenue"], NOW, Grain.MINUTE)
+    [line] = find_corrections(conn, ["revenue"], NOW, Grain.MINUTE)
     assert (line.old_total, line.new_total, line.reason) == (Decimal("1.50"), 2, "new definition")
 
 
@@ -222,7 +224,7 @@ def test_the_past_is_what_was_read_then(module_database: str, attempts: Sequence
     with connect(module_database) as conn:
         migrate(conn, SHOP, NOW)
         _empty(conn)
-        now, reported = NOW, dict[datetime, dict[Grain, Result]]()
+        now, reported = NOW, dict[datetime, dict[Grain, QueryResult]]()
         for attempt in attempts:
             now += timedelta(seconds=attempt.seconds)
             visits = [Visit(one.start, page=page) for one in attempt.windows for page in attempt.pages]

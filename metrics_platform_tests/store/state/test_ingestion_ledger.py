@@ -10,35 +10,35 @@ from threading import Barrier
 import pytest
 
 from metrics_platform.store.connection import Connection, connect
-from metrics_platform.store.state.alarms import Verdict, last_verdict, record_verdict
+from metrics_platform.store.state.alarms import AlarmState, last_state, record_change
 from metrics_platform.store.state.dirty import clear_dirty, dirty_hours, mark_dirty
 from metrics_platform.store.state.ingestion_ledger import (
     Counts,
     IngestionStep,
-    OffsetRange,
+    StepRange,
+    abandon_step,
     committed_offsets,
-    finish,
+    finish_step,
     ingested_through,
     newest_version,
-    pending,
-    plan,
-    set_aside,
+    pending_step,
+    plan_step,
 )
 from metrics_platform_tests.store.shop import NOW, at
 
 LATER = NOW + timedelta(minutes=1)
-FIRST = (OffsetRange("local", "web.visits", 0, 0, 10), OffsetRange("local", "web.visits", 1, 0, 7))
-SECOND = (OffsetRange("local", "web.visits", 0, 10, 25),)
+FIRST = (StepRange("local", "web.visits", 0, 0, 10), StepRange("local", "web.visits", 1, 0, 7))
+SECOND = (StepRange("local", "web.visits", 0, 10, 25),)
 COUNTS = Counts(accepted=15, rejected=2, rejected_by_reason={"no JSON": 2})
 
 
 def test_a_step_is_planned_finished_and_moves_the_offsets(conn: Connection) -> None:
-    step = plan(conn, "visits", FIRST, NOW)
+    step = plan_step(conn, "visits", FIRST, NOW)
     assert step == IngestionStep("visits", 1, FIRST, NOW)
     assert committed_offsets(conn, "visits") == {}
     assert (newest_version(conn, "visits"), ingested_through(conn, "visits")) == (0, None)
-    assert finish(conn, "visits", step.version, COUNTS, {"local": LATER}, LATER)
-    assert pending(conn, "visits") is None
+    assert finish_step(conn, "visits", step.version, COUNTS, {"local": LATER}, LATER)
+    assert pending_step(conn, "visits") is None
     assert committed_offsets(conn, "visits") == {
         ("local", "web.visits", 0): 10,
         ("local", "web.visits", 1): 7,
@@ -47,14 +47,14 @@ def test_a_step_is_planned_finished_and_moves_the_offsets(conn: Connection) -> N
 
 
 def test_a_step_that_was_interrupted_is_done_again_with_its_own_ranges(conn: Connection) -> None:
-    plan(conn, "visits", FIRST, NOW)
-    assert plan(conn, "visits", SECOND, LATER) == IngestionStep("visits", 1, FIRST, NOW)
-    assert plan(conn, "orders", SECOND, LATER).version == 1
+    plan_step(conn, "visits", FIRST, NOW)
+    assert plan_step(conn, "visits", SECOND, LATER) == IngestionStep("visits", 1, FIRST, NOW)
+    assert plan_step(conn, "orders", SECOND, LATER).version == 1
 
 
 def test_offsets_of_partitions_that_a_step_left_out_stay(conn: Connection) -> None:
     for ranges in (FIRST, SECOND):
-        finish(conn, "visits", plan(conn, "visits", ranges, NOW).version, COUNTS, {}, LATER)
+        finish_step(conn, "visits", plan_step(conn, "visits", ranges, NOW).version, COUNTS, {}, LATER)
     assert committed_offsets(conn, "visits") == {
         ("local", "web.visits", 0): 25,
         ("local", "web.visits", 1): 7,
@@ -66,17 +66,17 @@ def test_what_a_step_skips_is_recorded_with_it_and_again_when_it_was_set_aside(c
         columns = "partition, first_offset, last_offset, noticed_at"
         return conn.execute(f"SELECT {columns} FROM platform.lost_records").fetchall()
 
-    gone = OffsetRange("local", "web.visits", 0, 4, 10)
-    step = plan(conn, "visits", SECOND, NOW, lost=[gone])
+    gone = StepRange("local", "web.visits", 0, 4, 10)
+    step = plan_step(conn, "visits", SECOND, NOW, lost=[gone])
     assert lost() == [(0, 4, 9, NOW)]
-    set_aside(conn, "visits", step.version, NOW)
-    plan(conn, "visits", SECOND, LATER, lost=[replace(gone, end=12)])
+    abandon_step(conn, "visits", step.version, NOW)
+    plan_step(conn, "visits", SECOND, LATER, lost=[replace(gone, end=12)])
     assert lost() == [(0, 4, 11, LATER)]
 
 
 def test_a_step_set_aside_leaves_behind_where_it_began(conn: Connection) -> None:
-    finish(conn, "visits", plan(conn, "visits", FIRST[1:], NOW).version, COUNTS, {}, NOW)
-    set_aside(conn, "visits", plan(conn, "visits", [*SECOND, *FIRST[1:]], NOW).version, LATER)
+    finish_step(conn, "visits", plan_step(conn, "visits", FIRST[1:], NOW).version, COUNTS, {}, NOW)
+    abandon_step(conn, "visits", plan_step(conn, "visits", [*SECOND, *FIRST[1:]], NOW).version, LATER)
     assert committed_offsets(conn, "visits") == {
         ("local", "web.visits", 0): 10,
         ("local", "web.visits", 1): 7,
@@ -84,9 +84,9 @@ def test_a_step_set_aside_leaves_behind_where_it_began(conn: Connection) -> None
 
 
 def test_finishing_twice_counts_once(conn: Connection) -> None:
-    step = plan(conn, "visits", FIRST, NOW)
-    assert finish(conn, "visits", step.version, COUNTS, {"local": LATER}, LATER)
-    assert not finish(conn, "visits", step.version, Counts(0, 0, {}), {}, LATER)
+    step = plan_step(conn, "visits", FIRST, NOW)
+    assert finish_step(conn, "visits", step.version, COUNTS, {"local": LATER}, LATER)
+    assert not finish_step(conn, "visits", step.version, Counts(0, 0, {}), {}, LATER)
     assert conn.execute("SELECT accepted, rejected_by_reason FROM platform.ingestion").fetchone() == (
         15,
         {"no JSON": 2},
@@ -94,12 +94,14 @@ def test_finishing_twice_counts_once(conn: Connection) -> None:
 
 
 def test_a_replay_moves_no_offsets_and_takes_from_the_rejected(conn: Connection) -> None:
-    finish(conn, "visits", plan(conn, "visits", FIRST, NOW).version, COUNTS, {"local": LATER}, LATER)
-    step = plan(conn, "visits", [], LATER, {"reason": "no JSON"})
+    finish_step(
+        conn, "visits", plan_step(conn, "visits", FIRST, NOW).version, COUNTS, {"local": LATER}, LATER
+    )
+    step = plan_step(conn, "visits", [], LATER, {"reason": "no JSON"})
     assert step == IngestionStep("visits", 2, (), LATER, {"reason": "no JSON"})
-    assert plan(conn, "visits", SECOND, LATER) == step
+    assert plan_step(conn, "visits", SECOND, LATER) == step
     offsets, through = committed_offsets(conn, "visits"), ingested_through(conn, "visits")
-    assert finish(conn, "visits", 2, Counts(2, -2, {"no JSON": -2}), {}, LATER)
+    assert finish_step(conn, "visits", 2, Counts(2, -2, {"no JSON": -2}), {}, LATER)
     assert (committed_offsets(conn, "visits"), ingested_through(conn, "visits")) == (offsets, through)
     [sums] = conn.execute("SELECT sum(accepted), sum(rejected) FROM platform.ingestion").fetchall()
     assert sums == (17, 0)
@@ -107,7 +109,7 @@ def test_a_replay_moves_no_offsets_and_takes_from_the_rejected(conn: Connection)
 
 def test_a_step_never_planned_cannot_be_finished(conn: Connection) -> None:
     with pytest.raises(LookupError, match="step 3 of 'visits' was never planned"):
-        finish(conn, "visits", 3, COUNTS, {}, NOW)
+        finish_step(conn, "visits", 3, COUNTS, {}, NOW)
 
 
 def test_planning_at_the_same_time_gives_one_step(database: str, conn: Connection) -> None:
@@ -116,7 +118,7 @@ def test_planning_at_the_same_time_gives_one_step(database: str, conn: Connectio
     def race(number: int) -> IngestionStep:
         with connect(database) as mine:
             together.wait()
-            return plan(mine, "visits", [OffsetRange("local", "web.visits", 0, 0, number)], NOW)
+            return plan_step(mine, "visits", [StepRange("local", "web.visits", 0, 0, number)], NOW)
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(race, range(4)))) == 1
@@ -142,11 +144,11 @@ def test_kinds_are_dirty_apart(conn: Connection) -> None:
 
 
 def test_only_a_change_of_verdict_counts(conn: Connection) -> None:
-    assert last_verdict(conn, "freshness") is None
+    assert last_state(conn, "freshness") is None
     verdicts = [
-        Verdict("freshness", NOW + timedelta(minutes=minute), severity, f"at {minute}")
+        AlarmState("freshness", NOW + timedelta(minutes=minute), severity, f"at {minute}")
         for minute, severity in enumerate(["ok", "ok", "error", "error", "ok"])
     ]
-    assert [record_verdict(conn, one) for one in verdicts] == [True, False, True, False, True]
-    assert last_verdict(conn, "freshness") == verdicts[4]
-    assert record_verdict(conn, Verdict("other", NOW, "ok", "fine"))
+    assert [record_change(conn, one) for one in verdicts] == [True, False, True, False, True]
+    assert last_state(conn, "freshness") == verdicts[4]
+    assert record_change(conn, AlarmState("other", NOW, "ok", "fine"))

@@ -18,9 +18,9 @@ from metrics_platform.store.state.lease import (
     Lease,
     acquire,
     announce_ready,
-    committed,
     hand_over,
-    read,
+    read_lease,
+    record_committed,
     release,
     renew,
 )
@@ -41,7 +41,7 @@ def test_a_free_lease_is_taken_and_then_is_not_free(conn: Connection) -> None:
     lease = take(conn)
     assert (lease.holder, lease.token, lease.expires_at) == ("first", 1, NOW + TTL)
     assert acquire(conn, "shift", "second", SOON, TTL) is None
-    assert read(conn, "shift") == lease
+    assert read_lease(conn, "shift") == lease
 
 
 def test_the_holder_may_ask_again_and_keeps_its_token(conn: Connection) -> None:
@@ -63,7 +63,7 @@ def test_an_expired_lease_goes_to_whoever_asks_and_the_sleeper_finds_out(conn: C
         with pytest.raises(FenceLost, match="another process took over"):
             action()
     release(conn, sleeper, EXPIRED)
-    assert read(conn, "shift") == taken
+    assert read_lease(conn, "shift") == taken
 
 
 def test_renewing_keeps_others_out(conn: Connection) -> None:
@@ -121,14 +121,14 @@ def test_nobody_can_be_ready_for_a_lease_that_was_never_taken(conn: Connection) 
 def test_the_newest_minute_is_its_holders_and_outlives_them(conn: Connection) -> None:
     first = take(conn)
     assert first.newest_minute is None
-    committed(conn, first, at("2026-03-02T10:15"))
+    record_committed(conn, first, at("2026-03-02T10:15"))
     release(conn, first, SOON)
     second = acquire(conn, "shift", "second", SOON, TTL)
     assert second
     assert second.newest_minute == at("2026-03-02T10:15")
     with pytest.raises(FenceLost):
-        committed(conn, first, at("2026-03-02T10:16"))
-    assert read(conn, "shift") == second
+        record_committed(conn, first, at("2026-03-02T10:16"))
+    assert read_lease(conn, "shift") == second
 
 
 def test_in_an_older_store_the_stream_goes_on_from_the_ledgers_newest_minute(

@@ -72,12 +72,12 @@ def test_the_ingestion_s_outage_ends_when_every_kind_has_caught_up(conn: Connect
     lack(conn, "11:00", "11:40", layer=Layer.INGESTION)
     assert spans(open_outages(conn)) == [("dc2", "11:00", "11:40")]
     for kind in ("visits", "orders"):
-        ingestion_ledger.follow(conn, kind, ["dc1", "dc2"])
+        ingestion_ledger.register_clusters(conn, kind, ["dc1", "dc2"])
     for kind, time in (("visits", "11:45"), ("orders", "11:39"), ("orders", "11:41")):
         close_caught_up(conn, ["orders", "visits"], LATER)
         assert len(open_outages(conn)) == 1
-        step = ingestion_ledger.plan(conn, kind, [], NOW)
-        ingestion_ledger.finish(
+        step = ingestion_ledger.plan_step(conn, kind, [], NOW)
+        ingestion_ledger.finish_step(
             conn, kind, step.version, ingestion_ledger.Counts(0, 0, {}), {"dc2": clock(time), "dc1": NOW}, NOW
         )
     close_caught_up(conn, ["orders", "visits"], LATER)
@@ -86,7 +86,7 @@ def test_the_ingestion_s_outage_ends_when_every_kind_has_caught_up(conn: Connect
 
 def test_a_kind_that_left_the_catalogue_keeps_no_outage_open(conn: Connection) -> None:
     lack(conn, "11:00", "11:20", layer=Layer.INGESTION)
-    ingestion_ledger.follow(conn, "orders", ["dc2"])
+    ingestion_ledger.register_clusters(conn, "orders", ["dc2"])
     close_caught_up(conn, ["orders", "visits"], LATER)
     assert len(open_outages(conn)) == 1
     close_caught_up(conn, ["visits"], LATER)
