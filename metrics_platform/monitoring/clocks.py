@@ -19,8 +19,8 @@ from metrics_platform.events.kafka.offsets import Unreachable
 from metrics_platform.events.kafka.timestamps import max_timestamps
 from metrics_platform.platform import Platform
 from metrics_platform.settings import SparkSettings
+from metrics_platform.spark.clocks import read_clocks
 from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
-from metrics_platform.spark.executor_clocks import read_clocks
 from metrics_platform.store.connection import Connection, StoreUnavailable
 from metrics_platform.store.state.alarms import OK, AlarmState, record_change
 

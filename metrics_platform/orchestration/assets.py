@@ -21,7 +21,7 @@ from metrics_platform.batch.execute import Batch, Recomputed
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.ingestion.ingest import Ingested, ingest_each
-from metrics_platform.orchestration.partitions import partition_key, windows_of
+from metrics_platform.orchestration.partitions import oldest_minute, partition_key, windows_of
 from metrics_platform.orchestration.reconciliation import reconciliation_evaluations
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session, stream_session
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key, metric_specs, raw_key, raw_specs
@@ -188,7 +188,7 @@ def _log_materializations(
     today: date,
 ) -> None:
     """Report windows beside those asked for; minutes only if they have a partition and events."""
-    oldest = manual_run.oldest_minute(today)
+    oldest = oldest_minute(today)
     for label in labels:
         minute = label.window.grain is Grain.MINUTE
         if minute and (label.window.start < oldest or not label.events):

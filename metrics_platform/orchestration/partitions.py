@@ -6,7 +6,7 @@ catalogue's time zone.
 
 from __future__ import annotations
 
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
 from dagster import TimeWindow, TimeWindowPartitionsDefinition
@@ -36,6 +36,12 @@ def partitions(catalog: Catalog, grain: Grain, today: date) -> TimeWindowPartiti
 @cache
 def _definition(cron: str, first_key: str, timezone: str, fmt: str) -> TimeWindowPartitionsDefinition:
     return TimeWindowPartitionsDefinition(start=first_key, fmt=fmt, timezone=timezone, cron_schedule=cron)
+
+
+def oldest_minute(today: date) -> datetime:
+    """The start of the oldest minute that has a partition."""
+    first = today - timedelta(days=MINUTE_DAYS)
+    return datetime(first.year, first.month, first.day, tzinfo=UTC)
 
 
 def partition_key(window: Window, catalog: Catalog) -> str:

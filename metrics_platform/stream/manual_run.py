@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import Metric
@@ -12,7 +12,6 @@ from metrics_platform.catalog.windows import MINUTE, Window
 from metrics_platform.compute.totals import count_events
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError
-from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.platform import Platform
 from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.ledger import Source
@@ -89,12 +88,6 @@ def run_manually(
     finally:
         log.close()
     return ManualRun(events, rejected, refused)
-
-
-def oldest_minute(today: date) -> datetime:
-    """The start of the oldest minute that has a partition."""
-    first = today - timedelta(days=MINUTE_DAYS)
-    return datetime(first.year, first.month, first.day, tzinfo=UTC)
 
 
 def _require_records(platform: Platform, log: KafkaLog, first: Window, metrics: Sequence[Metric]) -> None:
