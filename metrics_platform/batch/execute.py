@@ -1,27 +1,26 @@
 """The batch layer: exact windows, recomputed whole from the raw store.
 
-A pass reads some event hours, drops duplicates, computes all metrics at once and commits day by day. It
-asks Spark for the finest windows that are kept; the store merges the coarser ones, which are exact as soon
-as all of their parts are. So a day costs nothing beyond its hours, and a late event one hour of work.
-
-Before it reads, the batch makes sure that the raw store holds everything that Kafka got until the newest
-window's end. What is of a kind of events that it lacks waits; the metrics of the other kinds do not.
+A run brings the raw store up to what it was asked for, reads one snapshot of the metric store, has `plan`
+decide what to do, and does it. A pass reads some event hours, drops duplicates, computes all metrics at once
+and commits day by day. It asks Spark for the finest windows that are kept; the store merges the coarser ones,
+which are exact as soon as all of their parts are. So a day costs nothing beyond its hours, and a late event
+costs one hour of work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from metrics_platform.batch.correction_reasons import correction_reasons
-from metrics_platform.batch.plan import Owed, parts_of
+from metrics_platform.batch.parts import by_day, rows_within
+from metrics_platform.batch.plan import OLDER_DEFINITION, Pass, RecomputePlan, Request, plan_run
+from metrics_platform.batch.record import record_decisions
+from metrics_platform.batch.snapshot import read_snapshot
+from metrics_platform.batch.units import units_of
 from metrics_platform.catalog.model import EventKind, Metric
-from metrics_platform.catalog.windows import Calendar, Grain, Window
+from metrics_platform.catalog.windows import Window
 from metrics_platform.compute.deduplication import drop_duplicates
 from metrics_platform.compute.totals import Computed, compute
 from metrics_platform.events.kafka.offsets import KafkaError
@@ -31,14 +30,13 @@ from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.ledger import Source
-from metrics_platform.store.state import dirty, event_counts, gaps, ingestion_ledger, outages
-from metrics_platform.store.state.outages import Layer
+from metrics_platform.store.state import backlog, event_counts, ingestion_ledger
+from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.changed_hours import mark_changed, settle_hours
+from metrics_platform.store.state.missing import settle_missing
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-# How many windows one pass asks Spark for, half a day of minutes: what a small driver can aggregate at once.
-WINDOWS_PER_PASS = 720
 
 
 class NotComplete(Exception):
@@ -47,191 +45,55 @@ class NotComplete(Exception):
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What a recomputation did, over all its passes.
+    """What a run did, over all its passes."""
 
-    `computed` are the windows that were computed, an hour standing for its minutes too; `became_exact` the
-    (metric, window) pairs of any grain that were not exact before; `rows` counts what Spark's result had.
-    """
-
-    computed: tuple[Window, ...]
-    became_exact: tuple[tuple[str, Window], ...]
-    rows: int
-
-
-# Units that are complete, and the metrics of which they are.
-Ready = tuple[Sequence[Window], Sequence[Metric]]
+    computed: tuple[Window, ...] = ()  # the units; an hour stands for its minutes, too
+    # (metric, window) of any grain that was not exact before
+    became_exact: tuple[tuple[str, Window], ...] = ()
+    rows: int = 0  # of Spark's results
+    repaired: tuple[Window, ...] = ()  # the hours that were chosen from the backlog
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One run's recomputation. `clock` gives the current instant, `say` takes one-line messages."""
+    """One run of the batch layer."""
 
     platform: Platform
     spark: SparkSession
     conn: Connection
     run_id: str
     clock: Callable[[], datetime]
-    say: Callable[[str], None]
-
-    @property
-    def owed(self) -> Owed:
-        """What is owed by now."""
-        return Owed(self.platform.catalog, self.conn, self.clock())
+    say: Callable[[str], None]  # takes one-line messages
 
     def recompute(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
         """Compute the windows (hours, days or weeks) from their raw events, whatever is known of them.
 
         Hours bring their minutes along; of days and weeks only the hours are computed. What lacks a cluster
-        keeps its number and is left owed, and so is what is of a kind that cannot be read. Raises NotComplete
-        for a window that has not ended, KafkaError when no kind can be read.
+        keeps its number and waits in the backlog, and so does what is of a kind that cannot be read. Raises
+        NotComplete for a window that has not ended, KafkaError when no kind can be read.
         """
-        minutes = windows[0].grain is Grain.HOUR
-        ready = self._prepare(windows, metrics)
-        return _sum([self._passes(units, mine, minutes=minutes) for units, mine in ready])
+        return self._run(Request(tuple(windows), everything=True), metrics)
 
-    def catch_up(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
-        """Make the windows exact, computing only those of their hours that are not, or are dirty.
+    def catch_up(
+        self, windows: Sequence[Window], metrics: Sequence[Metric], *, repair: bool = False
+    ) -> Recomputed:
+        """Make the windows exact, computing only those of their hours that are stale or changed.
 
-        Gaps of the stream come first. Raises as `recompute` does.
+        With `repair`, older hours from the backlog follow within a budget. Raises as `recompute` does.
         """
-        ready = self._prepare(windows, metrics)
-        self.owed.forget_deleted()
-        self.owed.realign()
-        done = _sum([self._settle(windows, units, mine) for units, mine in ready])
-        self._close_made_up()
-        return done
+        return self._run(Request(tuple(windows), repair=repair), metrics)
 
-    def _close_made_up(self) -> None:
-        """Close what nobody owes any more, though no commit touched it: the metric that did has left."""
-        now, open_gaps = self.clock(), gaps.open_gaps(self.conn)
-        gaps.close_gaps(self.conn, open_gaps, now)
-        if missed := outages.open_outages(self.conn, Layer.STREAM):
-            outages.close_exact(self.conn, missed, now)
-
-    def _settle(
-        self, windows: Sequence[Window], units: Sequence[Window], metrics: Sequence[Metric]
-    ) -> Recomputed:
-        owed = self.owed.among(units, metrics)
-        done = self._passes(owed, metrics, minutes=True)
-        # A window whose hours were exact before it could be merged from them.
-        left = self.owed.not_current(windows, metrics)
-        more = [unit for unit in self.owed.units(left) if unit in units and unit not in owed]
-        return _sum([done, self._passes(more, metrics, minutes=True)])
-
-    def _prepare(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Ready]:
-        self._refuse_open(windows)
-        return self._complete(self.owed.units(windows), metrics)
-
-    def _passes(self, units: Sequence[Window], metrics: Sequence[Metric], *, minutes: bool) -> Recomputed:
-        """Compute the units, some at a time; those of one pass have parts of one grain."""
-        catalog, now = self.platform.catalog, self.clock()
-        parts = {unit: parts_of(unit, catalog, now) if minutes else (unit,) for unit in units}
-        done: list[Recomputed] = []
-        for grain in Grain:
-            alike = [unit for unit in units if parts[unit][0].grain is grain]
-            at_once = WINDOWS_PER_PASS // max((len(parts[unit]) for unit in alike), default=1)
-            for first in range(0, len(alike), at_once):
-                chosen = {unit: parts[unit] for unit in alike[first : first + at_once]}
-                done.append(self._pass(chosen, metrics, now, clear=minutes))
-        return _sum(done)
-
-    def _pass(
-        self,
-        units: Mapping[Window, tuple[Window, ...]],
-        metrics: Sequence[Metric],
-        chosen_at: datetime,
-        *,
-        clear: bool,
-    ) -> Recomputed:
-        """Compute and commit units, given with the parts to ask Spark for, which were chosen at an instant;
-        clear their hours' marks."""
-        catalog = self.platform.catalog
-        names = {metric.name for metric in metrics}
-        kinds = self._kinds(metrics)
-        hours = [hour.start for hour in self.owed.hours(list(units))]
-        versions = {kind.name: ingestion_ledger.newest_version(self.conn, kind.name) for kind in kinds}
-        # An hour is clean when every metric of its kind was computed again.
-        cleaned = [kind for kind in kinds if clear and {m.name for m in catalog.metrics_of(kind)} <= names]
-        for kind in cleaned:
-            self.owed.mark_around(kind, hours, versions[kind.name])
-        why = self._why(units, kinds)
-        revision = next_revision(self.conn)
-        wanted = [part for parts in units.values() for part in parts]
-        # Looked up before reading, too: what comes meanwhile lowers the coverage, and its mark survives.
-        seen = {
-            kind.name: CoverageInput(event_counts.accepted(self.conn, kind.name, wanted)) for kind in kinds
-        }
-        events = self._events(kinds, hours, sum(sum(each.counted.values()) for each in seen.values()))
-        computed = compute(events, metrics, wanted, catalog.calendar)
-        commits = [
-            commit(
-                self.conn,
-                catalog,
-                self._commit(day, parts, metrics, computed, revision, seen, why, chosen_at),
-            )
-            for day, parts in by_day(units, catalog.calendar).items()
-        ]
-        for kind in cleaned:
-            dirty.clear_dirty(self.conn, kind.name, hours, versions[kind.name])
-        return Recomputed(
-            computed=tuple(units),
-            became_exact=tuple(pair for committed in commits for pair in committed.became_exact),
-            rows=sum(committed.rows for committed in commits),
-        )
-
-    def _commit(
-        self,
-        around: Window,
-        parts: tuple[Window, ...],
-        metrics: Sequence[Metric],
-        computed: Computed,
-        revision: int,
-        seen: Mapping[str, CoverageInput],
-        why: Mapping[Window, str],
-        chosen_at: datetime,
-    ) -> Commit:
-        return Commit(
-            source=Source.BATCH,
-            revision=revision,
-            run_id=self.run_id,
-            now=self.clock(),
-            windows=parts,
-            totals={
-                metric.name: _within(computed.totals.get(metric.name), metric, around) for metric in metrics
-            },
-            coverage_inputs=seen,
-            reasons={window: reason for window, reason in why.items() if around.contains(window.start)},
-            chosen_at=chosen_at,
-        )
-
-    def _why(self, units: Iterable[Window], kinds: Sequence[EventKind]) -> dict[Window, str]:
-        """What is the matter with the units or with their minutes, before they are computed."""
-        calendar = self.platform.catalog.calendar
-        marks = [mark for kind in kinds for mark in dirty.dirty_hours(self.conn, kind.name)]
-        skipped = gaps.open_gaps(self.conn)
-        found: dict[Window, str] = {}
-        for unit in units:
-            found |= correction_reasons(unit, marks, skipped, calendar)
-        return found
-
-    def _events(
-        self, kinds: Sequence[EventKind], hours: Sequence[datetime], expected: int
-    ) -> dict[str, DataFrame]:
-        """The deduplicated events of those kinds of which anything was ever ingested."""
-        store = self.platform.raw_store
-        return drop_duplicates(
-            {
-                kind.name: store.events(self.spark, kind, hours)
-                for kind in kinds
-                if store.exists(self.spark, kind)
-            },
-            # Hours that were ingested before events were counted may hold any number.
-            expected or None,
-        )
-
-    def _kinds(self, metrics: Sequence[Metric]) -> list[EventKind]:
-        names = {metric.kind for metric in metrics}
-        return [kind for kind in self.platform.catalog.kinds if kind.name in names]
+    def _run(self, request: Request, metrics: Sequence[Metric]) -> Recomputed:
+        self._refuse_open(request.windows)
+        unread = self._ingest_for(request.windows, metrics)
+        snapshot = read_snapshot(self.conn, self.platform.catalog, metrics, request.windows, self.clock())
+        plan = plan_run(snapshot, request)
+        record_decisions(self.conn, plan, self.say)
+        if unread:
+            raise unread
+        done = [self._pass(one, plan) for one in plan.passes]
+        self._settle()
+        return _sum(done, plan)
 
     def _refuse_open(self, windows: Sequence[Window]) -> None:
         now = self.clock()
@@ -242,72 +104,104 @@ class Batch:
                     "an exact number needs a complete window"
                 )
 
-    def _complete(self, units: Sequence[Window], metrics: Sequence[Metric]) -> list[Ready]:
-        """The units through whose end every cluster is ingested, after trying; the others are left owed.
-
-        Metrics whose kinds have the same units, as a rule all of them, stand together for one Spark pass.
-        Raises KafkaError when no kind can be read.
-        """
+    def _ingest_for(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> KafkaError | None:
+        """Ingest the kinds that are not ingested through the windows' end; the error if all kinds fail."""
+        units = units_of(windows, self.platform.catalog, self.clock())
         kinds = self._kinds(metrics)
-        lacking = [kind for kind in kinds if self.owed.waiting(kind, units)]
-        unread: KafkaError | None = None
+        behind = [kind for kind in kinds if self._is_behind(kind, units)]
         try:
-            list(ingest_each(self.platform, self.spark, self.conn, lacking, self.clock, self.say))
+            list(ingest_each(self.platform, self.spark, self.conn, behind, self.clock, self.say))
         except KafkaError as error:
-            unread = error
-        ready: dict[tuple[Window, ...], list[Metric]] = {}
-        for kind in kinds:
-            waiting = self.owed.waiting(kind, units)
-            if waiting:
-                lagging = self.owed.mark_waiting(kind, waiting)
-                self.say(f"{', '.join(map(str, waiting))} of '{kind.name}' cannot be exact yet: {lagging}")
-            complete = tuple(unit for unit in units if unit not in waiting)
-            ready.setdefault(complete, []).extend(m for m in metrics if m.kind == kind.name)
-        if unread and lacking == kinds:
-            raise unread
-        return list(ready.items())
+            return error if behind == kinds else None
+        return None
+
+    def _is_behind(self, kind: EventKind, units: Sequence[Window]) -> bool:
+        through = ingestion_ledger.ingested_through(self.conn, kind.name)
+        return any(through is None or unit.end > through for unit in units)
+
+    def _pass(self, one: Pass, plan: RecomputePlan) -> Recomputed:
+        """Compute and commit the units of a pass, and settle their entries."""
+        for kind, hours in one.reopens.items():
+            reopened = dict.fromkeys(hours, 0)
+            mark_changed(self.conn, kind, reopened, plan.steps[kind], OLDER_DEFINITION, plan.now)
+        revision = next_revision(self.conn)
+        wanted = [part for parts in one.units.values() for part in parts]
+        # Looked up before reading: what comes meanwhile lowers the coverage, and its entry survives.
+        seen = {
+            kind.name: CoverageInput(event_counts.accepted(self.conn, kind.name, wanted))
+            for kind in one.kinds
+        }
+        events = self._events(one, sum(sum(each.counted.values()) for each in seen.values()))
+        computed = compute(events, one.metrics, wanted, self.platform.catalog.calendar)
+        commits = [
+            commit(
+                self.conn,
+                self.platform.catalog,
+                self._commit(day, parts, one, computed, revision, seen, plan.now),
+            )
+            for day, parts in by_day(one.units, self.platform.catalog.calendar).items()
+        ]
+        for kind, metrics in one.settles.items():
+            settle_hours(self.conn, kind, one.hours, plan.steps[kind], self.clock(), metrics)
+        return Recomputed(
+            computed=tuple(one.units),
+            became_exact=tuple(pair for committed in commits for pair in committed.became_exact),
+            rows=sum(committed.rows for committed in commits),
+        )
+
+    def _commit(
+        self,
+        day: Window,
+        parts: tuple[Window, ...],
+        one: Pass,
+        computed: Computed,
+        revision: int,
+        seen: Mapping[str, CoverageInput],
+        planned_at: datetime,
+    ) -> Commit:
+        return Commit(
+            source=Source.BATCH,
+            revision=revision,
+            run_id=self.run_id,
+            now=self.clock(),
+            windows=parts,
+            totals={
+                metric.name: rows_within(computed.totals.get(metric.name), metric, day)
+                for metric in one.metrics
+            },
+            coverage_inputs=seen,
+            reasons={window: why for window, why in one.reasons.items() if day.contains(window.start)},
+            planned_at=planned_at,
+        )
+
+    def _events(self, one: Pass, expected: int) -> dict[str, DataFrame]:
+        """The deduplicated events of those kinds of which anything was ever ingested."""
+        store = self.platform.raw_store
+        return drop_duplicates(
+            {
+                kind.name: store.events(self.spark, kind, list(one.hours))
+                for kind in one.kinds
+                if store.exists(self.spark, kind)
+            },
+            # Hours that were ingested before events were counted may hold any number.
+            expected or None,
+        )
+
+    def _kinds(self, metrics: Sequence[Metric]) -> list[EventKind]:
+        names = {metric.kind for metric in metrics}
+        return [kind for kind in self.platform.catalog.kinds if kind.name in names]
+
+    def _settle(self) -> None:
+        """Settle what nobody owes any more though no commit touched it: the metric that did may have left."""
+        spans = backlog.open_entries(self.conn, Cause.SKIPPED, Cause.UNREACHABLE)
+        backlog.settle_exact(self.conn, spans, self.clock())
+        settle_missing(self.conn, self.clock())
 
 
-def by_day(
-    units: Mapping[Window, tuple[Window, ...]], calendar: Calendar
-) -> dict[Window, tuple[Window, ...]]:
-    """The parts of units that lie in the same day (a week stands for itself), so that it is merged once."""
-    found: dict[Window, tuple[Window, ...]] = {}
-    for unit, parts in units.items():
-        around = unit if unit.grain is Grain.WEEK else calendar.window(Grain.DAY, unit.start)
-        found[around] = (*found.get(around, ()), *parts)
-    return found
-
-
-def _sum(done: Sequence[Recomputed]) -> Recomputed:
+def _sum(done: Sequence[Recomputed], plan: RecomputePlan) -> Recomputed:
     return Recomputed(
         computed=tuple(dict.fromkeys(window for one in done for window in one.computed)),
         became_exact=tuple(pair for one in done for pair in one.became_exact),
         rows=sum(one.rows for one in done),
-    )
-
-
-def _within(table: pa.Table | None, metric: Metric, window: Window) -> pa.Table:
-    """The rows of the window and of those within. A metric without any events has no rows."""
-    if table is None:
-        return empty_totals(metric)
-    start = pa.scalar(window.start, pa.timestamp("us", tz="UTC"))
-    end = pa.scalar(window.end, pa.timestamp("us", tz="UTC"))
-    starts = pc.field("window_start")
-    return table.filter((starts >= start) & (starts < end))
-
-
-def empty_totals(metric: Metric) -> pa.Table:
-    """Totals of a metric for which nothing was counted."""
-    names = [
-        *(dimension.name for dimension in metric.dimensions),
-        *(state.name for state in metric.measure.states),
-    ]
-    return pa.table(
-        {
-            "grain": pa.array([], pa.string()),
-            "window_start": pa.array([], pa.timestamp("us", tz="UTC")),
-            "events": pa.array([], pa.int64()),
-            **{name: pa.array([], pa.null()) for name in names},
-        }
+        repaired=plan.repairs,
     )

@@ -1,216 +1,340 @@
-"""What the batch owes: which windows to compute, in which order, and the marks on dirty hours that say so.
+"""The batch's plan: what a run computes, in which order and why, decided from one snapshot.
 
-An hour is computed at the finest grain that is still kept of it, its unit. An hourly run looks after the
-newest hours and repairs older ones within a budget; what it leaves stays marked, and visible.
+A run is asked for some windows. A run that catches up computes only those of their units that are stale (see
+`Snapshot.is_stale`) or whose events changed, units with gaps of the stream first. The hourly run also repairs
+older hours from the backlog: hours with gaps first, then changed hours, then hours that no run made exact,
+the oldest first, up to a budget. A run by hand computes everything that it is asked for.
+
+A unit waits while a cluster is not ingested through its end; it stays in the backlog with the reason.
+
+Numbers of two definitions do not add up. So when the changed hour of a day is computed by a new definition,
+the rest of its day and week must follow: these hours are reopened, and a later run computes them.
+
+Everything here is pure: the plan is a value that the command line prints and `execute` carries out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
+from metrics_platform.batch.correction_reasons import correction_reasons
+from metrics_platform.batch.snapshot import Snapshot
+from metrics_platform.batch.units import enclosing_ended, hours_of, parts_of, unit_of, units_of
 from metrics_platform.catalog.model import Catalog, EventKind, Metric
-from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
-from metrics_platform.store import ledger
-from metrics_platform.store.connection import Connection
-from metrics_platform.store.ledger import Label
-from metrics_platform.store.state import dirty, gaps, ingestion_ledger
-from metrics_platform.store.state.gaps import Gap
+from metrics_platform.catalog.windows import HOUR, Grain, Window
+from metrics_platform.store.state.backlog import Entry
 
-# Why an hour is computed again in which nothing changed: its day or week has an older definition, and late
-# events elsewhere.
-OLDER_DEFINITION = "day or week of an older definition re-opened"
-# The newest complete hours, which the hourly run looks after even when no event marked them.
-FRESH_HOURS = 4
 # Hours per run beside the newest ones, so that a flood of old events cannot starve the fresh hours.
-DIRTY_HOURS_PER_RUN = 48
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
+REPAIRS_PER_RUN = 48
+# How many windows one pass asks Spark for, half a day of minutes: what a small driver can aggregate at once.
+WINDOWS_PER_PASS = 720
+# Why an hour is computed again in which nothing changed.
+OLDER_DEFINITION = "day or week of an older definition re-opened"
 
 
 @dataclass(frozen=True)
-class Owed:
-    """What is owed at an instant."""
+class Request:
+    """What a run is asked for."""
 
-    catalog: Catalog
-    conn: Connection
-    now: datetime
+    windows: tuple[Window, ...]  # of one grain: hours, days or weeks
+    everything: bool = False  # by hand: compute all of it, whatever is known of it
+    repair: bool = False  # hourly: repair older hours from the backlog, too
 
-    def hours(self, windows: Sequence[Window]) -> list[Window]:
-        """The hours of the windows."""
-        calendar = self.catalog.calendar
-        return [hour for one in windows for hour in calendar.windows(Grain.HOUR, one.start, one.end)]
-
-    def units(self, windows: Sequence[Window]) -> list[Window]:
-        """What to compute so that the windows come out: their hours, or what is still kept of them."""
-        units = (unit_of(hour, self.catalog, self.now) for hour in self.hours(windows))
-        return sorted({unit for unit in units if unit})
-
-    def among(self, units: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
-        """The units that are not exact by the current definitions, or dirty; those with gaps first."""
-        kinds = {metric.kind for metric in metrics}
-        marks = [mark.hour_start for mark in dirty.dirty_hours(self.conn) if mark.kind in kinds]
-        skipped = gaps.open_gaps(self.conn)
-        owed = {unit for unit in units if any(unit.contains(mark) for mark in marks)}
-        owed.update(self.not_current(units, metrics))
-        return sorted(owed, key=lambda unit: (not any(gap.overlaps(unit) for gap in skipped), unit))
-
-    def not_current(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
-        """The windows that lack an exact number by the current definition of some metric."""
-        known = ledger.labels(self.conn, [metric.name for metric in metrics], windows)
-        return [
-            window
-            for window in windows
-            if not all(_is_current(known.get((metric.name, window)), metric) for metric in metrics)
-        ]
-
-    def to_repair(self, asked: Sequence[Window], metrics: Sequence[Metric]) -> list[Window]:
-        """The hours that an hourly run settles beside those that it was asked for.
-
-        What waits for a cluster cannot be computed, and takes no place from what can.
-        """
-        kinds = sorted({metric.kind for metric in metrics})
-        reached = {kind: ingestion_ledger.ingested_through(self.conn, kind) or _NEVER for kind in kinds}
-        missed = [
-            hour
-            for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK)
-            for kind in kinds
-            for hour in self._missed(grain, [m for m in metrics if m.kind == kind], reached[kind])
-        ]
-        marked = [
-            mark.hour_start
-            for mark in dirty.dirty_hours(self.conn)
-            if mark.hour_start + HOUR <= reached.get(mark.kind, _NEVER)
-        ]
-        return hours_to_repair(self.now, self.catalog, asked, missed, gaps.open_gaps(self.conn), marked)
-
-    def _missed(self, grain: Grain, metrics: Sequence[Metric], reached: datetime) -> list[Window]:
-        """The hours that the windows lack which ended by `reached` and of which one of the metrics, all of
-        one kind, has no exact number: no run that asked for them came through.
-
-        A day or week lacks hours of an older definition too.
-        """
-        catalog = self.catalog
-        since = max(catalog.first_instant, catalog.kept_from(grain, self.now))
-        windows = catalog.calendar.windows(grain, since, reached)
-        ended = [one for one in windows if since <= one.start and one.end <= reached]
-        missed = ledger.never_exact(self.conn, [metric.name for metric in metrics], ended)
-        if grain is Grain.HOUR:
-            return missed
-        lacking = set(self.not_current(self.units(missed), metrics))
-        return [hour for hour in self.hours(missed) if unit_of(hour, catalog, self.now) in lacking]
-
-    def waiting(self, kind: EventKind, units: Sequence[Window]) -> list[Window]:
-        """The units that end after what is ingested of some cluster of the kind."""
-        through = ingestion_ledger.ingested_through(self.conn, kind.name)
-        return [unit for unit in units if through is None or unit.end > through]
-
-    def mark_waiting(self, kind: EventKind, units: Sequence[Window]) -> str:
-        """Mark what waits for a cluster; the hourly run computes it when the cluster is back. Returns why."""
-        end = max(unit.end for unit in units)
-        lagging = ", ".join(
-            f"cluster {name} not ingested " + (f"since {through:%Y-%m-%d %H:%M} UTC" if through else "yet")
-            for name, through in ingestion_ledger.through_by_cluster(self.conn, kind.name).items()
-            if through is None or through < end
-        )
-        hours = [hour.start for hour in self.hours(units)]
-        version = ingestion_ledger.newest_version(self.conn, kind.name)
-        dirty.mark_waiting(self.conn, kind.name, hours, version, lagging, self.now)
-        return lagging
-
-    def mark_around(self, kind: EventKind, hours: Sequence[datetime], version: int) -> None:
-        """Mark what is of an older definition in the days and weeks, ended by now, around the dirty ones of
-        the hours.
-
-        Numbers of two definitions do not add up, so what came late is in the number of its day and its week
-        only when all hours of these were computed by the current one.
-        """
-        calendar = self.catalog.calendar
-        marks = {mark.hour_start for mark in dirty.dirty_hours(self.conn, kind.name)}.intersection(hours)
-        marked = [calendar.window(Grain.HOUR, start) for start in marks]
-        around = sorted({one for hour in marked for one in calendar.enclosing(hour) if one.end <= self.now})
-        older = self._older(self.units(around), self.catalog.metrics_of(kind))
-        others = {
-            hour.start for hour in self.hours(around) if unit_of(hour, self.catalog, self.now) in older
-        }.difference(hours)
-        dirty.mark_dirty(self.conn, kind.name, dict.fromkeys(others, 0), version, OLDER_DEFINITION, self.now)
-
-    def realign(self) -> None:
-        """Move marks of a time zone whose hours began at other minutes to the hours of today's."""
-        for mark in dirty.dirty_hours(self.conn):
-            first, *others = self.catalog.calendar.windows(
-                Grain.HOUR, mark.hour_start, mark.hour_start + HOUR
-            )
-            if others:
-                with self.conn.transaction():
-                    events = {first.start: mark.events} | {hour.start: 0 for hour in others}
-                    dirty.mark_dirty(self.conn, mark.kind, events, mark.version, mark.reason, mark.since)
-                    dirty.clear_dirty(self.conn, mark.kind, [mark.hour_start], mark.version)
-
-    def forget_deleted(self) -> None:
-        """Clear the marks on hours so old that no number of theirs is kept."""
-        old: dict[str, list[datetime]] = {}
-        for mark in dirty.dirty_hours(self.conn):
-            hour = self.catalog.calendar.window(Grain.HOUR, mark.hour_start)
-            if unit_of(hour, self.catalog, self.now) is None:
-                old.setdefault(mark.kind, []).append(mark.hour_start)
-        for kind, hours in old.items():
-            dirty.clear_dirty(self.conn, kind, hours, ingestion_ledger.newest_version(self.conn, kind))
-
-    def _older(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> set[Window]:
-        """The windows that are exact by an older definition of some metric."""
-        versions = {metric.name: metric.version for metric in metrics}
-        known = ledger.labels(self.conn, list(versions), windows).values()
-        return {label.window for label in known if label.exact and label.definition != versions[label.metric]}
+    @property
+    def with_minutes(self) -> bool:
+        """Whether the hours' minutes are computed, too; of days and weeks by hand only the hours are."""
+        return not self.everything or not self.windows or self.windows[0].grain is Grain.HOUR
 
 
-def fresh_hours(now: datetime, calendar: Calendar) -> list[Window]:
-    """The newest complete hours, oldest first."""
-    last = calendar.last_complete(Grain.HOUR, now)
-    return [calendar.window(Grain.HOUR, last.start - n * HOUR) for n in reversed(range(FRESH_HOURS))]
+@dataclass(frozen=True)
+class Pass:
+    """Units that one Spark job computes, and what becomes of their entries in the backlog."""
+
+    units: Mapping[Window, tuple[Window, ...]]  # each unit with the windows to commit for it
+    hours: tuple[datetime, ...]  # the starts of the hours whose events are read
+    metrics: tuple[Metric, ...]
+    kinds: tuple[EventKind, ...]
+    reasons: Mapping[Window, str]  # why windows are computed again, for the log of corrections
+    reopens: Mapping[str, tuple[datetime, ...]]  # by kind: hours of an older definition to mark before
+    # By kind, the metrics whose entries on the hours are settled after; None for all entries of the kind.
+    settles: Mapping[str, tuple[str, ...] | None]
 
 
-def hours_to_repair(
+@dataclass(frozen=True)
+class Waiting:
+    """Units of a kind that cannot be exact yet, and the clusters that they wait for."""
+
+    kind: EventKind
+    units: tuple[Window, ...]
+    hours: tuple[datetime, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecomputePlan:
+    """Everything that a run does, in order."""
+
+    now: datetime  # when it was decided
+    steps: Mapping[str, int]  # by kind: the ingestion step up to which entries are settled
+    moved: tuple[tuple[Entry, tuple[Window, ...]], ...]  # entries of hours that the calendar cuts elsewhere
+    expired: tuple[Entry, ...]  # entries of hours of which no number is kept
+    waiting: tuple[Waiting, ...]
+    # By kind, the windows without an exact number that are left to later runs; None if the run looks only
+    # after the windows that it was asked for.
+    missing: Mapping[str, tuple[Window, ...]] | None
+    passes: tuple[Pass, ...]
+    repairs: tuple[Window, ...] = ()  # the hours that were chosen from the backlog
+    later: tuple[Window, ...] = field(default=())  # hours due, beyond the budget: the next ones first
+
+    @property
+    def units(self) -> list[Window]:
+        """The units to compute, in order."""
+        return [unit for one in self.passes for unit in one.units]
+
+
+def plan_run(snapshot: Snapshot, request: Request) -> RecomputePlan:
+    """Decide what a run does that is asked for some windows."""
+    catalog, now = snapshot.catalog, snapshot.now
+    moved = tuple(_moved(snapshot))
+    due = due_hours(snapshot, request.windows) if request.repair else []
+    repairs = tuple(due[:REPAIRS_PER_RUN])
+    windows = (*request.windows, *repairs)
+    units = units_of(windows, catalog, now)
+    waiting = tuple(_waiting(snapshot, units))
+    passes = list(_passes(snapshot, request, windows, units, waiting))
+    return RecomputePlan(
+        now=now,
+        steps=snapshot.steps,
+        moved=moved,
+        expired=tuple(_expired(snapshot)),
+        waiting=waiting,
+        missing=_missing(snapshot, passes) if request.repair else None,
+        passes=tuple(passes),
+        repairs=repairs,
+        later=tuple(due[REPAIRS_PER_RUN:]),
+    )
+
+
+def due_hours(snapshot: Snapshot, asked: Collection[Window]) -> list[Window]:
+    """The hours that the backlog owes beside those asked for, in the order in which they are repaired.
+
+    An hour that waits for a cluster is not due: it cannot be computed, and takes no place from what can.
+    """
+    reached = {kind.name: snapshot.reached(kind.name) for kind in snapshot.kinds}
+    changed = [
+        hour
+        for entry in snapshot.changed(reached)
+        for hour in _hours_of_entry(entry, snapshot.catalog)
+        if (through := reached[entry.kind or ""]) and entry.start + HOUR <= through
+    ]
+    return order_repairs(snapshot.now, snapshot.catalog, asked, _overdue(snapshot), snapshot.gaps(), changed)
+
+
+def order_repairs(
     now: datetime,
     catalog: Catalog,
-    asked: Sequence[Window],
-    missed: Sequence[Window],
-    skipped: Sequence[Gap],
-    marked: Sequence[datetime],
+    asked: Collection[Window],
+    missing: Sequence[Window],
+    gaps: Sequence[Entry],
+    changed: Iterable[Window],
 ) -> list[Window]:
-    """Hours that an hourly run computes beside those it was asked for, up to the budget.
+    """Bring the hours to repair into their order: missing ones with gaps, changed ones, the other missing.
 
-    Of those that no run made exact the ones with gaps come first, then the dirty hours, then the others
-    missed, each the oldest first; what is left is owed still. Hours of which no number is kept cost nothing
-    of the budget.
+    Left out are the hours that were asked for, have not ended, or of which no number is kept.
     """
-    calendar = catalog.calendar
-    holed = [hour for hour in missed if any(gap.overlaps(hour) for gap in skipped)]
-    dirty_ones = [calendar.window(Grain.HOUR, start) for start in sorted(marked)]
-    last = calendar.last_complete(Grain.HOUR, now)
-    wanted = dict.fromkeys([*holed, *dirty_ones, *missed])
-    ended = [hour for hour in wanted if hour.end <= last.end and hour not in asked]
-    return [hour for hour in ended if unit_of(hour, catalog, now)][:DIRTY_HOURS_PER_RUN]
+    with_gaps = [hour for hour in missing if any(gap.overlaps(hour) for gap in gaps)]
+    complete = catalog.calendar.last_complete(Grain.HOUR, now).end
+    wanted = dict.fromkeys([*with_gaps, *sorted(changed), *missing])
+    ended = [hour for hour in wanted if hour.end <= complete and hour not in asked]
+    return [hour for hour in ended if unit_of(hour, catalog, now)]
 
 
-def unit_of(hour: Window, catalog: Catalog, now: datetime) -> Window | None:
-    """The window to compute when an hour's events changed: the hour or, when hours that old are deleted, the
-    day or week around it; None when not even that is kept, or the hour lies before the catalogue's start."""
-    if hour.start < catalog.first_instant:
-        return None
-    for unit in (hour, *catalog.calendar.enclosing(hour)):
-        if unit.start >= catalog.kept_from(unit.grain, now):
-            return unit
-    return None
+def _overdue(snapshot: Snapshot) -> list[Window]:
+    """The hours that were never made exact, and those that an ended day or week still lacks.
+
+    A day or week also lacks its hours of an older definition.
+    """
+    catalog, found = snapshot.catalog, list[Window]()
+    for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK):
+        for kind in snapshot.kinds:
+            windows = [one for one in snapshot.never_exact.get(kind.name, ()) if one.grain is grain]
+            hours = hours_of(windows, catalog.calendar)
+            if grain is not Grain.HOUR:
+                metrics = [metric for metric in snapshot.metrics if metric.kind == kind.name]
+                hours = [hour for hour in hours if _unit_is_stale(snapshot, hour, metrics)]
+            found += hours
+    return found
 
 
-def parts_of(unit: Window, catalog: Catalog, now: datetime) -> tuple[Window, ...]:
-    """The windows to commit for a unit: an hour's minutes while minutes that old are kept, else the unit."""
-    if unit.grain is Grain.HOUR and unit.start >= catalog.kept_from(Grain.MINUTE, now):
-        return tuple(catalog.calendar.children(unit))
-    return (unit,)
+def _unit_is_stale(snapshot: Snapshot, hour: Window, metrics: Sequence[Metric]) -> bool:
+    unit = unit_of(hour, snapshot.catalog, snapshot.now)
+    return unit is not None and snapshot.is_stale(unit, metrics)
 
 
-def _is_current(label: Label | None, metric: Metric) -> bool:
-    return label is not None and label.exact and label.definition == metric.version
+def _moved(snapshot: Snapshot) -> Iterator[tuple[Entry, tuple[Window, ...]]]:
+    """Entries of another time zone, whose hours began at other minutes, with today's hours in their place."""
+    for entry in snapshot.changed():
+        hours = _hours_of_entry(entry, snapshot.catalog)
+        if len(hours) > 1:
+            yield entry, hours
+
+
+def _hours_of_entry(entry: Entry, catalog: Catalog) -> tuple[Window, ...]:
+    """The hours that an entry on a changed hour concerns: one, unless it is of another time zone."""
+    return tuple(catalog.calendar.windows(Grain.HOUR, entry.start, entry.start + HOUR))
+
+
+def _expired(snapshot: Snapshot) -> Iterator[Entry]:
+    """Entries on hours so old that no number of theirs is kept."""
+    for entry in snapshot.changed():
+        hours = _hours_of_entry(entry, snapshot.catalog)
+        if not any(unit_of(hour, snapshot.catalog, snapshot.now) for hour in hours):
+            yield entry
+
+
+def _waiting(snapshot: Snapshot, units: Sequence[Window]) -> Iterator[Waiting]:
+    """By kind, the units that end after what is ingested of one of its clusters."""
+    for kind in snapshot.kinds:
+        reached = snapshot.reached(kind.name)
+        late = tuple(unit for unit in units if reached is None or unit.end > reached)
+        if late:
+            hours = tuple(hour.start for hour in hours_of(late, snapshot.catalog.calendar))
+            yield Waiting(kind, late, hours, _lagging(snapshot, kind, max(unit.end for unit in late)))
+
+
+def _lagging(snapshot: Snapshot, kind: EventKind, end: datetime) -> str:
+    """The clusters of the kind that are not ingested through `end`, in words."""
+    return ", ".join(
+        f"cluster {name} not ingested " + (f"since {through:%Y-%m-%d %H:%M} UTC" if through else "yet")
+        for name, through in snapshot.ingested.get(kind.name, {}).items()
+        if through is None or through < end
+    )
+
+
+def _passes(
+    snapshot: Snapshot,
+    request: Request,
+    windows: Sequence[Window],
+    units: Sequence[Window],
+    waiting: Sequence[Waiting],
+) -> Iterator[Pass]:
+    """The passes of all kinds; kinds with the same complete units, as a rule all, share them."""
+    late = {one.kind.name: set(one.units) for one in waiting}
+    groups: dict[tuple[Window, ...], list[EventKind]] = {}
+    for kind in snapshot.kinds:
+        complete = tuple(unit for unit in units if unit not in late.get(kind.name, ()))
+        groups.setdefault(complete, []).append(kind)
+    for complete, kinds in groups.items():
+        names = {kind.name for kind in kinds}
+        metrics = tuple(metric for metric in snapshot.metrics if metric.kind in names)
+        chosen = complete if request.everything else _to_compute(snapshot, windows, complete, metrics)
+        yield from _cut(snapshot, request, chosen, metrics, tuple(kinds))
+
+
+def _to_compute(
+    snapshot: Snapshot, windows: Sequence[Window], complete: Sequence[Window], metrics: Sequence[Metric]
+) -> list[Window]:
+    """The units of a run that catches up: stale and changed ones, and what a stale day or week is made of."""
+    changed = [
+        hour
+        for entry in snapshot.changed({metric.kind for metric in metrics})
+        for hour in _hours_of_entry(entry, snapshot.catalog)
+    ]
+    chosen = {unit for unit in complete if snapshot.is_stale(unit, metrics)}
+    chosen.update(unit for unit in complete if any(unit.contains(hour.start) for hour in changed))
+    ready = set(complete)
+    for window in windows:
+        parts = units_of([window], snapshot.catalog, snapshot.now)
+        # Its hours were exact before it could be merged from them; computing them merges it.
+        if snapshot.is_stale(window, metrics) and ready.issuperset(parts) and not chosen.intersection(parts):
+            chosen.update(parts)
+    gaps = snapshot.gaps()
+    return sorted(chosen, key=lambda unit: (not any(gap.overlaps(unit) for gap in gaps), unit))
+
+
+def _cut(
+    snapshot: Snapshot,
+    request: Request,
+    units: Sequence[Window],
+    metrics: tuple[Metric, ...],
+    kinds: tuple[EventKind, ...],
+) -> Iterator[Pass]:
+    """Cut the units into passes; those of one pass are committed in windows of one grain."""
+    catalog, now = snapshot.catalog, snapshot.now
+    parts = {unit: parts_of(unit, catalog, now) if request.with_minutes else (unit,) for unit in units}
+    computed: set[datetime] = set()
+    for grain in Grain:
+        alike = [unit for unit in units if parts[unit][0].grain is grain]
+        at_once = WINDOWS_PER_PASS // max((len(parts[unit]) for unit in alike), default=1)
+        for first in range(0, len(alike), at_once):
+            chosen = alike[first : first + at_once]
+            hours = tuple(hour.start for hour in hours_of(chosen, catalog.calendar))
+            computed.update(hours)
+            whole = _whole_kinds(snapshot, kinds) if request.with_minutes else []
+            yield Pass(
+                units={unit: parts[unit] for unit in chosen},
+                hours=hours,
+                metrics=metrics,
+                kinds=kinds,
+                reasons=_reasons(snapshot, chosen, kinds),
+                reopens={kind.name: _reopened(snapshot, kind, hours, computed) for kind in whole},
+                settles=_settled(kinds, whole, metrics) if request.with_minutes else {},
+            )
+
+
+def _whole_kinds(snapshot: Snapshot, kinds: Sequence[EventKind]) -> list[EventKind]:
+    """The kinds of which the run computes every metric: their changed hours are settled by it."""
+    names = {metric.name for metric in snapshot.metrics}
+    return [kind for kind in kinds if {m.name for m in snapshot.catalog.metrics_of(kind)} <= names]
+
+
+def _settled(
+    kinds: Iterable[EventKind], whole: Sequence[EventKind], metrics: Sequence[Metric]
+) -> dict[str, tuple[str, ...] | None]:
+    return {
+        kind.name: None if kind in whole else tuple(m.name for m in metrics if m.kind == kind.name)
+        for kind in kinds
+    }
+
+
+def _reasons(snapshot: Snapshot, units: Iterable[Window], kinds: Iterable[EventKind]) -> dict[Window, str]:
+    changed, gaps = snapshot.changed(kind.name for kind in kinds), snapshot.gaps()
+    found: dict[Window, str] = {}
+    for unit in units:
+        found |= correction_reasons(unit, changed, gaps, snapshot.catalog.calendar)
+    return found
+
+
+def _reopened(
+    snapshot: Snapshot, kind: EventKind, hours: Collection[datetime], computed: Collection[datetime]
+) -> tuple[datetime, ...]:
+    """Hours of an older definition in the ended days and weeks around those of the hours that changed.
+
+    `computed` are the hours that the run has computed by the current definition by then.
+    """
+    catalog, now = snapshot.catalog, snapshot.now
+    changed = [
+        hour
+        for entry in snapshot.changed([kind.name])
+        for hour in _hours_of_entry(entry, catalog)
+        if hour.start in hours
+    ]
+    around = hours_of(enclosing_ended(changed, catalog.calendar, now), catalog.calendar)
+    metrics = catalog.metrics_of(kind)
+    units = {hour: unit_of(hour, catalog, now) for hour in around}
+    outdated = {unit for unit in units.values() if unit and snapshot.is_outdated(unit, metrics)}
+    return tuple(sorted({h.start for h, unit in units.items() if unit in outdated}.difference(computed)))
+
+
+def _missing(snapshot: Snapshot, passes: Iterable[Pass]) -> dict[str, tuple[Window, ...]]:
+    """By kind, the windows that lack an exact number and that this run does not compute."""
+    computed: dict[str, set[Window]] = {}
+    for one in passes:
+        for kind in one.kinds:
+            computed.setdefault(kind.name, set()).update(one.units)
+    return {
+        kind: tuple(one for one in windows if one not in computed.get(kind, ()))
+        for kind, windows in snapshot.never_exact.items()
+    }

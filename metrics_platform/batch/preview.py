@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from metrics_platform.batch.execute import empty_totals
+from metrics_platform.batch.parts import empty_totals
 from metrics_platform.catalog.changes import Change
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.restating import windows_to_write

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from zoneinfo import ZoneInfo
 
 MINUTE = timedelta(minutes=1)
@@ -114,12 +114,7 @@ class Calendar:
             shifted = instant + self.hour_offset
             start = shifted.replace(minute=0, second=0, microsecond=0) - self.hour_offset
             return Window(start, start + HOUR, grain)
-        day = self._day(instant)
-        days = 1
-        if grain is Grain.WEEK:
-            day -= timedelta(days=day.weekday())
-            days = 7
-        return Window(self._midnight(day), self._midnight(day + timedelta(days=days)), grain)
+        return _by_date(self, grain, instant)
 
     def windows(self, grain: Grain, start: datetime, end: datetime) -> Iterator[Window]:
         """The windows of `grain` that overlap [start, end), oldest first."""
@@ -147,15 +142,29 @@ class Calendar:
             grain = _PARENT.get(grain)
         return found
 
-    def _day(self, instant: datetime) -> date:
-        # Clocks that go back just after midnight show yesterday once more: that hour belongs to the new day.
-        day = instant.astimezone(self.zone).date()
-        return day + timedelta(days=1) if self._midnight(day + timedelta(days=1)) <= instant else day
+    def day(self, instant: datetime) -> date:
+        """The date that the instant belongs to.
 
-    def _midnight(self, day: date) -> datetime:
-        # A midnight that the clocks skip resolves to the instant of the change: the day's first.
+        Clocks that go back just after midnight show yesterday once more: that hour belongs to the new day.
+        """
+        day = instant.astimezone(self.zone).date()
+        return day + timedelta(days=1) if self.midnight(day + timedelta(days=1)) <= instant else day
+
+    def midnight(self, day: date) -> datetime:
+        """The first instant of a date; where clocks skip midnight, the instant of the change."""
         local = datetime(day.year, day.month, day.day, tzinfo=self.zone)
         return local.astimezone(UTC)
+
+
+# Time zones are slow to ask, and a plan asks for the days and weeks of the same hours again and again.
+@lru_cache(maxsize=20_000)
+def _by_date(calendar: Calendar, grain: Grain, instant: datetime) -> Window:
+    """The day or week of an instant in UTC."""
+    day, days = calendar.day(instant), 1
+    if grain is Grain.WEEK:
+        day -= timedelta(days=day.weekday())
+        days = 7
+    return Window(calendar.midnight(day), calendar.midnight(day + timedelta(days=days)), grain)
 
 
 def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:

@@ -26,8 +26,8 @@ from metrics_platform.cli.store_access import open_store
 from metrics_platform.errors import StackError
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.query import find_metric
+from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform.store.state.definition_versions import count_restated, newest_revision
-from metrics_platform.store.state.dirty import dirty_hours
 
 ALL = "all"
 LOOK_AGAIN = 2.0  # seconds between two looks at the backfill
@@ -116,8 +116,8 @@ def _wait(
 def _left(conn: Connection, metrics: Sequence[Metric], windows: list[Window], told: str) -> str:
     """Why a run that succeeded left windows as they were: they wait, as a rule, for a Kafka cluster."""
     kinds = {metric.kind for metric in metrics}
-    marks = [mark for mark in dirty_hours(conn) if mark.kind in kinds]
-    reasons = {mark.reason for mark in marks if any(window.contains(mark.hour_start) for window in windows)}
+    entries = [entry for entry in changed_hours(conn) if entry.kind in kinds]
+    reasons = {entry.reason for entry in entries if any(one.contains(entry.start) for one in windows)}
     if not reasons:
         return f"{told}; restate them again"
     return f"{told} ({'; '.join(sorted(reasons))}); the hourly runs compute them as soon as they can"

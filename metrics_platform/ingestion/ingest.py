@@ -33,8 +33,9 @@ from metrics_platform.spark.cluster_managers import ClusterManager, cluster_mana
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
-from metrics_platform.store.state import dirty, event_counts, ingestion_ledger, outages
-from metrics_platform.store.state.outages import Layer
+from metrics_platform.store.state import event_counts, ingestion_ledger, outages
+from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.changed_hours import mark_changed
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -212,11 +213,11 @@ class Ingestion:
         """Record which clusters are left out and why, each from where it was ingested last."""
         reached = ingestion_ledger.through_by_cluster(self.conn, self.kind.name)
         # What was never ingested is missing since it was missed first.
-        begun = {one.cluster: one.start for one in outages.open_outages(self.conn, Layer.INGESTION)}
+        begun = {one.cluster: one.start for one in outages.open_outages(self.conn, Cause.BEHIND)}
         for name, reason in missing.items():
             since = (reached[name] or begun.get(name, now)).replace(second=0, microsecond=0)
             until = now.replace(second=0, microsecond=0) + MINUTE
-            outages.record_outage(self.conn, name, Layer.INGESTION, since, until, reason, now)
+            outages.record_outage(self.conn, name, Cause.BEHIND, since, until, reason, now)
 
     def _write(self, step: ingestion_ledger.IngestionStep) -> Appended:
         """The step's change to the raw store; none if it was written before."""
@@ -268,11 +269,11 @@ class Ingestion:
             sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
         )
         with self.conn.transaction():
-            dirty.mark_dirty(self.conn, name, self._counted(fresh), step.version, why_fresh, now)
-            dirty.mark_dirty(self.conn, name, self._counted(really_late), step.version, why_late, now)
+            mark_changed(self.conn, name, self._counted(fresh), step.version, why_fresh, now)
+            mark_changed(self.conn, name, self._counted(really_late), step.version, why_late, now)
             if ingestion_ledger.finish_step(self.conn, name, step.version, counts, through, now):
                 event_counts.add_accepted(self.conn, calendar, name, counted)
-            outages.close_caught_up(self.conn, [kind.name for kind in self.platform.catalog.kinds], now)
+            outages.settle_caught_up(self.conn, [kind.name for kind in self.platform.catalog.kinds], now)
 
     def _counted(self, hours: Mapping[datetime, int]) -> dict[datetime, int]:
         """Those of the hours that any metric counts."""

@@ -159,7 +159,7 @@ def _run(
     if asked[0].grain is not Grain.HOUR:
         return batch.catch_up(asked, metrics)
     _ingest(batch, context)
-    return batch.catch_up([*asked, *batch.owed.to_repair(asked, metrics)], metrics)
+    return batch.catch_up(asked, metrics, repair=True)
 
 
 def _ingest(batch: Batch, context: AssetExecutionContext) -> None:

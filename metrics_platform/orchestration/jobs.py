@@ -14,7 +14,7 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from metrics_platform.batch.plan import fresh_hours
+from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.orchestration.assets import SCHEDULED_TAG
 from metrics_platform.orchestration.coordinator import LAYER_TAG

@@ -42,9 +42,8 @@ from metrics_platform.store.quality.revisions import supersede
 from metrics_platform.store.rollup import Merged, is_exact, roll_up
 from metrics_platform.store.schema import current_versions
 from metrics_platform.store.staging import Prepared, key, prepare, replace, stage
-from metrics_platform.store.state.gaps import close_gaps
+from metrics_platform.store.state.backlog import settle_exact
 from metrics_platform.store.state.lease import Fence, check_fence
-from metrics_platform.store.state.outages import close_exact
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class Commit:
     and the measure's state, but no values. `fence` is what a shift must still be entitled to.
     `minutes_present` says how many minutes of a window were counted, where that is not all of them. `seen`
     says, by kind of event, what the windows' coverage needs. `reasons` says why a batch computes windows
-    again, where the log of corrections shall say more than that it did. `chosen_at` is when the windows were
-    chosen by what is kept, if before `now`.
+    again, where the log of corrections shall say more than that it did. `planned_at` is when the windows were
+    planned by what is kept, if before `now`.
     """
 
     source: Source
@@ -70,7 +69,7 @@ class Commit:
     minutes_present: Mapping[Window, int] | None = None
     coverage_inputs: Mapping[str, CoverageInput] = field(default_factory=dict)
     reasons: Mapping[Window, str] | None = None
-    chosen_at: datetime | None = None
+    planned_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -144,13 +143,12 @@ def _replace(conn: Connection, catalog: Catalog, commit: Commit, prepared: list[
     supersede(conn, catalog, new, commit.now)
     # The minutes are most of it: they are compared before the roll-up locks days and weeks.
     _note_corrections(conn, commit, prepared, [Grain.MINUTE])
-    # What was kept when the windows were chosen is merged, though retention may have passed it since.
-    kept_at = commit.chosen_at or commit.now
-    merged = roll_up(conn, catalog, written, commit.run_id, commit.now, kept_at)
+    # What was kept when the windows were planned is merged, though retention may have passed it since.
+    planned_at = commit.planned_at or commit.now
+    merged = roll_up(conn, catalog, written, commit.run_id, commit.now, planned_at)
     _note_corrections(conn, commit, prepared, [Grain.HOUR, Grain.DAY, Grain.WEEK])
     if commit.source is Source.BATCH:
-        close_gaps(conn, commit.windows, commit.now)
-        close_exact(conn, commit.windows, commit.now)
+        settle_exact(conn, commit.windows, commit.now)
     return _committed(commit, prepared, written, known, merged)
 
 

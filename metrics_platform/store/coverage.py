@@ -10,7 +10,8 @@ missing counts less: by the cluster's share of the events accepted lately. So ha
 equal clusters was missing for ten minutes covers 25 of 60.
 
 Counted events, minutes and lost minutes add up, so an hour's coverage follows from its minutes, a day's from
-its hours, a week's from its days. `platform.coverage` says the same in SQL (see migrations.py).
+its hours, a week's from its days. `platform.coverage` says the same in SQL, see
+migration_steps/0005_coverage.sql.
 """
 
 from __future__ import annotations

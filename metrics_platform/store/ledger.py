@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, LiteralString
 
+from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import coverage
@@ -19,6 +20,13 @@ class Source(StrEnum):
     STREAM = "stream"  # a minute, computed seconds after it closed
     ROLLUP = "rollup"  # merged from the finer windows present
     BATCH = "batch"  # all raw events, deduplicated: exact
+
+
+class Staleness(StrEnum):
+    """Why a window's number is not the exact one of the metric's current definition."""
+
+    NEVER_EXACT = "never_exact"  # it is approximate, or there is none
+    OLDER_DEFINITION = "older_definition"  # it is exact, by a definition of before
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,33 @@ def never_exact(conn: Connection, metrics: Collection[str], windows: Collection[
         ),
     ).fetchall()
     return [ordered[place - 1] for (place,) in rows]
+
+
+def stale_windows(
+    conn: Connection, metrics: Sequence[Metric], windows: Collection[Window]
+) -> dict[tuple[str, Window], Staleness]:
+    """Those of the metrics' windows whose number is not current, by the metric's name and the window."""
+    ordered = sorted(windows)
+    rows = conn.execute(
+        """
+        SELECT metric, place, coalesce(source = 'batch', false)
+        FROM unnest(%s::text[], %s::text[]) AS wanted (metric, version)
+        CROSS JOIN unnest(%s::text[], %s::timestamptz[]) WITH ORDINALITY
+            AS windows (grain, window_start, place)
+        LEFT JOIN platform.ledger USING (metric, grain, window_start)
+        WHERE source IS DISTINCT FROM 'batch' OR definition <> version
+        """,
+        (
+            [metric.name for metric in metrics],
+            [metric.version for metric in metrics],
+            [window.grain for window in ordered],
+            [window.start for window in ordered],
+        ),
+    ).fetchall()
+    return {
+        (name, ordered[place - 1]): Staleness.OLDER_DEFINITION if exact else Staleness.NEVER_EXACT
+        for name, place, exact in rows
+    }
 
 
 def of_other_calendars(conn: Connection, new: Iterable[Label]) -> dict[str, list[Window]]:

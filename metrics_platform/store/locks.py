@@ -13,7 +13,7 @@ from metrics_platform.store.connection import Connection
 
 # PostgreSQL keys a lock by two 32-bit numbers: this says what is locked, the second one which. The first
 # are arbitrary, high enough to stay clear of other users of the same database.
-_MIGRATION, _GAPS, _INGESTION, _TURN = 771_001, 771_002, 771_003, 771_004
+_MIGRATION, _BACKLOG, _INGESTION, _TURN = 771_001, 771_002, 771_003, 771_004
 _WINDOW = {grain: 771_010 + place for place, grain in enumerate(Grain)}
 GRAINS = tuple(Grain)
 
@@ -42,9 +42,9 @@ def lock_definitions(conn: Connection, *, shared: bool) -> None:
     conn.execute(f"SELECT {function}(%s::int, 0)", (_MIGRATION,))  # type: ignore[arg-type]
 
 
-def lock_gaps(conn: Connection) -> None:
-    """Record gaps one process at a time."""
-    conn.execute("SELECT pg_advisory_xact_lock(%s::int, 0)", (_GAPS,))
+def lock_backlog(conn: Connection) -> None:
+    """Record and settle spans of the backlog one process at a time."""
+    conn.execute("SELECT pg_advisory_xact_lock(%s::int, 0)", (_BACKLOG,))
 
 
 def lock_ingestion(conn: Connection, kind: str) -> None:

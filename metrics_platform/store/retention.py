@@ -15,8 +15,8 @@ from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.quality import revisions
 from metrics_platform.store.staging import delete
 
-# How long the books of what happened are kept: finished ingestion steps, lost records, closed gaps and
-# outages, alarms.
+# How long the books of what happened are kept: finished ingestion steps, lost records, settled entries of the
+# backlog, alarms.
 BOOKS_KEPT = timedelta(days=400)
 
 _BATCH = 500  # windows per transaction: a commit that waits for one of their locks waits well below a second
@@ -98,9 +98,8 @@ def prune_books(conn: Connection, now: datetime) -> None:
         """,
         (before,),
     )
-    conn.execute("DELETE FROM platform.lost_records WHERE noticed_at < %s", (before,))
-    conn.execute("DELETE FROM platform.gaps WHERE closed_at < %s", (before,))
-    conn.execute("DELETE FROM platform.outages WHERE closed_at < %s", (before,))
+    conn.execute("DELETE FROM platform.backlog WHERE settled_at < %s", (before,))
+    conn.execute("DELETE FROM platform.backlog WHERE cause = 'lost' AND since < %s", (before,))
     conn.execute(
         """
         DELETE FROM platform.alarms AS old WHERE at < %s

@@ -74,17 +74,17 @@ def roll_up(
     changed: Mapping[str, Iterable[Window]],
     run_id: str,
     now: datetime,
-    kept_at: datetime,
+    planned_at: datetime,
 ) -> list[Merged]:
     """Merge every enclosing window of the changed ones (by metric), inside the caller's transaction, if its
-    parts were kept at `kept_at`.
+    parts were kept at `planned_at`.
 
     Windows among `changed` themselves are left alone. The caller holds the locks of the hours it changed.
     """
     current = {name: set(windows) for name, windows in changed.items()}
     merged: list[Merged] = []
     for grain, finer in _STEPS:
-        wanted = _parents(catalog, current, grain, finer, kept_at)
+        wanted = _parents(catalog, current, grain, finer, planned_at)
         if not wanted:
             continue
         lock_windows(conn, (window for _, window in wanted))
@@ -104,9 +104,9 @@ def is_exact(label: Label | None) -> bool:
 
 
 def _parents(
-    catalog: Catalog, changed: Mapping[str, set[Window]], grain: Grain, finer: Grain, kept_at: datetime
+    catalog: Catalog, changed: Mapping[str, set[Window]], grain: Grain, finer: Grain, planned_at: datetime
 ) -> list[tuple[str, Window]]:
-    kept_from = catalog.kept_from(finer, kept_at)
+    kept_from = catalog.kept_from(finer, planned_at)
     found: set[tuple[str, Window]] = set()
     for name, windows in changed.items():
         parents = {catalog.calendar.window(grain, one.start) for one in windows if one.grain is finer}

@@ -31,7 +31,7 @@ from metrics_platform.store import migrations
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_definitions
 from metrics_platform.store.sql_text import listed, names, value_of
-from metrics_platform.store.state import dirty
+from metrics_platform.store.state.changed_hours import mark_uncounted
 
 # Columns that the views add around a metric's own; a dimension cannot have these names.
 LABEL_COLUMNS = ("label", "coverage", "error_band", "age", "computed_at", "source", "run_id", "definition")
@@ -80,7 +80,7 @@ def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
         for metric in catalog.metrics:
             _migrate_metric(conn, metric, stored[metric.name], history[metric.name], now)
             if metric.name in away:
-                dirty.mark_uncounted(conn, metric.name, metric.kind, now)
+                mark_uncounted(conn, metric.name, metric.kind, now)
         conn.execute(
             "UPDATE platform.metrics SET retired_at = %s WHERE retired_at IS NULL AND NOT name = ANY(%s)",
             (now, [metric.name for metric in catalog.metrics]),

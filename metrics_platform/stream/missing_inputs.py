@@ -16,7 +16,7 @@ from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import lost_share
 from metrics_platform.store.state import event_counts, gaps, outages
-from metrics_platform.store.state.outages import Layer
+from metrics_platform.store.state.backlog import Cause
 from metrics_platform.stream import iteration
 
 
@@ -117,4 +117,4 @@ class MissingInputs:
 def _record_outage(
     conn: Connection, cluster: str, windows: Sequence[Window], reason: str, now: datetime
 ) -> None:
-    outages.record_outage(conn, cluster, Layer.STREAM, windows[0].start, windows[-1].end, reason, now)
+    outages.record_outage(conn, cluster, Cause.UNREACHABLE, windows[0].start, windows[-1].end, reason, now)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_platform.batch.execute import empty_totals
+from metrics_platform.batch.parts import empty_totals
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.events.kafka.offsets import OffsetRange
 from metrics_platform.ingestion.ingest import RECORDS_PER_STEP, records_per_step, split

@@ -7,16 +7,19 @@ from datetime import UTC, datetime, timedelta
 from metrics_platform.batch.correction_reasons import correction_reasons
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH, LATE
-from metrics_platform.store.state.dirty import DirtyHour
-from metrics_platform.store.state.gaps import Gap
+from metrics_platform.store.state.backlog import Cause, Entry
 
 CALENDAR = Calendar("Europe/Berlin")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 UNIT = CALENDAR.window(Grain.HOUR, NOON)
 
 
-def mark(reason: str, hour: datetime = NOON, kind: str = "visits") -> DirtyHour:
-    return DirtyHour(kind, hour, NOON, reason, 1, 1)
+def mark(reason: str, hour: datetime = NOON, kind: str = "visits") -> Entry:
+    return Entry(Cause.CHANGED, kind, None, None, hour, hour + HOUR, reason, NOON, 1, 1)
+
+
+def skipped(start: datetime, end: datetime) -> Entry:
+    return Entry(Cause.SKIPPED, None, None, None, start, end, "the stream was down", NOON)
 
 
 def minute(start: datetime) -> Window:
@@ -33,8 +36,8 @@ def test_the_marks_on_the_hour_are_told_once_each() -> None:
 
 
 def test_a_gap_is_the_reason_of_its_minutes_in_the_hour() -> None:
-    gap = Gap(NOON - 5 * MINUTE, NOON + 2 * MINUTE, "the stream was down", None, NOON, None)
-    elsewhere = Gap(NOON + HOUR, NOON + HOUR + MINUTE, "the stream was down", None, NOON, None)
+    gap = skipped(NOON - 5 * MINUTE, NOON + 2 * MINUTE)
+    elsewhere = skipped(NOON + HOUR, NOON + HOUR + MINUTE)
     assert correction_reasons(UNIT, [mark(LATE)], [gap, elsewhere], CALENDAR) == {
         UNIT: "late events",
         minute(NOON): "gap",

@@ -12,7 +12,10 @@ import pytest
 
 from metrics_platform.batch import plan
 from metrics_platform.batch.execute import Batch
-from metrics_platform.batch.plan import OLDER_DEFINITION, fresh_hours
+from metrics_platform.batch.plan import OLDER_DEFINITION, due_hours
+from metrics_platform.batch.snapshot import read_snapshot
+from metrics_platform.batch.units import fresh_hours
+from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import HOUR, MINUTE, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH, LATE, ingest
 from metrics_platform.local.traffic.shop import INTERACTIONS, Record
@@ -21,8 +24,10 @@ from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import dirty, gaps
-from metrics_platform.store.state.outages import Layer, open_outages, record_outage
+from metrics_platform.store.state import gaps
+from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.changed_hours import UNCOUNTED, changed_hours, mark_changed
+from metrics_platform.store.state.outages import open_outages, record_outage
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.traffic import produce, send
@@ -54,22 +59,22 @@ def test_late_events_reopen_their_hours_and_redelivered_ones_nothing(
     day = platform.catalog.calendar.window(Grain.DAY, FIRST)
     clock.wait_until(day.end + 30 * MINUTE)
     batch.catch_up([day], platform.catalog.metrics)
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
     before = _labels(conn, platform)
     assert {label.window.grain for label in before if label.exact} == set(Grain) - {Grain.WEEK}
 
     events = [record for record in oracle.accepted(sent) if record.kind == INTERACTIONS]
     produce(platform, [replace(record, at=clock.now().timestamp()) for record in events[::50]])
     _ingest_all(batch)
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
     assert _not_covered(conn, platform) == set()
 
     hour = platform.catalog.calendar.window(Grain.HOUR, FIRST + HOUR)
     late = _late(events, hour, clock.now(), 7)
     produce(platform, [*late, replace(late[0], at=late[0].at + 1)])
     _ingest_all(batch)
-    [mark] = dirty.dirty_hours(conn)
-    assert (mark.kind, mark.hour_start, mark.reason, mark.events) == (INTERACTIONS, hour.start, LATE, 7)
+    [mark] = changed_hours(conn)
+    assert (mark.kind, mark.start, mark.reason, mark.events) == (INTERACTIONS, hour.start, LATE, 7)
     assert {window for window in _not_covered(conn, platform) if window.grain is not Grain.MINUTE} == {
         hour,
         day,
@@ -80,7 +85,7 @@ def test_late_events_reopen_their_hours_and_redelivered_ones_nothing(
     assert hour in done
     assert _not_covered(conn, platform) == set()
     assert not {window for window in done if window.start < day.end} - {hour}
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
     _only_these_changed(before, _labels(conn, platform), [hour, day])
     _all_numbers_are_right(conn, [*sent, *late])
 
@@ -103,9 +108,9 @@ def test_a_late_event_in_a_day_of_an_older_definition_reopens_all_its_hours(
     produce(platform, late)
 
     assert hour in _run_hourly(batch)
-    assert {mark.reason for mark in dirty.dirty_hours(conn)} == {OLDER_DEFINITION}
+    assert {mark.reason for mark in changed_hours(conn)} == {OLDER_DEFINITION}
     assert len(_run_hourly(batch)) == 23
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
     [label] = ledger.labels(conn, [CHANGED], [day]).values()
     assert (label.exact, label.definition) == (True, batch.platform.catalog.metric(CHANGED).version)
     _all_numbers_are_right(conn, [*sent, *late])
@@ -122,13 +127,11 @@ def test_hours_of_an_older_definition_in_a_day_that_still_lacks_some_follow(
     clock.wait_until(platform.catalog.calendar.window(Grain.DAY, FIRST).end + 5 * HOUR)
 
     assert not set(before) & set(_run_hourly(batch))
-    assert [mark.hour_start for mark in dirty.dirty_hours(conn, INTERACTIONS)] == [
-        hour.start for hour in before
-    ]
+    assert [mark.start for mark in changed_hours(conn, INTERACTIONS)] == [hour.start for hour in before]
     assert set(before) <= set(_run_hourly(batch))
     version = batch.platform.catalog.metric(CHANGED).version
     assert {one.definition for one in ledger.labels(conn, [CHANGED], before).values()} == {version}
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
 
 
 def test_events_that_came_while_a_metric_was_away_are_counted_when_it_is_back(
@@ -145,13 +148,13 @@ def test_events_that_came_while_a_metric_was_away_are_counted_when_it_is_back(
     produce(platform, late)
     clock.advance(5 * HOUR)
     assert hour in _run_hourly(replace(batch, platform=replace(platform, catalog=fewer)))
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
 
     migrate(conn, catalog, clock.now())
-    [mark] = dirty.dirty_hours(conn)
-    assert (mark.hour_start, mark.reason, mark.events) == (hour.start, dirty.UNCOUNTED, 4)
+    [mark] = changed_hours(conn)
+    assert (mark.start, mark.reason, mark.events) == (hour.start, UNCOUNTED, 4)
     assert hour in _run_hourly(batch)
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated([*sent, *late]), metric, Grain.HOUR) == []
 
@@ -173,7 +176,7 @@ def test_a_week_whose_own_run_failed_is_made_exact_by_the_hourly_runs(
     prune_windows(conn, batch.platform.catalog, clock.now())
     runs = [len(_run_hourly(batch)) for _ in range(7)]
     assert runs[-1] == 0
-    assert max(runs) <= 4 + plan.DIRTY_HOURS_PER_RUN
+    assert max(runs) <= 4 + plan.REPAIRS_PER_RUN
     [label] = ledger.labels(conn, [CHANGED], [week]).values()
     assert (label.exact, label.definition) == (True, batch.platform.catalog.metric(CHANGED).version)
 
@@ -190,7 +193,7 @@ def test_a_gap_that_only_a_metric_owed_which_left_is_closed(
         conn, CHANGED, list(platform.catalog.calendar.windows(Grain.HOUR, FIRST, clock.now()))
     )
     gaps.record_gap(conn, FIRST, FIRST + MINUTE, "no shift was at work", [], clock.now())
-    record_outage(conn, "local", Layer.STREAM, FIRST, FIRST + MINUTE, "silent", clock.now())
+    record_outage(conn, "local", Cause.UNREACHABLE, FIRST, FIRST + MINUTE, "silent", clock.now())
     fewer = tuple(m for m in platform.catalog.metrics if m.name != CHANGED)
     catalog = replace(platform.catalog, metrics=fewer)
     migrate(conn, catalog, clock.now())
@@ -207,10 +210,10 @@ def test_what_no_metric_counts_is_not_owed(
     send(platform, FIRST, FIRST + HOUR, rate=1, seed=15)
     for fewer in (replace(catalog, metrics=()), replace(catalog, start=tomorrow)):
         _ingest_all(replace(batch, platform=replace(platform, catalog=fewer)))
-        assert dirty.dirty_hours(conn) == []
+        assert changed_hours(conn) == []
         send(platform, FIRST, FIRST + HOUR, rate=1, seed=16)
     _ingest_all(batch)
-    assert dirty.dirty_hours(conn)
+    assert changed_hours(conn)
 
 
 def test_hours_of_a_kind_without_metrics_are_not_repaired(
@@ -218,14 +221,18 @@ def test_hours_of_a_kind_without_metrics_are_not_repaired(
 ) -> None:
     [orders] = [kind for kind in platform.catalog.kinds if kind.name != INTERACTIONS]
     hour = platform.catalog.calendar.window(Grain.HOUR, FIRST)
-    dirty.mark_dirty(conn, orders.name, {hour.start: 1}, 1, FRESH, clock.now())
+    mark_changed(conn, orders.name, {hour.start: 1}, 1, FRESH, clock.now())
     clock.advance(24 * HOUR)
     # What waits for a cluster takes no place either.
-    assert batch.owed.to_repair([], platform.catalog.metrics) == []
+    metrics = platform.catalog.metrics
+
+    def due(chosen: Sequence[Metric]) -> list[Window]:
+        return due_hours(read_snapshot(conn, platform.catalog, chosen, [], clock.now()), [])
+
+    assert due(metrics) == []
     _ingest_all(batch)
-    of_others = [metric for metric in platform.catalog.metrics if metric.kind == INTERACTIONS]
-    assert batch.owed.to_repair([], of_others) == []
-    assert batch.owed.to_repair([], platform.catalog.metrics) == [hour]
+    assert due([metric for metric in metrics if metric.kind == INTERACTIONS]) == []
+    assert due(metrics) == [hour]
 
 
 def test_hours_with_gaps_are_computed_first_and_their_gaps_closed(
@@ -233,7 +240,7 @@ def test_hours_with_gaps_are_computed_first_and_their_gaps_closed(
 ) -> None:
     send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=12)
     _ingest_all(batch)
-    assert {mark.reason for mark in dirty.dirty_hours(conn)} == {FRESH}
+    assert {mark.reason for mark in changed_hours(conn)} == {FRESH}
     clock.advance(6 * HOUR)
     skipped = FIRST + 100 * MINUTE
     gaps.record_gap(conn, skipped, skipped + 10 * MINUTE, "no shift was at work", [], clock.now())
@@ -242,15 +249,15 @@ def test_hours_with_gaps_are_computed_first_and_their_gaps_closed(
 
     assert done[0].contains(skipped)
     [gap] = gaps.all_gaps(conn, FIRST, clock.now())
-    assert gap.closed_at == clock.now()
-    assert gap.recorded_at == clock.now()
-    assert gaps.open_gaps(conn) == dirty.dirty_hours(conn) == []
+    assert gap.settled_at == clock.now()
+    assert gap.since == clock.now()
+    assert gaps.open_gaps(conn) == changed_hours(conn) == []
 
 
 def test_a_gap_longer_than_a_runs_budget_is_worked_off_and_keeps_nothing_from_its_repair(
     platform: Platform, conn: Connection, batch: Batch, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "DIRTY_HOURS_PER_RUN", 5)
+    monkeypatch.setattr(plan, "REPAIRS_PER_RUN", 5)
     conn.execute("UPDATE platform.metrics SET first_seen = %s", (FIRST,))
     events = send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=18)
     _run_hourly(batch)
@@ -269,7 +276,7 @@ def test_a_gap_longer_than_a_runs_budget_is_worked_off_and_keeps_nothing_from_it
     for _ in range(2):
         _run_hourly(batch)
 
-    assert gaps.open_gaps(conn) == dirty.dirty_hours(conn) == []
+    assert gaps.open_gaps(conn) == changed_hours(conn) == []
     _all_numbers_are_right(conn, [*events, *late])
     # Then the day around follows, whose first hours came before the metrics.
     assert [len(_run_hourly(batch)) for _ in range(5)][-1] == 0
@@ -295,7 +302,7 @@ def test_marks_of_a_zone_whose_hours_began_elsewhere_are_repaired_and_cleared(
 ) -> None:
     _ingest_all(batch)
     hour = platform.catalog.calendar.window(Grain.HOUR, FIRST)
-    dirty.mark_dirty(conn, INTERACTIONS, {hour.start: 5}, 1, LATE, clock.now())
+    mark_changed(conn, INTERACTIONS, {hour.start: 5}, 1, LATE, clock.now())
     india = replace(platform.catalog, timezone="Asia/Kolkata")
     batch = replace(batch, platform=replace(platform, catalog=india))
     migrate(conn, india, clock.now())
@@ -304,7 +311,7 @@ def test_marks_of_a_zone_whose_hours_began_elsewhere_are_repaired_and_cleared(
     around = set(india.calendar.windows(Grain.HOUR, hour.start, hour.end))
     assert len(around) == 2
     assert around <= set(done)
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
 
 
 def test_a_run_with_nothing_owed_computes_nothing(
@@ -322,7 +329,7 @@ def _run_hourly(batch: Batch) -> list[Window]:
     _ingest_all(batch)
     now, calendar = batch.clock(), batch.platform.catalog.calendar
     metrics, fresh = batch.platform.catalog.metrics, fresh_hours(now, calendar)
-    return list(batch.catch_up([*fresh, *batch.owed.to_repair(fresh, metrics)], metrics).computed)
+    return list(batch.catch_up(fresh, metrics, repair=True).computed)
 
 
 def _all_numbers_are_right(conn: Connection, sent: Sequence[Record]) -> None:

@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from metrics_platform.batch.plan import FRESH_HOURS
+from metrics_platform.batch.units import FRESH_HOURS
 from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.windows import HOUR, Grain, Window
 from metrics_platform.settings import Settings

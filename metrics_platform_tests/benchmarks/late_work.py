@@ -10,7 +10,7 @@ from datetime import datetime
 from pyspark.sql import SparkSession
 
 from metrics_platform.batch.execute import Batch
-from metrics_platform.batch.plan import fresh_hours
+from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
@@ -23,7 +23,8 @@ from metrics_platform.settings import Settings
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import dirty, ingestion_ledger
+from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform_tests.benchmarks.day_events import PARTITIONS, day_records
 from metrics_platform_tests.benchmarks.serve import cpu_seconds, own_answers, serve
 
@@ -139,8 +140,8 @@ class Program:
             asked = [
                 hour for hour in fresh_hours(at, calendar) if hour.start >= datetime.fromisoformat(since)
             ]
-            asked += self._batch(at).owed.to_repair(asked, self.platform.catalog.metrics)
-        done = self._batch(at).catch_up(asked, self.platform.catalog.metrics)
+        repair = grain == Grain.HOUR
+        done = self._batch(at).catch_up(asked, self.platform.catalog.metrics, repair=repair)
         return {**self._spent(*began), "hours": [hour.start.isoformat() for hour in done.computed]}
 
     def recompute(self, now: str, hour: str) -> dict[str, float]:
@@ -159,7 +160,7 @@ class Program:
         labels = ledger.labels(self.conn, [metric.name for metric in catalog.metrics], windows)
         bad = sum(1 for label in labels.values() if not label.exact or label.coverage < 1)
         missing = len(windows) * len(catalog.metrics) - len(labels)
-        return {"dirty": len(dirty.dirty_hours(self.conn)), "not_whole": bad + missing}
+        return {"dirty": len(changed_hours(self.conn)), "not_whole": bad + missing}
 
     def _batch(self, now: datetime) -> Batch:
         return Batch(self.platform, self.spark, self.conn, "bench", lambda: now, print)

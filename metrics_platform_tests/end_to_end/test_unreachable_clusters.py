@@ -21,7 +21,7 @@ from dagster import (
 
 from metrics_platform.batch import execute
 from metrics_platform.batch.execute import Batch
-from metrics_platform.batch.plan import fresh_hours
+from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.clusters import Cluster
 from metrics_platform.events.kafka.log import KafkaLog
@@ -37,8 +37,9 @@ from metrics_platform.platform import Platform
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label, Source
-from metrics_platform.store.state import dirty, gaps, ingestion_ledger, outages
-from metrics_platform.store.state.outages import Layer
+from metrics_platform.store.state import gaps, ingestion_ledger, outages
+from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform.stream import iteration
 from metrics_platform.stream.shift import Iteration, Shift
 from metrics_platform_tests.support import oracle
@@ -133,7 +134,7 @@ def test_a_cluster_falls_silent_for_two_minutes_and_comes_back(
         assert found.coverage == (0.5 if number in (3, 4) else 1)  # nothing is known of the shares
     assert label(conn, Grain.HOUR, NINE, pair).coverage == pytest.approx(6 / 60)
     [outage] = outages.open_outages(conn)
-    assert (outage.cluster, outage.layer) == ("dc2", Layer.STREAM)
+    assert (outage.cluster, outage.cause) == ("dc2", Cause.UNREACHABLE)
     assert (outage.start, outage.end) == (NINE + 3 * MINUTE, NINE + 6 * MINUTE)
     assert outage.reason.startswith("Kafka cluster 'dc2'")
     assert gaps.open_gaps(conn) == []
@@ -242,7 +243,7 @@ def test_a_kind_without_its_topic_has_no_minute_and_the_others_do(
         found = label(conn, Grain.MINUTE, NINE + 8 * MINUTE, without)
         assert (found.events, found.coverage) == (clicks(sent, found.window.start, close_of(8)), 1)
         [gap] = gaps.open_gaps(conn)
-        assert {one["topic"] for one in gap.offsets} == set(without.catalog.kind(INTERACTIONS).topics)
+        assert {one["topic"] for one in gap.details} == set(without.catalog.kind(INTERACTIONS).topics)
 
         new_topic(without.clusters[0].bootstrap_servers, topic)
         orders = [replace(one, topic=topic) for one in sent if one.kind == ORDERS]
@@ -282,7 +283,7 @@ def test_the_minutes_that_lack_a_kind_are_an_outage_until_they_are_exact(
     assert len(done) == 3
     assert _minutes_of_orders(conn, there) == before  # what was counted stays
     [outage] = outages.open_outages(conn)
-    assert (outage.cluster, outage.layer) == ("local", Layer.STREAM)
+    assert (outage.cluster, outage.cause) == ("local", Cause.UNREACHABLE)
     assert (outage.start, outage.end) == (NINE + 3 * MINUTE, NINE + 5 * MINUTE)
     assert outage.reason.startswith(f"'{ORDERS}' cannot be read: topic '{topic}' does not exist")
 
@@ -376,7 +377,7 @@ def test_ingestion_goes_on_without_a_cluster_and_catches_up(
     assert ingestion_ledger.through_by_cluster(conn, kind.name) == {"dc1": clock.now(), "dc2": NINE + MINUTE}
     assert ingestion_ledger.ingested_through(conn, kind.name) == NINE + MINUTE
     [outage] = outages.open_outages(conn)
-    assert (outage.layer, outage.start, outage.end) == (Layer.INGESTION, NINE + MINUTE, NINE + 5 * MINUTE)
+    assert (outage.cause, outage.start, outage.end) == (Cause.BEHIND, NINE + MINUTE, NINE + 5 * MINUTE)
 
     clock.advance(2 * MINUTE)
     ingest(pair, spark, conn, kind, clock, said.append)
@@ -451,20 +452,20 @@ def test_an_hour_is_exact_only_with_every_cluster(
     assert label(conn, Grain.HOUR, NINE, pair) == before
     assert before.source is Source.ROLLUP
     reason = f"cluster dc2 not ingested since {hour.end - MINUTE:%Y-%m-%d %H:%M} UTC"
-    marks = dirty.dirty_hours(conn)
-    assert {(mark.kind, mark.reason) for mark in marks if mark.hour_start == hour.start} == {
+    marks = changed_hours(conn)
+    assert {(mark.kind, mark.reason) for mark in marks if mark.start == hour.start} == {
         (kind.name, reason) for kind in pair.catalog.kinds
     }
     assert any(line.startswith(f"{hour} of 'interactions' cannot be exact yet: {reason}") for line in said)
 
     clock.advance(60 * MINUTE)
     fresh = fresh_hours(clock.now(), pair.catalog.calendar)
-    run.catch_up([*fresh, *run.owed.to_repair(fresh, pair.catalog.metrics)], pair.catalog.metrics)
+    run.catch_up(fresh, pair.catalog.metrics, repair=True)
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
     after = label(conn, Grain.HOUR, NINE, pair)
     assert (after.exact, after.coverage) == (True, 1)
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
     assert outages.open_outages(conn) == []
 
 
@@ -511,9 +512,9 @@ def test_a_kind_that_cannot_be_read_holds_no_other_up(
         else:
             assert ledger.labels(conn, [metric], [hour]) == {}
     [outage] = outages.open_outages(conn)
-    assert (outage.cluster, outage.layer, outage.end) == ("gone", Layer.INGESTION, clock.now() + MINUTE)
+    assert (outage.cluster, outage.cause, outage.end) == ("gone", Cause.BEHIND, clock.now() + MINUTE)
     assert outage.reason.startswith("Kafka cluster 'gone'")
-    waiting = [mark for mark in dirty.dirty_hours(conn) if mark.hour_start == NINE]
+    waiting = [mark for mark in changed_hours(conn) if mark.start == NINE]
     assert [(mark.kind, mark.reason) for mark in waiting] == [("orders", "cluster gone not ingested yet")]
 
     nowhere = replace(
@@ -549,7 +550,7 @@ def test_a_day_is_computed_of_the_kinds_that_are_there_and_made_up_for_in_one_pa
     kinds = {metric.name: metric.kind for metric in platform.catalog.metrics}
     known = ledger.labels(conn, list(kinds), [day])
     assert {kinds[name] for name, _ in known if known[name, day].exact} == {INTERACTIONS}
-    assert {mark.kind for mark in dirty.dirty_hours(conn)} == {"orders"}
+    assert {mark.kind for mark in changed_hours(conn)} == {"orders"}
     with pytest.raises(KafkaError, match="'orders' cannot be ingested"):
         Batch(without, spark, conn, "by hand", clock, print).recompute(
             [day], [metric for metric in platform.catalog.metrics if metric.kind == "orders"]

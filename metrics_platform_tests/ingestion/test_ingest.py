@@ -16,7 +16,8 @@ from metrics_platform.events.kafka.offsets import KafkaError
 from metrics_platform.ingestion.ingest import ingest
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state import dirty, ingestion_ledger
+from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform_tests.ingestion import killed_ingestion
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.topics import delete_topic, new_topic
@@ -119,7 +120,7 @@ def test_an_event_of_the_first_days_that_there_are_is_ingested(
     done = ingest(platform, spark, conn, kind, ManualClock(), print)
     assert ancient in done.hours or min(done.hours) < START - 1000 * 365 * DAY
     assert ingestion_ledger.pending_step(conn, kind.name) is None
-    assert min(mark.hour_start for mark in dirty.dirty_hours(conn)) >= platform.catalog.first_instant
+    assert min(mark.start for mark in changed_hours(conn)) >= platform.catalog.first_instant
 
 
 def test_records_that_kafka_dropped_are_said_and_the_rest_is_ingested(

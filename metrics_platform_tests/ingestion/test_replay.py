@@ -20,7 +20,8 @@ from metrics_platform.ingestion.replay import Replayed, replay_rejected
 from metrics_platform.platform import Platform
 from metrics_platform.settings import PREFIX
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state import dirty, event_counts, ingestion_ledger
+from metrics_platform.store.state import event_counts, ingestion_ledger
+from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform_tests.events.records import millis, send
 from metrics_platform_tests.ingestion import killed_ingestion
 from metrics_platform_tests.support.clock import START, ManualClock
@@ -95,18 +96,18 @@ def test_the_command_replays_and_the_next_batch_counts(
         "interactions: replayed 3, still rejected 0",
         "  to be computed again: the hours from 2026-03-29 23:00, 2026-03-30 00:00",
     ]
-    assert {(mark.hour_start, mark.reason) for mark in dirty.dirty_hours(conn)} == {
+    assert {(mark.start, mark.reason) for mark in changed_hours(conn)} == {
         (FIRST, "replayed rejects"),
         (FIRST + HOUR, "replayed rejects"),
     }
     assert event_counts.accepted(conn, kind.name, hours) == dict(zip(hours, (3, 1), strict=True))
     batch.recompute(hours, platform.catalog.metrics)
     assert clicks(conn) == {FIRST: 3, FIRST + HOUR: 1}
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
 
     again = replay_rejected(platform, spark, conn, kind, Selection(), ManualClock(LATER))
     assert again == Replayed(0, (), {"no JSON object": 1})
-    assert dirty.dirty_hours(conn) == []
+    assert changed_hours(conn) == []
     assert sums(conn) == (4, 1)
 
 
@@ -122,13 +123,13 @@ def test_a_killed_replay_is_finished_by_plain_ingestion(
     assert step.replay == {}
     moved = platform.raw_store.changed(spark, kind, step.version)
     assert moved.accepted == {FIRST: 2, FIRST + HOUR: 1}  # Spark had moved them,
-    assert (sums(conn), dirty.dirty_hours(conn)) == ((1, 4), [])  # the books knew nothing of it.
+    assert (sums(conn), changed_hours(conn)) == ((1, 4), [])  # the books knew nothing of it.
 
     ingest(platform, spark, conn, kind, ManualClock(LATER), print)
 
     assert sums(conn) == (4, 1)
-    assert {mark.reason for mark in dirty.dirty_hours(conn)} == {"replayed rejects"}
-    assert [mark.hour_start for mark in dirty.dirty_hours(conn)] == [FIRST, FIRST + HOUR]
+    assert {mark.reason for mark in changed_hours(conn)} == {"replayed rejects"}
+    assert [mark.start for mark in changed_hours(conn)] == [FIRST, FIRST + HOUR]
     rows = spark.read.format("delta").load(platform.raw_store.path(kind))
     assert rows.count() == rows.select("_partition", "_offset").distinct().count() == len(RECORDS)
     again = replay_rejected(platform, spark, conn, kind, Selection(), ManualClock(LATER))

@@ -1,6 +1,6 @@
 """What the schedules ask for, at the instants they run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -9,13 +9,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from dagster import DefaultScheduleStatus, RunRequest, ScheduleDefinition, SkipReason, build_schedule_context
 
-from metrics_platform.batch.plan import DIRTY_HOURS_PER_RUN, fresh_hours, hours_to_repair, parts_of, unit_of
 from metrics_platform.catalog.model import Catalog
-from metrics_platform.catalog.windows import HOUR, Calendar, Grain
+from metrics_platform.catalog.windows import Calendar
 from metrics_platform.orchestration.assets import SCHEDULED_TAG
 from metrics_platform.orchestration.build import build_definitions
 from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
-from metrics_platform.store.state.gaps import Gap
 from metrics_platform_tests.support.nowhere import catalog, platform
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -55,112 +53,6 @@ def asked(request: RunRequest | SkipReason) -> tuple[str, str]:
 
 def hours(*texts: str) -> list[datetime]:
     return [utc(text) for text in texts]
-
-
-def test_the_newest_four_complete_hours_are_computed() -> None:
-    found = fresh_hours(NOW, CALENDAR)
-    assert [window.start.hour for window in found] == [8, 9, 10, 11]
-    assert all(window.grain is Grain.HOUR and window.end <= NOW for window in found)
-
-
-def test_hours_of_a_half_hour_zone_are_found_too() -> None:
-    found = fresh_hours(utc("2026-11-22T12:33"), Calendar("Asia/Kolkata"))
-    assert [f"{window.start:%H:%M}" for window in found] == ["08:30", "09:30", "10:30", "11:30"]
-
-
-def repaired(
-    marked: Sequence[datetime],
-    skipped: Sequence[Gap] = (),
-    missed: Sequence[datetime] = (),
-    defined: Catalog | None = None,
-) -> list[datetime]:
-    """What an hourly run repairs beside the newest hours."""
-    defined = defined or catalog()
-    fresh = fresh_hours(NOW, defined.calendar)
-    windows = [defined.calendar.window(Grain.HOUR, start) for start in missed]
-    return [hour.start for hour in hours_to_repair(NOW, defined, fresh, windows, skipped, marked)]
-
-
-def test_dirty_hours_are_repaired_once_and_oldest_first() -> None:
-    dirty = hours("2026-11-20T05:00", "2026-11-22T11:00", "2026-10-01T00:00", "2026-11-20T05:00")
-    assert repaired(dirty) == hours("2026-10-01T00:00", "2026-11-20T05:00")
-
-
-def test_a_dirty_hour_that_has_not_ended_waits() -> None:
-    assert repaired(hours("2026-11-22T12:00", "2026-11-22T13:00")) == []
-
-
-def test_a_flood_of_dirty_hours_is_worked_off_from_the_oldest() -> None:
-    dirty = [utc("2026-01-01T00:00") + n * HOUR for n in range(500)]
-    assert repaired(dirty) == dirty[:DIRTY_HOURS_PER_RUN]
-
-
-def test_hours_with_gaps_come_before_any_flood() -> None:
-    dirty = [utc("2026-01-01T00:00") + n * HOUR for n in range(500)]
-    gap = Gap(utc("2026-11-21T10:50"), utc("2026-11-21T12:10"), "no shift was at work", [], NOW, None)
-    holed = hours("2026-11-21T10:00", "2026-11-21T11:00", "2026-11-21T12:00")
-    found = repaired(dirty, [gap], [utc("2026-11-21T09:00"), *holed, utc("2026-11-21T13:00")])
-    assert found[:3] == holed
-    assert found[3:] == dirty[: DIRTY_HOURS_PER_RUN - 3]
-
-
-def test_hours_of_a_gap_that_are_exact_take_no_place_in_the_budget() -> None:
-    gap = Gap(utc("2026-11-17T00:00"), utc("2026-11-21T00:00"), "no shift was at work", [], NOW, None)
-    assert repaired(hours("2026-11-10T05:00"), [gap]) == hours("2026-11-10T05:00")
-
-
-def test_hours_that_no_run_asked_for_come_last() -> None:
-    missed = hours("2026-11-21T02:00", "2026-11-21T03:00", "2026-11-22T11:00", "2026-11-22T12:00")
-    found = repaired(hours("2026-11-21T03:00", "2026-11-21T05:00"), missed=missed)
-    assert found == hours("2026-11-21T03:00", "2026-11-21T05:00", "2026-11-21T02:00")
-
-
-def test_hours_of_which_nothing_is_kept_take_no_place_in_the_budget() -> None:
-    before = [utc("2025-01-01T00:00") + n * HOUR for n in range(500)]
-    gap = Gap(before[0], before[-1], "no shift was at work", [], NOW, None)
-    assert repaired([*before, *hours("2026-11-20T05:00")], [gap]) == hours("2026-11-20T05:00")
-
-
-def test_an_hour_marked_in_another_zone_is_repaired_as_the_zone_cuts_it_today() -> None:
-    assert repaired(hours("2026-11-20T05:00"), defined=catalog("Asia/Kolkata")) == hours("2026-11-20T04:30")
-
-
-KEPT = {
-    Grain.MINUTE: timedelta(days=7),
-    Grain.HOUR: timedelta(days=90),
-    Grain.DAY: timedelta(days=365),
-    Grain.WEEK: timedelta(days=730),
-}
-
-
-@pytest.mark.parametrize(
-    ("days", "unit", "part"),
-    [
-        (1, Grain.HOUR, Grain.MINUTE),
-        (8, Grain.HOUR, Grain.HOUR),
-        (92, Grain.DAY, Grain.DAY),
-        (380, Grain.WEEK, Grain.WEEK),
-        (800, None, None),
-    ],
-)
-def test_an_old_hour_is_repaired_at_the_finest_grain_that_is_kept(
-    days: int, unit: Grain | None, part: Grain | None
-) -> None:
-    defined = replace(catalog(start=date(2024, 1, 1)), retention=KEPT)
-    hour = CALENDAR.window(Grain.HOUR, NOW - timedelta(days=days))
-    found = unit_of(hour, defined, NOW)
-    assert (found.grain if found else None) == unit
-    if found:
-        parts = parts_of(found, defined, NOW)
-        assert {one.grain for one in parts} == {part}
-        assert (parts[0].start, parts[-1].end) == (found.start, found.end)
-
-
-def test_what_happened_before_the_catalogues_start_is_not_counted() -> None:
-    defined = replace(catalog(start=date(2026, 11, 22)), retention=KEPT)
-    before, after = (CALENDAR.window(Grain.HOUR, utc(f"2026-11-21T{hour}:30")) for hour in (22, 23))
-    assert unit_of(before, defined, NOW) is None
-    assert unit_of(after, defined, NOW) == after
 
 
 def test_the_hourly_schedule_asks_for_four_hours_in_one_run_and_for_the_dirty_ones(tick: Tick) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from metrics_platform.batch import execute
 from metrics_platform.events.raw_store import RawStore
-from metrics_platform.store.state import dirty, ingestion_ledger
+from metrics_platform.ingestion import ingest
+from metrics_platform.store.state import ingestion_ledger
 from metrics_platform.stream import shift
 
 
@@ -33,11 +34,11 @@ class Death:
 # The seams between phases.
 INGESTION_SEAMS = (
     (RawStore, "append"),
-    (dirty, "mark_dirty"),
+    (ingest, "mark_changed"),
     (ingestion_ledger, "finish_step"),
     (ingestion_ledger, "plan_step"),
 )
-BATCH_SEAMS = ((execute, "compute"), (execute, "commit"), (dirty, "clear_dirty"))
+BATCH_SEAMS = ((execute, "compute"), (execute, "commit"), (execute, "settle_hours"))
 STREAM_SEAMS = ((shift, "commit"),)
 
 

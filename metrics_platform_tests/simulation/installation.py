@@ -15,9 +15,9 @@ import psycopg
 from psycopg import sql
 
 from metrics_platform.batch.execute import Batch
-from metrics_platform.batch.plan import fresh_hours
+from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.loading.catalog import load_catalog
-from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.clusters import Cluster
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError
@@ -28,7 +28,7 @@ from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import dirty
+from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform.stream.shift import Shift, ShiftFailed
 from metrics_platform_tests.simulation.dying import Death, dies
 from metrics_platform_tests.simulation.expected import Older
@@ -182,10 +182,9 @@ class Installation:
         calendar, metrics = self._catalog.calendar, self._catalog.metrics
         newest = fresh_hours(self.clock.now(), calendar)
         asked = [hour for hour in newest if hour.start >= self.world.start]
-        repaired = None
-        while (owed := self._batch(conn).owed.to_repair(asked, metrics)) != repaired:
-            self._batch(conn).catch_up([*asked, *owed], metrics)
-            repaired = owed
+        before: tuple[Window, ...] | None = None
+        while (repaired := self._batch(conn).catch_up(asked, metrics, repair=True).repaired) != before:
+            before = repaired
 
     def restate(self, metric: str) -> None:
         """Compute a metric again for all hours that were computed before."""
@@ -219,7 +218,7 @@ class Installation:
         for _ in range(_ROUNDS):
             self.batch()
             with self.connection() as conn:
-                if not dirty.dirty_hours(conn):
+                if not changed_hours(conn):
                     break
 
     def _batch(self, conn: Connection) -> Batch:

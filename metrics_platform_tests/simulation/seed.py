@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from metrics_platform.batch import execute
+from metrics_platform.batch import plan
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.simulation.expected import Expected, Moment
 from metrics_platform_tests.simulation.installation import Installation, Say, Servers, new_database
@@ -130,12 +130,12 @@ def _set(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def _passes_of(windows: int) -> Iterator[None]:
     """Passes of the batch with so many windows at most."""
-    before = execute.WINDOWS_PER_PASS
-    execute.WINDOWS_PER_PASS = windows
+    before = plan.WINDOWS_PER_PASS
+    plan.WINDOWS_PER_PASS = windows
     try:
         yield
     finally:
-        execute.WINDOWS_PER_PASS = before
+        plan.WINDOWS_PER_PASS = before
 
 
 def _live(one: Installation, steps: Sequence[Step], say: Say) -> None:

@@ -67,8 +67,8 @@ WRONGS = {
         "definition",
     ),
     "an hour is dirty": (
-        """INSERT INTO platform.dirty_windows (kind, hour_start, since, reason, ingestion_version)
-           VALUES ('visits', now(), now(), 'late events', 1)""",
+        """INSERT INTO platform.backlog (cause, kind, window_start, window_end, since, reason, step)
+           VALUES ('changed', 'visits', now(), now() + interval '1 hour', now(), 'late events', 1)""",
         "expected nothing left to do, found dirty: visits",
     ),
     "a count does not add up": ("UPDATE platform.ingestion SET accepted = accepted + 1", "records ingested"),

@@ -15,7 +15,7 @@ from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.retention import BOOKS_KEPT, prune_books, prune_windows
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
 from metrics_platform.store.state.alarms import AlarmState, record_change
-from metrics_platform.store.state.outages import Layer
+from metrics_platform.store.state.backlog import Cause
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, totals, values, window
 
 
@@ -51,12 +51,12 @@ def test_an_hour_chosen_while_its_minutes_were_kept_is_merged_from_them(
     put(conn, shop, Source.BATCH, [hour], [Visit(hour.start)])
     totals_of_two = totals(shop, minutes, [Visit(minutes[0].start), Visit(minutes[1].start)])
     edge = hour.end + timedelta(days=7)
-    for chosen_at, expected in ((edge, 1), (edge - timedelta(seconds=1), 2)):
+    for planned_at, expected in ((edge, 1), (edge - timedelta(seconds=1), 2)):
         revision = next_revision(conn)
         commit(
             conn,
             shop,
-            Commit(Source.BATCH, revision, "run", edge, minutes, totals_of_two, chosen_at=chosen_at),
+            Commit(Source.BATCH, revision, "run", edge, minutes, totals_of_two, planned_at=planned_at),
         )
         assert values(conn, "visits", hour) == {"home": expected}
 
@@ -99,7 +99,9 @@ def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
             conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), {"dc1": old}, at
         )
     for cluster in ("dc1", "dc2"):
-        outages.record_outage(conn, cluster, Layer.STREAM, old, old + timedelta(minutes=1), "silent", old)
+        outages.record_outage(
+            conn, cluster, Cause.UNREACHABLE, old, old + timedelta(minutes=1), "silent", old
+        )
     conn.execute("UPDATE platform.outages SET closed_at = %s WHERE cluster = 'dc1'", (old,))
     for at, severity in ((old, "ok"), (old + timedelta(hours=1), "late")):
         record_change(conn, AlarmState("freshness", at, severity, ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 
@@ -284,10 +284,26 @@ def test_names_and_descriptions_need_no_escaping(conn: Connection) -> None:
     )
 
 
+# The columns of the tables that the backlog replaced.
+BEFORE_THE_BACKLOG: dict[str, LiteralString] = {
+    "gaps": "CREATE TABLE platform.gaps (minute_start timestamptz, minute_end timestamptz, reason text, "
+    "offsets jsonb, recorded_at timestamptz, closed_at timestamptz)",
+    "outages": "CREATE TABLE platform.outages (cluster text, layer text, minute_start timestamptz, "
+    "minute_end timestamptz, reason text, recorded_at timestamptz, closed_at timestamptz)",
+    "dirty_windows": "CREATE TABLE platform.dirty_windows (kind text, hour_start timestamptz, "
+    "since timestamptz, reason text, ingestion_version bigint, events bigint)",
+    "lost_records": "CREATE TABLE platform.lost_records (kind text, cluster text, topic text, "
+    "partition integer, first_offset bigint, last_offset bigint, noticed_at timestamptz)",
+}
+
+
 def test_a_store_that_kept_no_definitions_keeps_its_present_one(conn: Connection, shop: Catalog) -> None:
-    [step] = [step for step in MIGRATIONS if "CREATE TABLE platform.definitions" in step]
+    [step] = [step for step in MIGRATIONS if "CREATE TABLE platform.definitions" in step.read_text()]
     conn.execute("DROP VIEW metrics.sales; DROP TABLE platform.definitions")
     conn.execute("ALTER TABLE platform.ingestion_offsets DROP COLUMN topic_id")
+    conn.execute("DROP TABLE platform.backlog CASCADE")
+    for table in BEFORE_THE_BACKLOG.values():
+        conn.execute(table)
     conn.execute("DELETE FROM platform.migrations WHERE number > %s", (MIGRATIONS.index(step),))
     changed = replace(SALES, dimensions=())
     migrate(conn, catalog(changed), LATER)

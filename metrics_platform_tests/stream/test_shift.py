@@ -106,7 +106,7 @@ def test_a_dead_shift_is_followed_after_its_lease_and_its_minutes_are_a_gap(
         START + 7 * MINUTE,
         "no shift was at work",
     )
-    assert sum(found["end"] - found["start"] for found in gap.offsets) > 0
+    assert sum(found["end"] - found["start"] for found in gap.details) > 0
     assert _minutes(conn)[-3:] == [START + n * MINUTE for n in (7, 8, 9)]
 
 
@@ -151,9 +151,9 @@ def test_minutes_that_a_batch_overtook_were_skipped_all_the_same(
         follower.attempt()
     [overtaken, left] = gaps.all_gaps(conn, START, clock.now())
     assert (overtaken.start, overtaken.end) == (START + 5 * MINUTE, hour.end)
-    assert overtaken.recorded_at == overtaken.closed_at == clock.now()
-    assert overtaken.offsets == left.offsets
-    assert (left.start, left.end, left.closed_at) == (hour.end, hour.end + 5 * MINUTE, None)
+    assert overtaken.since == overtaken.settled_at == clock.now()
+    assert overtaken.details == left.details
+    assert (left.start, left.end, left.settled_at) == (hour.end, hour.end + 5 * MINUTE, None)
 
 
 def test_after_a_long_outage_nothing_is_a_gap_whose_hours_are_deleted(

@@ -101,7 +101,7 @@ def known_since(conn: Connection, catalog: Catalog, grain: Grain, now: datetime)
     return max(
         now - catalog.revisions_kept,
         catalog.kept_from(grain, now),
-        migrations.applied_at(conn, migrations.HISTORY),
+        migrations.applied_at(conn, "history"),
         *(before for (before,) in gone),
     )
 

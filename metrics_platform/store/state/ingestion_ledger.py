@@ -26,6 +26,8 @@ _PENDING = """
     SELECT version, ranges, planned_at, replay FROM platform.ingestion WHERE kind = %s AND status = 'planned'
 """
 
+_LOST = "Kafka no longer had the records when they were to be ingested"
+
 Partition = tuple[str, str, int]  # cluster, topic, partition
 Topic = tuple[str, str]  # cluster, topic
 
@@ -100,12 +102,25 @@ def _record_lost(conn: Connection, kind: str, lost: Iterable[StepRange], now: da
     # A step that was set aside has skipped nothing: what it lost is lost again, perhaps with more behind it.
     conn.cursor().executemany(
         """
-        INSERT INTO platform.lost_records AS old VALUES (%s, %s, %s, %s, %s, %s, %s)
-        ON CONFLICT (kind, cluster, topic, partition, first_offset) DO UPDATE
-        SET last_offset = greatest(old.last_offset, excluded.last_offset), noticed_at = excluded.noticed_at
+        INSERT INTO platform.backlog AS old (cause, kind, cluster, reason, since, details)
+        VALUES ('lost', %s, %s, %s, %s, %s)
+        ON CONFLICT (kind, cluster, (details ->> 'topic'), ((details ->> 'partition')::integer),
+                     ((details ->> 'first_offset')::bigint)) WHERE cause = 'lost'
+        DO UPDATE SET since = excluded.since, details =
+            CASE WHEN (old.details ->> 'last_offset')::bigint > (excluded.details ->> 'last_offset')::bigint
+                THEN old.details ELSE excluded.details END
         """,
-        [(kind, one.cluster, one.topic, one.partition, one.start, one.end - 1, now) for one in lost],
+        [(kind, one.cluster, _LOST, now, Jsonb(_lost_details(one))) for one in lost],
     )
+
+
+def _lost_details(lost: StepRange) -> dict[str, str | int]:
+    return {
+        "topic": lost.topic,
+        "partition": lost.partition,
+        "first_offset": lost.start,
+        "last_offset": lost.end - 1,
+    }
 
 
 def pending_step(conn: Connection, kind: str) -> IngestionStep | None:

@@ -19,8 +19,9 @@ from metrics_platform.store.connection import connect
 from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state.alarms import AlarmState, record_change, record_reason
+from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.ingestion_ledger import StepRange, plan_step
-from metrics_platform.store.state.outages import Layer, record_outage
+from metrics_platform.store.state.outages import record_outage
 from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, window
 
 MINUTE = timedelta(minutes=1)
@@ -36,9 +37,9 @@ def status(database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> St
         seen = {"visits": CoverageInput({newest: 0}, lost=1 / 3)}
         found = totals(shop, [newest], [])
         commit(conn, shop, Commit(Source.STREAM, 1, "run", NOW, (newest,), found, coverage_inputs=seen))
-        record_outage(conn, "oslo", Layer.STREAM, newest.start - MINUTE, newest.end, "silent", NOW)
-        record_outage(conn, "rome", Layer.STREAM, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
-        record_outage(conn, "bonn", Layer.INGESTION, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
+        record_outage(conn, "oslo", Cause.UNREACHABLE, newest.start - MINUTE, newest.end, "silent", NOW)
+        record_outage(conn, "rome", Cause.UNREACHABLE, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
+        record_outage(conn, "bonn", Cause.BEHIND, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
     books = local_status._books(database, "UTC")
     problems = (*books.problems, *local_status._lacking(books))
     return Status(data_dir, None, (), books.shift, None, books.newest, (), books.outages, problems)

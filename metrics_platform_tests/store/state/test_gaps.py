@@ -11,7 +11,8 @@ from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.gaps import Gap, all_gaps, open_gaps, record_gap
+from metrics_platform.store.state.backlog import Cause, Entry
+from metrics_platform.store.state.gaps import all_gaps, open_gaps, record_gap
 from metrics_platform_tests.store.shop import METRICS, NOW, at, catalog, put
 
 LATER = NOW + timedelta(hours=2)
@@ -30,18 +31,25 @@ def clock(time: str) -> datetime:
     return at(f"2026-03-02T{time}")
 
 
-def skip(conn: Connection, start: str, end: str, offsets: object = None) -> list[Gap]:
+def skip(conn: Connection, start: str, end: str, offsets: object = None) -> list[Entry]:
     return record_gap(conn, clock(start), clock(end), "restart", offsets, NOW)
 
 
-def spans(gaps: list[Gap]) -> list[tuple[str, str]]:
+def skipped(start: str, end: str, offsets: object, settled_at: datetime | None = None) -> Entry:
+    first, after = clock(start), clock(end)
+    return Entry(
+        Cause.SKIPPED, None, None, None, first, after, "restart", NOW, details=offsets, settled_at=settled_at
+    )
+
+
+def spans(gaps: list[Entry]) -> list[tuple[str, str]]:
     return [(f"{gap.start:%H:%M}", f"{gap.end:%H:%M}") for gap in gaps]
 
 
 def test_a_gap_keeps_its_reason_and_the_offsets_skipped(conn: Connection) -> None:
     offsets = {"local": {"web.visits": {"0": [5, 90]}}}
     [gap] = skip(conn, "11:00", "11:05", offsets)
-    assert gap == Gap(clock("11:00"), clock("11:05"), "restart", offsets, NOW, None)
+    assert gap == skipped("11:00", "11:05", offsets)
     assert open_gaps(conn) == [gap]
 
 
@@ -56,7 +64,7 @@ def test_the_batch_closes_a_gap_and_both_times_are_kept(conn: Connection, shop: 
     skip(conn, "11:00", "11:02")
     put(conn, shop, Source.BATCH, minutes(shop, "11:00", "11:02"), [], now=LATER)
     [gap] = all_gaps(conn, clock("11:00"), clock("12:00"))
-    assert (gap.recorded_at, gap.closed_at) == (NOW, LATER)
+    assert (gap.since, gap.settled_at) == (NOW, LATER)
     assert open_gaps(conn) == []
     assert skip(conn, "11:00", "11:02") == []
 
@@ -67,8 +75,8 @@ def test_what_the_batch_made_exact_before_is_a_gap_that_is_closed_at_once(
     put(conn, shop, Source.BATCH, [shop.calendar.window(Grain.HOUR, clock("11:00"))], [])
     put(conn, catalog(shop.metrics[0]), Source.BATCH, minutes(shop, "12:00", "12:05"), [])
     [closed, left] = skip(conn, "11:30", "12:10", ["offsets"])
-    assert closed == Gap(clock("11:30"), clock("12:00"), "restart", ["offsets"], NOW, NOW)
-    assert left == Gap(clock("12:00"), clock("12:10"), "restart", ["offsets"], NOW, None)
+    assert closed == skipped("11:30", "12:00", ["offsets"], settled_at=NOW)
+    assert left == skipped("12:00", "12:10", ["offsets"])
     assert open_gaps(conn) == [left]
     assert skip(conn, "11:30", "12:10") == []
 
@@ -119,7 +127,7 @@ def test_a_metric_owes_of_a_gap_only_what_came_after_it(conn: Connection, shop: 
     assert spans(open_gaps(conn)) == [("11:00", "11:03")]
     put(conn, catalog(shop.metrics[1]), Source.BATCH, minutes(shop, "11:01", "11:03"), [])
     assert open_gaps(conn) == []
-    [closed] = [gap for gap in skip(conn, "10:58", "11:01") if gap.closed_at is None]
+    [closed] = [gap for gap in skip(conn, "10:58", "11:01") if gap.settled_at is None]
     assert spans([closed]) == [("10:58", "11:00")]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.state.alarms import AlarmState, last_state, record_change
-from metrics_platform.store.state.dirty import clear_dirty, dirty_hours, mark_dirty
+from metrics_platform.store.state.changed_hours import changed_hours, mark_changed, settle_hours
 from metrics_platform.store.state.ingestion_ledger import (
     Counts,
     IngestionStep,
@@ -126,21 +126,21 @@ def test_planning_at_the_same_time_gives_one_step(database: str, conn: Connectio
 
 def test_a_mark_made_after_the_batch_read_survives(conn: Connection) -> None:
     hours = [at("2026-03-02T09:00"), at("2026-03-02T08:00")]
-    mark_dirty(conn, "visits", dict.fromkeys(hours, 7), 4, "late events", NOW)
-    mark_dirty(conn, "visits", {hours[0]: 3}, 5, "late events", LATER)
-    assert clear_dirty(conn, "visits", hours, version=4) == 1
-    [left] = dirty_hours(conn, "visits")
-    assert (left.hour_start, left.since, left.version, left.events) == (hours[0], NOW, 5, 10)
-    assert clear_dirty(conn, "visits", hours, version=5) == 1
-    assert dirty_hours(conn) == []
+    mark_changed(conn, "visits", dict.fromkeys(hours, 7), 4, "late events", NOW)
+    mark_changed(conn, "visits", {hours[0]: 3}, 5, "late events", LATER)
+    assert settle_hours(conn, "visits", hours, 4, LATER) == 1
+    [left] = changed_hours(conn, "visits")
+    assert (left.start, left.since, left.step, left.events) == (hours[0], NOW, 5, 10)
+    assert settle_hours(conn, "visits", hours, 5, LATER) == 1
+    assert changed_hours(conn) == []
 
 
 def test_kinds_are_dirty_apart(conn: Connection) -> None:
     hour = {at("2026-03-02T09:00"): 1}
-    mark_dirty(conn, "visits", hour, 1, "late events", NOW)
-    mark_dirty(conn, "orders", hour, 9, "late events", NOW)
-    assert clear_dirty(conn, "orders", hour, version=9) == 1
-    assert [one.kind for one in dirty_hours(conn)] == ["visits"]
+    mark_changed(conn, "visits", hour, 1, "late events", NOW)
+    mark_changed(conn, "orders", hour, 9, "late events", NOW)
+    assert settle_hours(conn, "orders", hour, 9, LATER) == 1
+    assert [one.kind for one in changed_hours(conn)] == ["visits"]
 
 
 def test_only_a_change_of_verdict_counts(conn: Connection) -> None:

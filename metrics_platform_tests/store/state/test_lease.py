@@ -137,8 +137,8 @@ def test_in_an_older_store_the_stream_goes_on_from_the_ledgers_newest_minute(
     put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
     conn.execute("ALTER TABLE platform.lease DROP COLUMN newest_minute")
     conn.execute("INSERT INTO platform.lease VALUES ('shift', NULL, 7, '30 s', %s, %s)", (NOW, NOW))
-    [step] = [step for step in migrations.MIGRATIONS if "ADD COLUMN newest_minute" in step]
-    conn.execute(step.encode())
+    [step] = [step for step in migrations.MIGRATIONS if "ADD COLUMN newest_minute" in step.read_text()]
+    conn.execute(step.read_bytes())
     assert take(conn).newest_minute == at("2026-03-02T10:15")
 
 

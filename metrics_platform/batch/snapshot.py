@@ -1,0 +1,123 @@
+"""What the batch knows when it plans: one reading of the metric store, at one instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from metrics_platform.batch.units import enclosing_ended, hours_of, units_of
+from metrics_platform.catalog.model import Catalog, EventKind, Metric
+from metrics_platform.catalog.windows import HOUR, Grain, Window
+from metrics_platform.store import ledger
+from metrics_platform.store.connection import Connection
+from metrics_platform.store.ledger import Staleness
+from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state.backlog import Cause, Entry, open_entries
+
+# The grains whose windows a run has to make exact; minutes come with their hours.
+_OWED_GRAINS = (Grain.HOUR, Grain.DAY, Grain.WEEK)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state that a plan rests on. Nothing else is looked at while it is made or executed."""
+
+    catalog: Catalog
+    now: datetime
+    metrics: tuple[Metric, ...]  # those that the run computes
+    ingested: Mapping[str, Mapping[str, datetime | None]]  # by kind and cluster: everything until then
+    steps: Mapping[str, int]  # by kind: the newest ingestion step that is done
+    backlog: tuple[Entry, ...]  # the open entries, oldest first
+    never_exact: Mapping[str, tuple[Window, ...]]  # by kind: ended windows that some metric lacks
+    stale: Mapping[tuple[str, Window], Staleness]  # by metric and window; what is not here is current
+
+    @property
+    def kinds(self) -> list[EventKind]:
+        """The kinds of event that the metrics count."""
+        names = {metric.kind for metric in self.metrics}
+        return [kind for kind in self.catalog.kinds if kind.name in names]
+
+    def reached(self, kind: str) -> datetime | None:
+        """The Kafka time up to which every cluster of the kind is ingested; None while one has nothing."""
+        through = list(self.ingested.get(kind, {}).values())
+        known = [instant for instant in through if instant is not None]
+        return min(known) if known and len(known) == len(through) else None
+
+    def changed(self, kinds: Iterable[str] | None = None) -> list[Entry]:
+        """The open entries on hours whose events changed; of some kinds if given."""
+        names = None if kinds is None else set(kinds)
+        return [
+            one for one in self.backlog if one.cause is Cause.CHANGED and (names is None or one.kind in names)
+        ]
+
+    def gaps(self) -> list[Entry]:
+        """The open gaps of the stream."""
+        return [one for one in self.backlog if one.cause is Cause.SKIPPED]
+
+    def is_stale(self, window: Window, metrics: Iterable[Metric]) -> bool:
+        """Whether a metric has no exact number by its current definition for the window."""
+        return any((metric.name, window) in self.stale for metric in metrics)
+
+    def is_outdated(self, window: Window, metrics: Iterable[Metric]) -> bool:
+        """Whether a metric's number for the window is exact by an older definition."""
+        return any(self.stale.get((metric.name, window)) is Staleness.OLDER_DEFINITION for metric in metrics)
+
+
+def read_snapshot(
+    conn: Connection, catalog: Catalog, metrics: Sequence[Metric], asked: Sequence[Window], now: datetime
+) -> Snapshot:
+    """Read the state of the store in one transaction, for a run that is asked for some windows."""
+    names = sorted({metric.kind for metric in metrics})
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        ingested = {name: ingestion_ledger.through_by_cluster(conn, name) for name in names}
+        blank = Snapshot(catalog, now, tuple(metrics), ingested, {}, (), {}, {})
+        never_exact = {name: _never_exact(conn, blank, name) for name in names}
+        backlog = tuple(open_entries(conn))
+        interest = _windows_of_interest(catalog, now, asked, backlog, never_exact)
+        return Snapshot(
+            catalog=catalog,
+            now=now,
+            metrics=tuple(metrics),
+            ingested=ingested,
+            steps={name: ingestion_ledger.newest_version(conn, name) for name in names},
+            backlog=backlog,
+            never_exact=never_exact,
+            stale=ledger.stale_windows(conn, metrics, interest),
+        )
+
+
+def _never_exact(conn: Connection, blank: Snapshot, kind: str) -> tuple[Window, ...]:
+    """The kept windows of the kind, through whose end everything is ingested, that some metric lacks."""
+    catalog, reached = blank.catalog, blank.reached(kind)
+    if reached is None:
+        return ()
+    names = [metric.name for metric in blank.metrics if metric.kind == kind]
+    ended: list[Window] = []
+    for grain in _OWED_GRAINS:
+        since = max(catalog.first_instant, catalog.kept_from(grain, blank.now))
+        windows = catalog.calendar.windows(grain, since, reached)
+        ended += [one for one in windows if since <= one.start and one.end <= reached]
+    return tuple(ledger.never_exact(conn, names, ended))
+
+
+def _windows_of_interest(
+    catalog: Catalog,
+    now: datetime,
+    asked: Sequence[Window],
+    backlog: Iterable[Entry],
+    never_exact: Mapping[str, Sequence[Window]],
+) -> set[Window]:
+    """The windows of which a plan may ask whether their numbers are current."""
+    changed = [
+        hour
+        for entry in backlog
+        if entry.cause is Cause.CHANGED
+        for hour in catalog.calendar.windows(Grain.HOUR, entry.start, entry.start + HOUR)
+    ]
+    around = enclosing_ended(changed, catalog.calendar, now)
+    missing = {window for windows in never_exact.values() for window in windows}
+    wanted = {*asked, *changed, *around, *missing}
+    hours = hours_of(sorted(wanted), catalog.calendar)
+    return {*asked, *units_of(hours, catalog, now)}

@@ -1,0 +1,1 @@
+ALTER TABLE platform.corrections ALTER COLUMN smape DROP NOT NULL;
