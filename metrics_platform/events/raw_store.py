@@ -2,12 +2,12 @@
 
 A row holds the record's raw value, its position on Kafka, the event's id and time, and the decoded fields.
 
-* Accepted events are partitioned by `event_hour`, the start of their hour in seconds since 1970. (The path of
-  a partition would hold a timestamp as local time, which occurs twice when clocks go back.) * Rejected events
-  lie in the partition without an hour, with the reason. * `_id_hash` is a hash of an event's hour and id. It
-  makes it cheaper to find repeated ids. * Each append carries the number of its ingestion step as Delta's
-  transaction version. So Delta itself refuses to write a step twice (https://docs.delta.io, "Idempotent table
-  writes in foreachBatch").
+- Accepted events are partitioned by `event_hour`, the start of their hour in seconds since 1970. (The path of
+  a partition would hold a timestamp as local time, which occurs twice when clocks go back.)
+- Rejected events lie in the partition without an hour, with the reason.
+- `_id_hash` is a hash of an event's hour and id. It makes it cheaper to find repeated ids.
+- Each append carries the number of its ingestion step as Delta's transaction version. So Delta itself refuses
+  to write a step twice (https://docs.delta.io, "Idempotent table writes in foreachBatch").
 
 An accepted event stays accepted and keeps its id, time and hour. `_fields` holds the version of the fields by
 which a row was decoded. When the catalogue adds a field, changes a field's type or names other fields as id
