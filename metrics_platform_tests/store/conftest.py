@@ -1,4 +1,4 @@
-"""A migrated store over the little shop's catalogue."""
+"""A store that is migrated to the small shop's catalogue."""
 
 from __future__ import annotations
 
