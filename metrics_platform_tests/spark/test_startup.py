@@ -92,8 +92,8 @@ def test_the_package_has_the_same_bytes_each_time_and_can_be_imported(tmp_path: 
     with ZipFile(first) as archive:
         assert all(name.startswith("metrics_platform/") for name in archive.namelist())
     program = (
-        f"import sys; sys.path.insert(0, {str(first)!r}); import metrics_platform.compute.duplicates as m; "
-        "print(m.__file__)"
+        f"import sys; sys.path.insert(0, {str(first)!r}); "
+        "import metrics_platform.compute.deduplication as m; print(m.__file__)"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.startswith(str(first))
