@@ -97,7 +97,7 @@ def compare(old: Totals | None, new: Totals | None) -> Comparison:
     dimensions = tuple(
         dimension.name
         for dimension in sides[-1].dimensions
-        if all(dimension.name in {each.name for each in side.dimensions} for side in sides)
+        if all(dimension.name in {other.name for other in side.dimensions} for side in sides)
     )
     total = _pairs(old, new, ())
     return Comparison(

@@ -52,7 +52,11 @@ def _show(outcome: Outcome) -> None:
 
 
 def _sum_up(outcomes: list[Outcome]) -> int:
-    bad = [str(outcome.seed) for outcome in sorted(outcomes, key=lambda one: one.seed) if outcome.differences]
+    bad = [
+        str(outcome.seed)
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.seed)
+        if outcome.differences
+    ]
     print(
         f"{len(outcomes)} seeds, {sum(outcome.records for outcome in outcomes)} records, "
         f"{sum(outcome.windows for outcome in outcomes)} windows compared in "

@@ -191,7 +191,7 @@ def inputs(rule: Rule) -> str:
 
 def listed(expressions: Sequence[str]) -> str:
     """The expressions, each followed by a comma."""
-    return "".join(f"{one}, " for one in expressions)
+    return "".join(f"{expression}, " for expression in expressions)
 
 
 def _dimension(expression: str, type_: str) -> str:

@@ -103,7 +103,11 @@ def _read_metrics(report: Report, section: Section, drafts: dict[str, KindDraft]
 
 
 def _with_basis(metric: Metric, kind: EventKind, timezone: str) -> Metric:
-    expressions = [metric.filter, metric.measure.input, *(each.expression for each in metric.dimensions)]
+    expressions = [
+        metric.filter,
+        metric.measure.input,
+        *(dimension.expression for dimension in metric.dimensions),
+    ]
     used = {name for expression in expressions if expression for name in fields_of(expression)}
     return replace(metric, basis=basis(timezone, kind, used))
 
