@@ -65,13 +65,13 @@ def read_relation(conn: Connection, rule: Rule) -> pa.Table:
     # If older windows keep numbers of an exact type, the view shows doubles as numeric. The cast restores the
     # double.
     casts = {"decimal": "::text", "double": "::double precision"}
-    columns = [name + casts.get(kind.partition("(")[0], "") for name, kind in typed]
+    columns = [name + casts.get(type_.partition("(")[0], "") for name, type_ in typed]
     schema = pa.schema(
         [
             ("grain", pa.string()),
             ("window_start", _INSTANT),
             ("window_end", _INSTANT),
-            *((name, _ARROW.get(kind, pa.string())) for name, kind in typed),
+            *((name, _ARROW.get(type_, pa.string())) for name, type_ in typed),
         ]
     )
     query = f"SELECT grain, window_start, window_end, {', '.join(columns)} FROM metrics.{rule.name}"
@@ -96,7 +96,7 @@ def _fetch(conn: Connection, query: str, schema: pa.Schema) -> pa.Table:
         rows = cursor.execute(cast("LiteralString", query)).fetchall()
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     return pa.table(
-        [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema
+        [pa.array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)], schema
     )
 
 
