@@ -43,7 +43,7 @@ demo: setup ## Set up, then run the whole platform until Ctrl-C
 bench: setup ## Set up, then measure, and write build/bench.json
 	@$(BIN)/python -m metrics_platform_tests.benchmarks $(ARGS)
 
-soak: setup ## Set up, then judge random weeks: SEEDS=n of them, from the seed FIRST=s on
+soak: setup ## Set up, then simulate random weeks: SEEDS=n of them, from the seed FIRST=s on
 	@$(BIN)/python -m metrics_platform_tests.simulation --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST),1) $(ARGS)
 
 lock: ## Resolve pyproject.toml again into requirements.lock (needs uv)

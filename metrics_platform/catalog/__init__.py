@@ -1,1 +1,1 @@
-"""What people define, in YAML: events, metrics, windows. Plain Python, without Spark or Dagster."""
+"""The catalogue that people write in YAML: kinds of events, metrics, windows. Needs no Spark or Dagster."""

@@ -1,7 +1,7 @@
-"""What can be wrong with the values, apart from their reader, which is slow to import."""
+"""The error for values that cannot be used. It is not in values.py, because that module is slow to import."""
 
 from __future__ import annotations
 
 
 class ValuesError(Exception):
-    """Values that cannot be used; the message has a line for each mistake."""
+    """The values cannot be used. The message has a line for each mistake."""

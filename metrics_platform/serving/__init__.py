@@ -1,1 +1,1 @@
-"""What people and programs read: the live table and the formats of answers."""
+"""Formats numbers and labels for people and programs."""

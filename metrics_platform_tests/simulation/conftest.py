@@ -1,4 +1,4 @@
-"""The servers of the judge's tests: the suite's own, and a second broker."""
+"""The servers of the simulation's tests: those of the test suite, and a second broker."""
 
 from __future__ import annotations
 
