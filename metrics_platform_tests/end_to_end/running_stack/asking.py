@@ -75,3 +75,10 @@ def command(variables: dict[str, str], *words: str, code: int = 0) -> subprocess
     )
     assert done.returncode == code, done.stdout + done.stderr[-3000:]
     return done
+
+
+def healthy(stack: Stack) -> bool:
+    """Whether `metrics-platform status` finds nothing wrong."""
+    words = ("status", "--data-dir", str(stack.state.data_dir))
+    command = [sys.executable, "-m", "metrics_platform.cli.main", *words]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

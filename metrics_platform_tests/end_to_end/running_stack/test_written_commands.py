@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from metrics_platform.local.stack import Stack
-from metrics_platform.monitoring.status import status
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.docs.documents import DOCUMENTS, blocks, name
-from metrics_platform_tests.end_to_end.running_stack.asking import dagster, newest_minute, wait_for
+from metrics_platform_tests.end_to_end.running_stack.asking import dagster, healthy, newest_minute, wait_for
 from metrics_platform_tests.end_to_end.running_stack.reader import Reader, new_reader
 
 WRITTEN = [document for document in DOCUMENTS if blocks(document, "sh", "sql")]
@@ -19,12 +17,12 @@ WRITTEN = [document for document in DOCUMENTS if blocks(document, "sh", "sql")]
 
 @pytest.fixture
 def store_at_work(stack: Stack, variables: dict[str, str], store: Connection) -> Connection:
-    """The metric store of a stack that has numbers and raw events, and with which nothing is wrong."""
-    wait_for(lambda: newest_minute(store), 150)
-    waiting = "SELECT 1 FROM platform.ingested HAVING count(through) < 2"
-    if store.execute(waiting).fetchall():
-        dagster(variables, "--select", "raw_events/interactions,raw_events/orders")
-    wait_for(lambda: status(stack.state.data_dir, datetime.now(UTC)).healthy, 150)
+    """The metric store of a stack that has numbers, raw events to preview a metric on, and no problem."""
+    wait_for(lambda: newest_minute(store), 300)
+    ingested = "SELECT 1 FROM platform.ingested WHERE kind = 'orders' AND through IS NOT NULL"
+    if not store.execute(ingested).fetchall():
+        dagster(variables, "--select", "raw_events/orders")
+    wait_for(lambda: healthy(stack), 150)
     return store
 
 
