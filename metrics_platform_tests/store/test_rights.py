@@ -54,7 +54,7 @@ def role(owner: Connection) -> Iterator[str]:
 
 
 def grant(owner: Connection, role: str, schema: str) -> None:
-    """As docs/reading-numbers.md says."""
+    """As the README says."""
     owner.execute(
         f"""
         GRANT USAGE ON SCHEMA {schema} TO {role};
