@@ -15,6 +15,8 @@ from pathlib import Path
 
 import yaml
 
+from metrics_platform.errors import PlatformError
+
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 # Larger fetches than the Java client's defaults, which are sized for many small consumers:
@@ -34,7 +36,7 @@ _SPARK_FETCH = {
 }
 
 
-class ClustersError(Exception):
+class ClustersError(PlatformError):
     """The clusters file cannot be used; the message says where and what to write."""
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from metrics_platform.errors import PlatformError
+
 PACKAGE = Path(__file__).parent
 PREFIX = "METRICS_PLATFORM_"
 
 
-class SettingsError(Exception):
+class SettingsError(PlatformError):
     """A setting is missing or unusable; the message says which and what to write."""
 
 

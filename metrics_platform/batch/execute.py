@@ -24,6 +24,7 @@ from metrics_platform.catalog.model import EventKind, Metric
 from metrics_platform.catalog.windows import Calendar, Grain, Window
 from metrics_platform.compute.deduplication import drop_duplicates
 from metrics_platform.compute.totals import Computed, compute
+from metrics_platform.errors import PlatformError
 from metrics_platform.events.kafka.offsets import KafkaError
 from metrics_platform.ingestion.ingest import ingest_each
 from metrics_platform.platform import Platform
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 WINDOWS_PER_PASS = 720
 
 
-class NotComplete(Exception):
+class NotComplete(PlatformError):
     """A window was asked for that has not ended yet."""
 
 

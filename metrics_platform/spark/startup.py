@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from metrics_platform.errors import PlatformError
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform.spark import yarn
 from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
@@ -34,7 +35,7 @@ _WITHDRAW_SECONDS = 10.0
 _LOOK_AGAIN = 0.1  # seconds between two looks whether an executor came
 
 
-class ClusterUnavailable(Exception):
+class ClusterUnavailable(PlatformError):
     """The cluster gives a layer nothing to work with; the message is one line."""
 
 

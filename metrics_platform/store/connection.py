@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from metrics_platform.errors import PlatformError
+
 # A row is a tuple of PostgreSQL values in the order of the query's columns.
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -22,7 +24,7 @@ _SESSION = {
 }
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(PlatformError):
     """PostgreSQL cannot be reached; the message is one line that says where and what to do."""
 
 

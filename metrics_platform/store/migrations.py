@@ -6,10 +6,11 @@ from datetime import datetime
 
 from psycopg import sql
 
+from metrics_platform.errors import PlatformError
 from metrics_platform.store.connection import Connection, only
 
 
-class StoreTooNew(Exception):
+class StoreTooNew(PlatformError):
     """The store was migrated by a newer version of the platform than this one."""
 
 
