@@ -21,8 +21,8 @@ from metrics_platform.batch.execute import Batch, Recomputed
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.ingestion.ingest import Ingested, ingest_each
+from metrics_platform.orchestration.checks import reconciliation_evaluations
 from metrics_platform.orchestration.partitions import oldest_minute, partition_key, windows_of
-from metrics_platform.orchestration.reconciliation import reconciliation_evaluations
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session, stream_session
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key, metric_specs, raw_key, raw_specs
 from metrics_platform.platform import Platform

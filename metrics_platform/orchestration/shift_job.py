@@ -16,7 +16,8 @@ from dagster import (
 
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.monitoring import clocks
-from metrics_platform.orchestration import freshness
+from metrics_platform.monitoring.freshness import judge_freshness
+from metrics_platform.orchestration.checks import freshness_evaluation, report_evaluations
 from metrics_platform.orchestration.coordinator import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.resources import STREAM_SPARK, stream_session
@@ -41,7 +42,7 @@ def shift_job(platform: Platform) -> JobDefinition:
             def report(iteration: Iteration) -> None:
                 for event in materializations(platform, iteration):
                     context.log_event(event)
-                freshness.report(context.instance, freshness_evaluations(platform, iteration))
+                report_evaluations(context.instance, freshness_evaluations(platform, iteration))
                 compare_clocks()
 
             shift = Shift(
@@ -75,8 +76,8 @@ def freshness_evaluations(platform: Platform, iteration: Iteration) -> list[Asse
         return []
     newest = iteration.fresh[-1]
     now = newest.end + timedelta(seconds=iteration.lag)
-    verdict = freshness.judge_freshness(now, newest.start, platform.catalog.freshness)
-    return [freshness.evaluation(platform.catalog.metric(name), verdict) for name in iteration.metrics]
+    verdict = judge_freshness(now, newest.start, platform.catalog.freshness)
+    return [freshness_evaluation(platform.catalog.metric(name), verdict) for name in iteration.metrics]
 
 
 def materializations(platform: Platform, iteration: Iteration) -> list[AssetMaterialization]:

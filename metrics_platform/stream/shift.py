@@ -34,7 +34,6 @@ from metrics_platform.stream.missing_inputs import MissingInputs
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-LEASE = "stream"
 # Longer than the slowest iteration seen (20 s), short enough that a dead shift costs a minute or two.
 LEASE_TTL = timedelta(seconds=60)
 # Also how soon the end of Spark's application is noticed.
@@ -173,10 +172,10 @@ class Shift:
         """Wait until the lease is ours: at once if it is free or expired, else when it is handed over."""
         while self._lease is None:
             now = self._clock.now()
-            self._lease = lease.acquire(self._conn, LEASE, self._run_id, now, LEASE_TTL)
+            self._lease = lease.acquire(self._conn, lease.STREAM_LEASE, self._run_id, now, LEASE_TTL)
             if self._lease is None:
                 application_health.require_running(self._platform.settings.stream, self._spark)
-                lease.announce_ready(self._conn, LEASE, self._run_id, now)
+                lease.announce_ready(self._conn, lease.STREAM_LEASE, self._run_id, now)
                 self._clock.wait_until(now + POLL)
         self._newest = self._lease.newest_minute
         self._say(f"shift took the lease (token {self._lease.token})")
@@ -339,7 +338,7 @@ class Shift:
         """Give the lease to the successor, if one is ready and waits; whether it was given."""
         assert self._lease is not None  # take_over came first
         now = self._clock.now()
-        current = lease.read_lease(self._conn, LEASE)
+        current = lease.read_lease(self._conn, lease.STREAM_LEASE)
         if current is None or current.successor is None or current.successor_ready_at is None:
             return False
         waits = current.successor_ready_at > now - LEASE_TTL

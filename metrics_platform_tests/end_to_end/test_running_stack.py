@@ -26,7 +26,7 @@ from metrics_platform.local.environment import environment
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import marked
 from metrics_platform.local.stack import CATALOG, JARS, Stack, StackPlan, running
-from metrics_platform.orchestration.freshness import CHECK
+from metrics_platform.orchestration.checks import FRESH
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform_tests.conftest import folder
 
@@ -172,7 +172,7 @@ def verdicts(stack: Stack) -> list[str | None]:
         check["executionForLatestMaterialization"]
         for node in answer["assetNodes"]
         for check in node["assetChecksOrError"].get("checks", [])
-        if check["name"] == CHECK
+        if check["name"] == FRESH
     ]
     assert len(latest) == METRICS
     return [each["status"] if each else None for each in latest]

@@ -89,7 +89,7 @@ def test_records_of_the_future_betray_a_clock_that_is_ahead(platform: Platform) 
 
 
 def test_a_silent_cluster_is_not_judged(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metrics_platform.events.stamps._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("metrics_platform.events.kafka.timestamps._ANSWER_SECONDS", 0.5)
     away = replace(platform, clusters=(Cluster("away", "127.0.0.1:1"),))
     assert clocks.check_kafka_clocks(away, shifted(-20)).severity == "ok"
 

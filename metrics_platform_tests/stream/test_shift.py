@@ -20,7 +20,7 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.state import gaps, lease
 from metrics_platform.store.state.lease import FenceLost
-from metrics_platform.stream.shift import LEASE, LEASE_TTL, Iteration, Shift, ShiftFailed
+from metrics_platform.stream.shift import LEASE_TTL, Iteration, Shift, ShiftFailed
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.traffic import send
 
@@ -70,7 +70,7 @@ def test_a_shift_hands_over_at_a_minute_boundary(
     with working(open_shift("first")) as first, working(open_shift("second")) as second:
         first.take_over()
         first.attempt()
-        lease.announce_ready(conn, LEASE, "second", clock.now())
+        lease.announce_ready(conn, lease.STREAM_LEASE, "second", clock.now())
         assert first.hand_over()
         second.take_over()
         clock.advance(MINUTE)
@@ -88,7 +88,9 @@ def test_nobody_takes_over_while_the_holder_works(
     with working(open_shift("first")) as first:
         first.take_over()
         assert not first.hand_over()  # nobody is ready
-        assert lease.acquire(conn, LEASE, "second", clock.now() + LEASE_TTL / 2, LEASE_TTL) is None
+        assert (
+            lease.acquire(conn, lease.STREAM_LEASE, "second", clock.now() + LEASE_TTL / 2, LEASE_TTL) is None
+        )
 
 
 def test_a_dead_shift_is_followed_after_its_lease_and_its_minutes_are_a_gap(
@@ -210,6 +212,6 @@ def test_a_broker_that_is_down_is_said_tried_again_and_given_up(
     assert len(failures) == 5
     assert all("\n" not in line and "check that the broker runs" in line for line in failures)
     assert _minutes(conn) == []
-    current = lease.read_lease(conn, LEASE)
+    current = lease.read_lease(conn, lease.STREAM_LEASE)
     assert current is not None
     assert current.holder is None  # released, so that the next shift need not wait

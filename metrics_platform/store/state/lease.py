@@ -18,6 +18,8 @@ from typing import Any, LiteralString
 
 from metrics_platform.store.connection import Connection
 
+STREAM_LEASE = "stream"  # the lease that the streaming shifts pass on
+
 
 class FenceLost(Exception):
     """The lease has a newer token: somebody else holds it, and this process must stop committing."""
