@@ -10,6 +10,7 @@ window's end. What is of a kind of events that it lacks waits; the metrics of th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,7 +73,7 @@ class Batch:
     conn: Connection
     run_id: str
     clock: Callable[[], datetime]
-    say: Callable[[str], None]
+    logger: logging.Logger
 
     @property
     def owed(self) -> Owed:
@@ -253,7 +254,7 @@ class Batch:
         lacking = [kind for kind in kinds if self.owed.waiting(kind, units)]
         unread: KafkaError | None = None
         try:
-            list(ingest_each(self.platform, self.spark, self.conn, lacking, self.clock, self.say))
+            list(ingest_each(self.platform, self.spark, self.conn, lacking, self.clock, self.logger))
         except KafkaError as error:
             unread = error
         ready: dict[tuple[Window, ...], list[Metric]] = {}
@@ -261,7 +262,9 @@ class Batch:
             waiting = self.owed.waiting(kind, units)
             if waiting:
                 lagging = self.owed.mark_waiting(kind, waiting)
-                self.say(f"{', '.join(map(str, waiting))} of '{kind.name}' cannot be exact yet: {lagging}")
+                self.logger.warning(
+                    f"{', '.join(map(str, waiting))} of '{kind.name}' cannot be exact yet: {lagging}"
+                )
             complete = tuple(unit for unit in units if unit not in waiting)
             ready.setdefault(complete, []).extend(m for m in metrics if m.kind == kind.name)
         if unread and lacking == kinds:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
@@ -12,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from metrics_platform.local.say import Say
 from metrics_platform.local.servers import postgres
 from metrics_platform.local.stack import LOOK_AGAIN, Stack, StackPlan, running
 from metrics_platform.local.supervisor import Interrupted
@@ -41,7 +41,7 @@ def run_in_foreground(plan: StackPlan, stopping: Event) -> None:
     say("everything is stopped")
 
 
-def _live(stack: Stack, console: Console, _say: Callable[[str], None], stopping: Event) -> None:
+def _live(stack: Stack, console: Console, _say: Say, stopping: Event) -> None:
     """A table that is drawn again each second, with the supervisor's words above it."""
     from metrics_platform.cli.tables.live import live_table
 
@@ -54,7 +54,7 @@ def _live(stack: Stack, console: Console, _say: Callable[[str], None], stopping:
                 live.update(Group(live_table(url, stack.catalog, datetime.now(UTC)), footer), refresh=True)
 
 
-def _lines(stack: Stack, _console: Console, say: Callable[[str], None], stopping: Event) -> None:
+def _lines(stack: Stack, _console: Console, say: Say, stopping: Event) -> None:
     """One line for each minute that gets numbers: what a log file wants."""
     shown: datetime | None = None
     while not stopping.wait(LOOK_AGAIN):

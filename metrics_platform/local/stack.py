@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ from metrics_platform.local.environment import clusters_yaml
 from metrics_platform.local.java import java
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import Component, Identity, end, marked
+from metrics_platform.local.say import Say
 from metrics_platform.local.servers import dagster, kafka, postgres
 from metrics_platform.local.state import StackState
 from metrics_platform.local.supervisor import Supervisor
@@ -53,7 +54,7 @@ class Stack:
     `say` is told what happens, one line each; setting `stopping` interrupts a start. Use `running`.
     """
 
-    def __init__(self, plan: StackPlan, say: Callable[[str], None], stopping: Event) -> None:
+    def __init__(self, plan: StackPlan, say: Say, stopping: Event) -> None:
         self._say = say
         self._stopping = stopping
         self._supervisor = Supervisor(say, self._remember, stopping)
@@ -139,7 +140,7 @@ class Stack:
 
 
 @contextmanager
-def running(plan: StackPlan, say: Callable[[str], None], stopping: Event) -> Iterator[Stack]:
+def running(plan: StackPlan, say: Say, stopping: Event) -> Iterator[Stack]:
     """A stack that is started here and stopped on the way out, whatever happens.
 
     Raises StackError when a stack runs in the data directory already, or cannot start; Interrupted when

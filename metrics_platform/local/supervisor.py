@@ -12,6 +12,7 @@ import psutil
 
 from metrics_platform.errors import StackError
 from metrics_platform.local.process import Component, Identity, last_line, rotate, spawn, stop_tree
+from metrics_platform.local.say import Say
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds; doubles, so that a broken component does not eat a core
 STEADY = 60.0  # seconds of life after which a component's next death counts as its first
@@ -39,7 +40,7 @@ class Supervisor:
 
     def __init__(
         self,
-        say: Callable[[str], None],
+        say: Say,
         started: Callable[[Component, Identity], None],
         stopping: Event,
     ) -> None:

@@ -6,6 +6,7 @@ differ, minutes come too early or too late, and with a large difference the wron
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -73,7 +74,7 @@ def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Readin
 
 
 def check_clocks(
-    platform: Platform, spark: SparkSettings, session: SparkSession, warn: Callable[[str], None]
+    platform: Platform, spark: SparkSettings, session: SparkSession, logger: logging.Logger
 ) -> None:
     """Read the clocks that a layer's run works with, warn of one that differs, and record the verdicts.
 
@@ -85,7 +86,7 @@ def check_clocks(
             verdicts.append(check_executor_clocks(spark, session))
         for verdict in verdicts:
             if verdict.severity != OK:
-                warn(verdict.message)
+                logger.warning(verdict.message)
             record_change(conn, verdict)
 
 

@@ -58,7 +58,7 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
         with batch_session(platform, context) as spark, platform.connect() as conn:
             migrate(conn, platform.catalog, now())
             kinds = [kind for kind in platform.catalog.kinds if raw_key(kind) in context.selected_asset_keys]
-            for kind, done in ingest_each(platform, spark, conn, kinds, now, context.log.warning):
+            for kind, done in ingest_each(platform, spark, conn, kinds, now, context.log):
                 yield MaterializeResult(asset_key=raw_key(kind), metadata=_raw_metadata(done))
 
     return raw_events
@@ -126,7 +126,7 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
                 conn=conn,
                 run_id=context.run.run_id,
                 clock=now,
-                say=context.log.warning,
+                logger=context.log,
             )
             done = _run(batch, context, asked, metrics)
             labels = ledger.labels(conn, [metric.name for metric in metrics], asked)
@@ -170,7 +170,7 @@ def _ingest(batch: Batch, context: AssetExecutionContext) -> None:
     """
     platform = batch.platform
     for kind, done in ingest_each(
-        platform, batch.spark, batch.conn, platform.catalog.kinds, batch.clock, batch.say
+        platform, batch.spark, batch.conn, platform.catalog.kinds, batch.clock, batch.logger
     ):
         context.log_event(AssetMaterialization(raw_key(kind), metadata=_raw_metadata(done)))
 

@@ -79,7 +79,7 @@ def batch_session(
     resource = context.resources.batch_spark
     with _one_line(), _batch(platform, lambda: resource.spark_session) as session:
         yield session
-        clocks.check_clocks(platform, platform.settings.batch, session, context.log.warning)
+        clocks.check_clocks(platform, platform.settings.batch, session, context.log)
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.resources import STREAM_SPARK, stream_session
 from metrics_platform.orchestration.specs import metric_key
 from metrics_platform.platform import Platform
-from metrics_platform.stream.shift import Iteration, Shift, ShiftFailed, SystemClock
+from metrics_platform.stream.clock import SystemClock
+from metrics_platform.stream.shift import Iteration, Shift, ShiftFailed
 
 JOB = "shift"
 
@@ -36,7 +37,7 @@ def shift_job(platform: Platform) -> JobDefinition:
         with stream_session(platform, context) as spark:
             # Once, when the session is warm: after the first minute.
             compare_clocks = cache(
-                lambda: clocks.check_clocks(platform, platform.settings.stream, spark, context.log.warning)
+                lambda: clocks.check_clocks(platform, platform.settings.stream, spark, context.log)
             )
 
             def report(iteration: Iteration) -> None:
@@ -51,7 +52,7 @@ def shift_job(platform: Platform) -> JobDefinition:
                 run_id=context.run_id,
                 clock=SystemClock(),
                 report=report,
-                say=context.log.info,
+                logger=context.log,
             )
             try:
                 shift.run()

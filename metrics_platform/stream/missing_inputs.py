@@ -6,8 +6,9 @@ The numbers of the rest come all the same. Each lack is said once, when it begin
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from metrics_platform.catalog.windows import Window
@@ -21,12 +22,12 @@ from metrics_platform.stream import iteration
 
 
 class MissingInputs:
-    """What one shift's minutes lack. `log` knows the silent clusters; `say` gets one-line messages."""
+    """What one shift's minutes lack. `log` knows the silent clusters; `logger` hears of each lack."""
 
-    def __init__(self, platform: Platform, log: KafkaLog, say: Callable[[str], None]) -> None:
+    def __init__(self, platform: Platform, log: KafkaLog, logger: logging.Logger) -> None:
         self._platform = platform
         self._log = log
-        self._say = say
+        self._logger = logger
         self._from_newest: frozenset[str] = frozenset()
         self._unread: dict[str, str] = {}  # kinds of which a topic cannot be had, and why
 
@@ -39,11 +40,11 @@ class MissingInputs:
         """Take notice of the kinds that cannot be read, and of those that can be read again."""
         for kind, error in found.unread.items():
             if kind not in self._unread:
-                self._say(f"the minute comes without '{kind}': {error}")
+                self._logger.warning(f"the minute comes without '{kind}': {error}")
         # Nothing new is known of a kind whose clusters are all down.
         back = [kind for kind in self._unread if kind in found.ranges]
         for kind in back:
-            self._say(f"'{kind}' can be read again")
+            self._logger.info(f"'{kind}' can be read again")
             del self._unread[kind]
         self._unread |= {kind: str(error) for kind, error in found.unread.items()}
 
@@ -51,7 +52,7 @@ class MissingInputs:
         """Whether a cluster is silent that the newest committed minute had."""
         lost = self._log.unreachable.keys() - self._from_newest
         for name in sorted(lost):
-            self._say(f"the minute comes without a cluster: {self._log.unreachable[name]}")
+            self._logger.warning(f"the minute comes without a cluster: {self._log.unreachable[name]}")
         return bool(lost)
 
     def newly_silent(self, kinds: Iterable[str]) -> list[str]:
@@ -103,7 +104,9 @@ class MissingInputs:
             for r in self._log.between(self._platform.catalog.kind(kind), *skipped)
         ]
         gaps.record_gap(conn, *skipped, reason, offsets, now)
-        self._say(f"gap: {skipped[0]:%Y-%m-%d %H:%M} to {skipped[1]:%H:%M} UTC was skipped ({reason})")
+        self._logger.warning(
+            f"gap: {skipped[0]:%Y-%m-%d %H:%M} to {skipped[1]:%H:%M} UTC was skipped ({reason})"
+        )
 
     def _kinds_by_cluster(self) -> dict[str, str]:
         """By cluster that answers, which of its kinds are not in the minute, and why."""

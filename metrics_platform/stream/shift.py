@@ -8,11 +8,11 @@ meanwhile become a gap.
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -29,6 +29,7 @@ from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import event_counts, lease
 from metrics_platform.store.state.lease import Lease
 from metrics_platform.stream import iteration
+from metrics_platform.stream.clock import Clock
 from metrics_platform.stream.missing_inputs import MissingInputs
 
 if TYPE_CHECKING:
@@ -47,30 +48,6 @@ POLL = timedelta(milliseconds=250)
 # A broker answers in milliseconds. One of several that takes longer is left out of the minute, and is part of
 # it when it is computed once more with the next one.
 ANSWER_SECONDS = 1.5
-
-
-class Clock(Protocol):
-    """The edge where time comes from."""
-
-    def now(self) -> datetime:
-        """The current instant in UTC."""
-        ...
-
-    def wait_until(self, instant: datetime) -> None:
-        """Return at the instant or soon after; at once if it has passed."""
-        ...
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """The current instant."""
-        return datetime.now(UTC)
-
-    def wait_until(self, instant: datetime) -> None:
-        """Sleep until the instant."""
-        time.sleep(max(0.0, (instant - self.now()).total_seconds()))
 
 
 @dataclass(frozen=True)
@@ -100,7 +77,7 @@ class ShiftFailed(Exception):
 
 
 class Shift:
-    """One shift, identified by its run id. `report` gets each iteration, `say` one-line messages."""
+    """One shift, identified by its run id. `report` gets each iteration, `logger` one-line messages."""
 
     def __init__(
         self,
@@ -109,18 +86,18 @@ class Shift:
         run_id: str,
         clock: Clock,
         report: Callable[[Iteration], None],
-        say: Callable[[str], None],
+        logger: logging.Logger,
     ) -> None:
         self._platform = platform
         self._spark = spark
         self._run_id = run_id
         self._clock = clock
         self._report = report
-        self._say = say
+        self._logger = logger
         # With one cluster there is nothing to go on with while it is silent.
         patience = ANSWER_SECONDS if len(platform.clusters) > 1 else REQUEST_SECONDS
         self._log = KafkaLog(platform.clusters, patience, leave_out=True)
-        self._missing = MissingInputs(platform, self._log, say)
+        self._missing = MissingInputs(platform, self._log, logger)
         self._conn: Connection = platform.connect()
         self._lease: Lease | None = None
         self._newest: datetime | None = None
@@ -149,7 +126,7 @@ class Shift:
             if self._lease is not None and not self._conn.closed:
                 lease.release(self._conn, self._lease, self._clock.now())
         except psycopg.OperationalError as error:
-            self._say(f"the lease was not released, it expires by itself: {_line(error)}")
+            self._logger.warning(f"the lease was not released, it expires by itself: {_line(error)}")
         finally:
             self._conn.close()
 
@@ -165,7 +142,7 @@ class Shift:
                 windows = iteration.minutes(closed.start - MINUTE, closed.end)
                 self._compute(windows, self._find(windows, closed).ranges, now)
         except KafkaError as error:
-            self._say(f"warm-up without events: {error}")
+            self._logger.warning(f"warm-up without events: {error}")
         self._log.forget()
 
     def take_over(self) -> None:
@@ -178,7 +155,7 @@ class Shift:
                 lease.announce_ready(self._conn, lease.STREAM_LEASE, self._run_id, now)
                 self._clock.wait_until(now + POLL)
         self._newest = self._lease.newest_minute
-        self._say(f"shift took the lease (token {self._lease.token})")
+        self._logger.info(f"shift took the lease (token {self._lease.token})")
 
     def attempt(self) -> None:
         """One iteration. Failures of Kafka or PostgreSQL are said and tried again at the next turn.
@@ -191,11 +168,11 @@ class Shift:
             self._iterate()
             self._failures = 0
             for name in self._log.retry_unreachable(self._platform.catalog.kinds):
-                self._say(f"Kafka cluster '{name}' answers again")
+                self._logger.info(f"Kafka cluster '{name}' answers again")
         except (KafkaError, StoreUnavailable, psycopg.OperationalError) as error:
             self._log.forget()
             self._failures += 1
-            self._say(f"iteration failed ({self._failures} of {MAX_FAILURES}): {_line(error)}")
+            self._logger.warning(f"iteration failed ({self._failures} of {MAX_FAILURES}): {_line(error)}")
             if self._failures >= MAX_FAILURES:
                 raise ShiftFailed(_line(error)) from error
             self._clock.wait_until(self._clock.now() + timedelta(seconds=2**self._failures))
@@ -322,7 +299,7 @@ class Shift:
             self._lease = lease.renew(self._conn, self._lease, now)
         except psycopg.OperationalError as error:
             # The iteration that follows reconnects and counts the failure.
-            self._say(f"the lease was not renewed: {_line(error)}")
+            self._logger.warning(f"the lease was not renewed: {_line(error)}")
 
     def _over(self, end: datetime) -> bool:
         """Hand over to a successor that is ready; also over when none came for too long."""
@@ -331,7 +308,7 @@ class Shift:
             return self.hand_over() or now > end + OVERTIME
         except psycopg.OperationalError as error:
             # The iteration that follows reconnects and counts the failure.
-            self._say(f"the lease could not be read: {_line(error)}")
+            self._logger.warning(f"the lease could not be read: {_line(error)}")
             return False
 
     def hand_over(self) -> bool:
@@ -345,7 +322,7 @@ class Shift:
         if not waits or self._newest is None or self._failures:
             return False
         lease.hand_over(self._conn, self._lease, current.successor, self._newest + MINUTE, now)
-        self._say(f"shift handed over to {current.successor}")
+        self._logger.info(f"shift handed over to {current.successor}")
         return True
 
     def _reconnect(self) -> None:

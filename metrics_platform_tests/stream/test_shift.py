@@ -22,6 +22,7 @@ from metrics_platform.store.state import gaps, lease
 from metrics_platform.store.state.lease import FenceLost
 from metrics_platform.stream.shift import LEASE_TTL, Iteration, Shift, ShiftFailed
 from metrics_platform_tests.support.clock import START, ManualClock
+from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.traffic import send
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def open_shift(
     platform: Platform, spark: SparkSession, clock: ManualClock, done: list[Iteration]
 ) -> Callable[[str], Shift]:
     send(platform, START, START + 12 * MINUTE, rate=3, seed=7)
-    return lambda name: Shift(platform, spark, name, clock, done.append, print)
+    return lambda name: Shift(platform, spark, name, clock, done.append, log_to(print))
 
 
 @contextmanager
@@ -191,7 +192,7 @@ def test_a_shift_before_the_catalogues_start_waits_for_the_first_minute(
     clock = ManualClock(first - 2 * MINUTE)
     send(platform, first - 3 * MINUTE, first + 3 * MINUTE, rate=3, seed=7)
     short = replace(platform, settings=replace(platform.settings, shift_length=timedelta()))
-    Shift(short, spark, "early", clock, done.append, print).run()
+    Shift(short, spark, "early", clock, done.append, log_to(print)).run()
     assert done[0].lag == GRACE.total_seconds()
     assert _minutes(conn)[:2] == [first, first + MINUTE]
     assert gaps.open_gaps(conn) == []
@@ -203,7 +204,7 @@ def test_a_broker_that_is_down_is_said_tried_again_and_given_up(
     [port] = free_ports(1)
     away = replace(platform, clusters=(Cluster("local", f"127.0.0.1:{port}", {"socket.timeout.ms": "500"}),))
     said: list[str] = []
-    shift = Shift(away, spark, "lonely", clock, print, said.append)
+    shift = Shift(away, spark, "lonely", clock, print, log_to(said.append))
     shift.take_over()
     with working(shift), pytest.raises(ShiftFailed, match="does not answer"):
         for _ in range(10):
