@@ -27,12 +27,14 @@ _NEWEST_MINUTE = """
 
 
 def run_in_foreground(plan: StackPlan, stopping: Event) -> None:
-    """Run a stack in this process until `stopping` is set. Raises StackError when it cannot start."""
+    """Run a stack in this process until `stopping` is set. Raises StackError when it cannot start.
+
+    Standard output should be one that drops what it cannot write (see output.py).
+    """
     console = Console(highlight=False, soft_wrap=True)
 
     def say(line: str) -> None:
-        with suppress(OSError):  # the terminal may be gone; the stack is stopped in order all the same
-            console.print(f"{datetime.now():%H:%M:%S}  {line}", markup=False)  # noqa: DTZ005 - the reader's own clock
+        console.print(f"{datetime.now():%H:%M:%S}  {line}", markup=False)  # noqa: DTZ005 - the reader's own clock
 
     with suppress(Interrupted), running(plan, say, stopping) as stack:
         say(f"everything is ready: Dagster UI at {stack.state.ui}")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from metrics_platform.cli import background, foreground, installation
+from metrics_platform.cli.output import lossy_output
 from metrics_platform.cli.signals import stop_on_signals
 from metrics_platform.cli.tables import status as tables
 from metrics_platform.local import stack as local_stack
@@ -56,7 +57,7 @@ def up(  # noqa: PLR0917 - the options of a command, given by name
         jars=Path(os.environ.get(PREFIX + "JARS", str(local_stack.JARS))),
         traffic=traffic,
     )
-    with stop_on_signals() as stopping:
+    with stop_on_signals() as stopping, lossy_output():
         if detach:
             background.start(plan, stopping)
         else:

@@ -87,10 +87,15 @@ class Stack:
         self._supervisor.tend(time.monotonic())
 
     def stop(self) -> None:
-        """Stop everything that was started, and whatever of it outlived its parent."""
-        self._supervisor.stop()
-        end(marked(self.state.data_dir))
-        state.write_state(replace(self.state, ready=False, components={}))
+        """Stop everything that was started, and whatever of it outlived its parent.
+
+        An error on the way is raised in the end: then nothing of the stack runs either.
+        """
+        try:
+            self._supervisor.stop()
+        finally:
+            end(marked(self.state.data_dir))
+            state.write_state(replace(self.state, ready=False, components={}))
 
     def _prepare(self) -> None:
         java()
