@@ -25,12 +25,11 @@ from metrics_platform.cli.store_access import open_store
 from metrics_platform.cli.tables.preview import PreviewFormat, as_json, as_tables
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.settings import Settings, SparkSettings
+from metrics_platform.spark.refusals import QueryRefused, refusals
 from metrics_platform.spark.session import session, spark_settings
 from metrics_platform.store.state.ingestion_ledger import ingested_through
 
 if TYPE_CHECKING:
-    from pyspark.errors import AnalysisException
-
     from metrics_platform.batch.preview import Preview
 
 HOURS = 2
@@ -155,28 +154,27 @@ def _run(
 def _refusals_said(changed: list[Change]) -> Iterator[None]:
     """What Spark refuses of the definitions ends the command with one line. `check` cannot see all of it: the
     number of a function's arguments, for one."""
-    from pyspark.errors import AnalysisException
-    from pyspark.logger import PySparkLogger
-
-    # Spark's client would log each refusal with the JVM's stack.
-    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel("CRITICAL")
     try:
-        yield
-    except AnalysisException as error:
-        typer.echo(_refusal(error, changed), err=True)
+        with refusals():
+            yield
+    except QueryRefused as refused:
+        typer.echo(_refusal(refused, changed), err=True)
         raise typer.Exit(1) from None
 
 
-def _refusal(error: AnalysisException, changed: list[Change]) -> str:
+def _refusal(refused: QueryRefused, changed: list[Change]) -> str:
     """Spark's words, and whose expression they are about where it names one."""
-    fragments = [context.fragment() for context in error.getQueryContext()]
     names = [
         change.metric.name
         for change in changed
-        if any(_writes(metric, part) for metric in (change.old, change.new) if metric for part in fragments)
+        if any(_writes(metric, part) for metric in _definitions(change) for part in refused.fragments)
     ]
     told = ", ".join(f"'{name}'" for name in names) or "these definitions"
-    return f"Spark refuses {told}: {(error.getMessage() or str(error)).strip().splitlines()[0]}"
+    return f"Spark refuses {told}: {refused}"
+
+
+def _definitions(change: Change) -> list[Metric]:
+    return [metric for metric in (change.old, change.new) if metric]
 
 
 def _writes(metric: Metric, fragment: str) -> bool:
