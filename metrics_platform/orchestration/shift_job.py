@@ -24,7 +24,8 @@ from metrics_platform.orchestration.resources import STREAM_SPARK, stream_sessio
 from metrics_platform.orchestration.specs import metric_key
 from metrics_platform.platform import Platform
 from metrics_platform.stream.clock import SystemClock
-from metrics_platform.stream.shift import Iteration, Shift, ShiftFailed
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import Shift, ShiftFailed
 
 JOB = "shift"
 

@@ -23,7 +23,6 @@ from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
 from metrics_platform.events.kafka.source import read_records
 from metrics_platform.platform import Platform
-from metrics_platform.store.coverage import CoverageInput
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -69,6 +68,16 @@ def newest_closed(now: datetime, grace: timedelta) -> Window:
     """The newest minute that ended at least `grace` ago."""
     end = (now - grace).replace(second=0, microsecond=0)
     return Window(end - MINUTE, end, Grain.MINUTE)
+
+
+def next_due(newest_done: datetime | None, now: datetime, since: datetime, grace: timedelta) -> datetime:
+    """When there is a minute to compute, `grace` after its end; before `since`, when there may be one.
+
+    `newest_done` is the start of the newest minute that was committed; without one, a minute is due now.
+    """
+    due = now if newest_done is None else newest_done + 2 * MINUTE + grace
+    closed = newest_closed(now, grace)
+    return max(due, closed.end + MINUTE + grace) if closed.start < since else due
 
 
 # Where the records of some minutes lie, by kind of event.
@@ -171,17 +180,6 @@ def compute_minutes(
         for name in ranges
     }
     return MinuteTotals(computed, count_records(ranges), counted)
-
-
-def coverage_input(
-    counted: Mapping[tuple[datetime, str], int], windows: Sequence[Window], lost: float
-) -> CoverageInput:
-    """What the label of the minutes tells, of one kind: the events of all clusters together."""
-    totals = dict.fromkeys(windows, 0)
-    by_start = {window.start: window for window in windows}
-    for (minute, _), events in counted.items():
-        totals[by_start[minute]] += events
-    return CoverageInput(totals, lost)
 
 
 def count_records(ranges: Ranges) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,15 +21,16 @@ from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import REQUEST_SECONDS, KafkaError, Unreachable
 from metrics_platform.platform import Platform
 from metrics_platform.spark import application_health
-from metrics_platform.store.commit import Commit, Committed, commit, next_revision
+from metrics_platform.store.commit import Committed, next_revision
 from metrics_platform.store.connection import Connection, StoreUnavailable
-from metrics_platform.store.ledger import Source
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import event_counts, lease
+from metrics_platform.store.state import lease
 from metrics_platform.store.state.lease import Lease
 from metrics_platform.stream import iteration
 from metrics_platform.stream.clock import Clock
+from metrics_platform.stream.minutes import CommittingRun, commit_minutes
 from metrics_platform.stream.missing_inputs import MissingInputs
+from metrics_platform.stream.report import Iteration
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,28 +48,6 @@ POLL = timedelta(milliseconds=250)
 # A broker answers in milliseconds. One of several that takes longer is left out of the minute, and is part of
 # it when it is computed once more with the next one.
 ANSWER_SECONDS = 1.5
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """What one iteration did; durations in seconds. `fresh` are the minutes committed for the first time.
-
-    `lag` is how long after the newest minute's end its number was readable; `headroom` how much of the
-    next minute was left; `missing` are the clusters that were left out.
-    """
-
-    fresh: tuple[Window, ...]
-    metrics: tuple[str, ...]
-    missing: tuple[str, ...]
-    gap: tuple[datetime, datetime] | None
-    records: int
-    events: dict[tuple[str, Window], int]
-    rows: int
-    rejected: int
-    outside: int
-    lag: float
-    duration: float
-    headroom: float
 
 
 class ShiftFailed(Exception):
@@ -247,26 +225,16 @@ class Shift:
         """The numbers, and in the same transaction the books that say what is in them and what is not."""
         assert self._lease is not None  # take_over came first
         now = self._clock.now()
+        run = CommittingRun(self._run_id, revision, now, self._lease.fence)
         with self._conn.transaction():
-            done = commit(
+            done = commit_minutes(
                 self._conn,
                 self._platform.catalog,
-                Commit(
-                    source=Source.STREAM,
-                    revision=revision,
-                    run_id=self._run_id,
-                    now=now,
-                    windows=windows,
-                    totals=totals.computed.totals,
-                    fence=self._lease.fence,
-                    coverage_inputs={
-                        kind: iteration.coverage_input(counted, windows, self._missing.lost(self._conn, kind))
-                        for kind, counted in totals.counted.items()
-                    },
-                ),
+                windows,
+                totals,
+                run,
+                lost=lambda kind: self._missing.lost(self._conn, kind),
             )
-            for kind, counted in totals.counted.items():
-                event_counts.record_counted(self._conn, kind, counted)
             lease.record_committed(self._conn, self._lease, windows[-1].start)
             self._missing.record_outages(self._conn, windows, self._fresh(windows), now)
         return done
@@ -286,12 +254,8 @@ class Shift:
             self._clock.wait_until(min(due, now + RENEW_EVERY))
 
     def _due(self, now: datetime) -> datetime:
-        """When there is a minute to compute; before the catalogue's start, when there may be one."""
-        grace = self._platform.settings.grace
-        due = now if self._newest is None else self._newest + 2 * MINUTE + grace
-        closed = iteration.newest_closed(now, grace)
-        early = closed.start < self._platform.catalog.first_instant
-        return max(due, closed.end + MINUTE + grace) if early else due
+        catalog, grace = self._platform.catalog, self._platform.settings.grace
+        return iteration.next_due(self._newest, now, catalog.first_instant, grace)
 
     def _renew(self, now: datetime) -> None:
         assert self._lease is not None  # take_over came first

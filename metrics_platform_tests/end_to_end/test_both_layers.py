@@ -20,7 +20,8 @@ from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Source
 from metrics_platform.store.state import gaps
-from metrics_platform.stream.shift import Iteration, Shift
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to

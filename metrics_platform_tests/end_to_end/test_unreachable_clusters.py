@@ -40,7 +40,8 @@ from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.state import dirty, gaps, ingestion_ledger, outages
 from metrics_platform.store.state.outages import Layer
 from metrics_platform.stream import iteration
-from metrics_platform.stream.shift import Iteration, Shift
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import ManualClock
 from metrics_platform_tests.support.installation import Broker

@@ -20,7 +20,8 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.state import gaps, lease
 from metrics_platform.store.state.lease import FenceLost
-from metrics_platform.stream.shift import LEASE_TTL, Iteration, Shift, ShiftFailed
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import LEASE_TTL, Shift, ShiftFailed
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.traffic import send

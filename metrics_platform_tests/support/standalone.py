@@ -31,7 +31,8 @@ from metrics_platform.settings import SparkSettings
 from metrics_platform.spark.executor_watchdog import watched
 from metrics_platform.spark.shared_storage import require_shared_storage
 from metrics_platform.spark.startup import START_SECONDS, open_session
-from metrics_platform.stream.shift import Iteration, Shift
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support.clock import ManualClock
 from metrics_platform_tests.support.logs import log_to
 
