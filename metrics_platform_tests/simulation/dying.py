@@ -10,7 +10,7 @@ from typing import Any
 from metrics_platform.batch import execute
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.store.state import dirty, ingestion_ledger
-from metrics_platform.stream import shift
+from metrics_platform.stream import minutes
 
 
 class Killed(BaseException):
@@ -38,7 +38,7 @@ INGESTION_SEAMS = (
     (ingestion_ledger, "plan_step"),
 )
 BATCH_SEAMS = ((execute, "compute"), (execute, "commit"), (dirty, "clear_dirty"))
-STREAM_SEAMS = ((shift, "commit"),)
+STREAM_SEAMS = ((minutes, "commit"),)
 
 
 @contextmanager
