@@ -83,7 +83,7 @@ def _chosen(old: Catalog, new: Catalog, names: list[str] | None) -> list[Change]
 
 
 def _ingested(old: Catalog, changed: list[Change]) -> list[Change]:
-    """The changes of metrics whose kind of events is installed; what the others wait for is said."""
+    """The changes of metrics whose kind of events is ingested already; tells what the others wait for."""
     installed = {kind.name for kind in old.kinds}
     waiting: defaultdict[str, list[str]] = defaultdict(list)
     for change in changed:
@@ -139,7 +139,10 @@ def _run(
     every: bool,
     now: datetime,
 ) -> list[Preview]:
-    """`every`: tell the costs of restating all that the catalogue knows, not only what is tried."""
+    """Compute both definitions on a local Spark.
+
+    With `every`, the costs are those of restating all history, otherwise of the hours that are tried.
+    """
     from metrics_platform.batch.preview import preview_changes as run
 
     span = (new.first_instant if every else tried[0].start, tried[-1].end)
@@ -152,8 +155,10 @@ def _run(
 
 @contextmanager
 def _refusals_said(changed: list[Change]) -> Iterator[None]:
-    """What Spark refuses of the definitions ends the command with one line. `check` cannot see all of it: the
-    number of a function's arguments, for one."""
+    """End the command with one line when Spark refuses a definition.
+
+    `check` does not find everything that Spark refuses: a wrong number of arguments, for example.
+    """
     try:
         with refusals():
             yield
@@ -163,7 +168,7 @@ def _refusals_said(changed: list[Change]) -> Iterator[None]:
 
 
 def _refusal(refused: QueryRefused, changed: list[Change]) -> str:
-    """Spark's words, and whose expression they are about where it names one."""
+    """What Spark says, and the metrics whose expressions it is about, where Spark names the expression."""
     names = [
         change.metric.name
         for change in changed
@@ -178,7 +183,7 @@ def _definitions(change: Change) -> list[Metric]:
 
 
 def _writes(metric: Metric, fragment: str) -> bool:
-    """Whether the fragment of a query is of the metric's making: part of an expression, or one as it is read,
-    which is in brackets within more."""
+    """Whether the fragment of a query comes from the metric: a part of one of its expressions, or a larger
+    part of the query that holds one in brackets."""
     texts = [metric.filter, metric.measure.input, *(dimension.expression for dimension in metric.dimensions)]
     return any(fragment in text or f"({text})" in fragment for text in texts if text)

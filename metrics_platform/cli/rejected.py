@@ -135,7 +135,7 @@ def replay(
 def _due(
     conn: Connection, store: RawStore, kinds: Sequence[EventKind], selection: Selection
 ) -> list[EventKind]:
-    """The kinds with something to do: selected events, or a step that was interrupted."""
+    """The kinds that have selected events, or an interrupted step, which has to be finished."""
     found = {each.kind for each in count(_tables(store, kinds), selection)}
     return [kind for kind in kinds if kind.name in found or ingestion_ledger.pending_step(conn, kind.name)]
 

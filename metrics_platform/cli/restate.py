@@ -118,7 +118,10 @@ def _wait(
 
 
 def _left(conn: Connection, metrics: Sequence[Metric], windows: list[Window], told: str) -> str:
-    """Why a run that succeeded left windows as they were: they wait, as a rule, for a Kafka cluster."""
+    """`told`, with the reasons why windows were left although the run succeeded.
+
+    As a rule they wait until a Kafka cluster answers again.
+    """
     kinds = {metric.kind for metric in metrics}
     marks = [mark for mark in dirty_hours(conn) if mark.kind in kinds]
     reasons = {mark.reason for mark in marks if any(window.contains(mark.hour_start) for window in windows)}

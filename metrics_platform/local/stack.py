@@ -49,9 +49,9 @@ class StackPlan:
 
 
 class Stack:
-    """A running stack, in the process that watches over it.
+    """A stack and the process that watches over it. To be used through `running`, which stops it in the end.
 
-    `say` is told what happens, one line each; setting `stopping` interrupts a start. Use `running`.
+    `say` is told what happens, one line each. Setting `stopping` interrupts a start.
     """
 
     def __init__(self, plan: StackPlan, say: Say, stopping: Event) -> None:
@@ -89,7 +89,7 @@ class Stack:
     def stop(self) -> None:
         """Stop everything that was started, and whatever of it outlived its parent.
 
-        An error on the way is raised in the end: then nothing of the stack runs either.
+        When the supervisor fails on its way, what it left is ended all the same, and its error is raised.
         """
         try:
             self._supervisor.stop()
@@ -112,7 +112,10 @@ class Stack:
         state.write_state(self.state)
 
     def _start_stores(self) -> None:
-        """Kafka and PostgreSQL. What is done once, initdb and Kafka's format, runs side by side."""
+        """Start Kafka and PostgreSQL, then make their databases and topics.
+
+        What is needed before the first start, initdb and Kafka's formatting, runs side by side.
+        """
         data_dir, ports = self.state.data_dir, self.state.ports
         with ThreadPoolExecutor(2) as pool:
             broker = pool.submit(
@@ -164,7 +167,10 @@ def running(plan: StackPlan, say: Say, stopping: Event) -> Iterator[Stack]:
 
 @contextmanager
 def _only_one(data_dir: Path) -> Iterator[None]:
-    """Held by the process that watches over the stack in `data_dir`; the system frees it when that ends."""
+    """Hold the lock of `data_dir`, which only one stack can have; the system frees it when the process ends.
+
+    Raises StackError when another process holds it.
+    """
     with (data_dir / "stack.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -33,9 +33,10 @@ class _Watched:
 
 
 class Supervisor:
-    """Owns the processes of a stack.
+    """Starts the processes of a stack, keeps them alive and stops them.
 
-    `say` is told each event in one line, `started` each process that is born; `stopping` interrupts `start`.
+    `say` is told each event in one line. `started` is called with each process that was started, the first
+    time and again. Setting `stopping` interrupts `start`.
     """
 
     def __init__(
@@ -133,6 +134,9 @@ def _how(code: int) -> str:
 
 
 def _why(component: Component, code: int = 0) -> str:
-    """Where to look; and the log's last line, unless a signal came before the component could write one."""
+    """Where the component's log is, and its last line.
+
+    A component that was ended by a signal (a negative code) had no chance to write why: no line is told.
+    """
     line = last_line(component.log) if code >= 0 else ""
     return f"its log {component.log} ends: {line}" if line else f"its log is {component.log}"

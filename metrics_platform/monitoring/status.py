@@ -99,7 +99,7 @@ def lacking(store: StoreStatus) -> list[str]:
 
 
 def found_wrong(alarms: Iterable[AlarmState]) -> list[str]:
-    """What the checks found, one line each: of clocks as it is, of Spark with the layer that had none."""
+    """What the checks found, one line each; a check of Spark is told with the layer whose run failed."""
     return [
         f"the {name}'s last run failed at {alarm.at:%H:%M}: {alarm.message}"
         if kind == "spark"

@@ -152,8 +152,11 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
 def _run(
     batch: Batch, context: AssetExecutionContext, asked: list[Window], metrics: Sequence[Metric]
 ) -> Recomputed:
-    """On schedule, settle what is owed; an hourly run also ingests and repairs older hours. By hand,
-    recompute."""
+    """Do what the run is for.
+
+    A scheduled run computes what is owed; an hourly one ingests first, and also repairs older hours. A run by
+    hand computes every window that it was asked for.
+    """
     if not context.run.tags.get(SCHEDULED_TAG):
         return batch.recompute(asked, metrics)
     if asked[0].grain is not Grain.HOUR:
@@ -165,8 +168,8 @@ def _run(
 def _ingest(batch: Batch, context: AssetExecutionContext) -> None:
     """Ingest every kind that can be read.
 
-    It is no step of its own: Dagster skips a step of which one input is not there, and the exact numbers of
-    the other kinds with it.
+    It is no step of its own in Dagster, which skips a step when one of its inputs is missing: the exact
+    numbers of all kinds would be missing with one kind.
     """
     platform = batch.platform
     for kind, done in ingest_each(
@@ -176,8 +179,10 @@ def _ingest(batch: Batch, context: AssetExecutionContext) -> None:
 
 
 def _beside(done: Recomputed, asked: Sequence[Window]) -> set[Window]:
-    """Windows whose materialisation Dagster does not report by itself: repaired ones outside the range, and
-    minutes and enclosing windows that became exact."""
+    """The windows that the run changed and was not asked for; Dagster does not report them by itself.
+
+    They are repaired windows outside the range, and minutes, days or weeks that became exact with it.
+    """
     return {*done.computed, *(window for _, window in done.became_exact)} - set(asked)
 
 

@@ -73,7 +73,7 @@ def shift_job(platform: Platform) -> JobDefinition:
 
 
 def freshness_evaluations(platform: Platform, iteration: Iteration) -> list[AssetCheckEvaluation]:
-    """The verdict on the freshness of every metric in it, as it is when the newest minute was committed."""
+    """The verdicts on the freshness of the iteration's metrics, at the moment when it was committed."""
     if not iteration.fresh:
         return []
     newest = iteration.fresh[-1]

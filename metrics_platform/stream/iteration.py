@@ -41,8 +41,9 @@ class IterationPlan:
 
 
 def plan_iteration(newest_done: datetime | None, closed: Window, since: datetime) -> IterationPlan | None:
-    """What to do now that the minute `closed` has ended; None if that was done before, or if it began before
-    `since`: no batch would ever make it exact.
+    """Which minutes to compute now that the minute `closed` has ended; None when there is nothing to do.
+
+    That is when it was computed before, or when it began before `since`: no batch would ever make it exact.
 
     `newest_done` is the start of the newest minute ever committed by the stream, None before the first.
     """
@@ -86,19 +87,20 @@ Ranges = Mapping[str, Sequence[OffsetRange]]
 
 @dataclass(frozen=True)
 class ReadableRecords:
-    """Where the records of some minutes lie and, by kind of which a topic cannot be had, why."""
+    """Where the records of some minutes lie, and which kinds of events cannot be read."""
 
-    ranges: Ranges
-    unread: Mapping[str, KafkaError]
+    ranges: Ranges  # of the kinds that can be read
+    unread: Mapping[str, KafkaError]  # by kind that cannot be read, why
 
 
 @dataclass(frozen=True)
 class MinuteTotals:
-    """Totals of some minutes, how many Kafka records were read for them, and, by kind, how many events were
-    counted by minute and cluster; a cluster that was left out has no count."""
+    """What was computed for some minutes."""
 
     computed: Computed
-    records: int
+    records: int  # Kafka records read for it
+    # How many events of each kind were counted, by the minute's start and the cluster; a cluster that was left
+    # out has no count.
     counted: Mapping[str, Mapping[tuple[datetime, str], int]]
 
 
@@ -109,10 +111,10 @@ def find_records(
     until: datetime,
     metrics: Sequence[str] | None = None,
 ) -> Ranges:
-    """Where the records of neighbouring minutes lie that Kafka got before `until`, for whoever asked for
-    every one of the metrics.
+    """Where the records of neighbouring minutes lie, if those of every kind can be read.
 
-    Raises KafkaError as `find_readable` does, and when a topic of any of the kinds cannot be had.
+    The arguments are those of `find_readable`. Raises KafkaError as it does, and also when a single topic
+    cannot be read: who asked for certain metrics is not served with a part of them.
     """
     found = find_readable(platform, log, windows, until, metrics)
     for error in found.unread.values():
@@ -129,8 +131,9 @@ def find_readable(
 ) -> ReadableRecords:
     """Where the records of neighbouring minutes lie that Kafka got before `until`.
 
-    `metrics` restricts the metrics by name. A kind none of whose clusters answers is left out, with its
-    metrics, and so is one of which a topic cannot be had. Raises KafkaError when no kind is left.
+    `metrics` restricts the metrics by name. A kind of events is left out, and its metrics with it, when none
+    of its clusters answers, and when one of its topics cannot be read. Raises KafkaError when no kind is
+    left.
     """
     start = windows[0].start - CLOCK_SKEW
     kinds = [kind for kind in platform.catalog.kinds if _chosen(platform, [kind.name], metrics)]

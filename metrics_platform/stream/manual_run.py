@@ -27,11 +27,11 @@ STRAGGLERS = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class ManualRun:
-    """Events by metric, rejected events, and the windows that stayed as they were because they are exact."""
+    """What a run by hand did."""
 
-    events: dict[str, int]
-    rejected: int
-    refused: list[tuple[str, Window]]
+    events: dict[str, int]  # counted, by metric
+    rejected: int  # records that are no event
+    refused: list[tuple[str, Window]]  # metrics and minutes that stayed as they were: they are exact
 
 
 def run_manually(

@@ -193,8 +193,7 @@ class Shift:
         )
 
     def _oldest(self, now: datetime) -> datetime:
-        """Before that nothing is owed: the catalogue's start, or the hours that old are deleted and no batch
-        makes them exact."""
+        """The first instant of which minutes are owed: no hour before it is kept, to be made exact."""
         catalog = self._platform.catalog
         return max(catalog.first_instant, catalog.kept_from(Grain.HOUR, now))
 
@@ -216,13 +215,13 @@ class Shift:
             raise
 
     def _fresh(self, windows: tuple[Window, ...]) -> tuple[Window, ...]:
-        """Those that were not committed before."""
+        """The minutes among these that were not committed before."""
         return tuple(w for w in windows if self._newest is None or w.start > self._newest)
 
     def _commit(
         self, windows: tuple[Window, ...], totals: iteration.MinuteTotals, revision: int
     ) -> Committed:
-        """The numbers, and in the same transaction the books that say what is in them and what is not."""
+        """Commit the minutes and, in the same transaction, the newest minute of the lease and the outages."""
         assert self._lease is not None  # take_over came first
         now = self._clock.now()
         run = CommittingRun(self._run_id, revision, now, self._lease.fence)
@@ -266,7 +265,7 @@ class Shift:
             self._logger.warning(f"the lease was not renewed: {_line(error)}")
 
     def _over(self, end: datetime) -> bool:
-        """Hand over to a successor that is ready; also over when none came for too long."""
+        """Whether the shift handed over to a successor, or none came for too long after its `end`."""
         now = self._clock.now()
         try:
             return self.hand_over() or now > end + OVERTIME
@@ -276,7 +275,7 @@ class Shift:
             return False
 
     def hand_over(self) -> bool:
-        """Give the lease to the successor, if one is ready and waits; whether it was given."""
+        """Give the lease to the successor if one is ready and waits; returns whether it was given."""
         assert self._lease is not None  # take_over came first
         now = self._clock.now()
         current = lease.read_lease(self._conn, lease.STREAM_LEASE)

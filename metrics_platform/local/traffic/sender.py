@@ -99,7 +99,7 @@ def _send(
 
 
 class _Voice:
-    """Says once that the broker went away, and once that it is back."""
+    """Tells a person that the broker went away, and that it is back; each only once."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
