@@ -99,7 +99,7 @@ class MinuteTotals:
 
     computed: Computed
     records: int  # Kafka records read for it
-    # How many events of each kind were counted, by the minute's start and the cluster; a cluster that was left
+    # How many events of each kind were counted, by the minute's start and the cluster; one that was left
     # out has no count.
     counted: Mapping[str, Mapping[tuple[datetime, str], int]]
 
