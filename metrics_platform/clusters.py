@@ -15,6 +15,8 @@ from pathlib import Path
 
 import yaml
 
+from metrics_platform.errors import PlatformError
+
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 # Fetches are larger than the Java client's defaults, which fit many small consumers: a micro-batch is one
@@ -35,7 +37,7 @@ _SPARK_FETCH = {
 }
 
 
-class ClustersError(Exception):
+class ClustersError(PlatformError):
     """The clusters file cannot be used. The message says where the mistake is and what to write."""
 
 

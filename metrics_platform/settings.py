@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from metrics_platform.errors import PlatformError
+
 PACKAGE = Path(__file__).parent
 PREFIX = "METRICS_PLATFORM_"
 
 
-class SettingsError(Exception):
+class SettingsError(PlatformError):
     """A setting is missing or cannot be used. The message says which one and what to write."""
 
 

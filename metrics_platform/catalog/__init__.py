@@ -1,1 +1,4 @@
-"""The catalogue that people write in YAML: kinds of events, metrics, windows. Needs no Spark or Dagster."""
+"""What people define, in YAML: events, metrics, and the windows that time is cut into.
+
+Plain Python: nothing here knows Spark, Dagster, Kafka or PostgreSQL.
+"""

@@ -10,9 +10,10 @@ from datetime import datetime
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.errors import PlatformError
 
 
-class SpanError(Exception):
+class SpanError(PlatformError):
     """A span cannot be restated or previewed. The message is one line that says what to write instead."""
 
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from metrics_platform.errors import PlatformError
+
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 
-class RejectedError(Exception):
+class RejectedError(PlatformError):
     """Rejected events cannot be read. The message is one line that says what to do."""
 
 

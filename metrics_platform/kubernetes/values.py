@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails
 
 from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.clusters import load_clusters
-from metrics_platform.kubernetes.errors import ValuesError
+from metrics_platform.errors import PlatformError
 from metrics_platform.settings import PREFIX
 
 
@@ -59,6 +59,10 @@ Url = Annotated[str, _matching(r"(?!file:)[a-z][a-z0-9]*:.+", "the URL of a shar
 
 
 _ALARM = f"{PREFIX}ALARM_WEBHOOK"
+
+
+class ValuesError(PlatformError):
+    """The values cannot be used; the message has a line for each mistake."""
 
 
 class _Strict(BaseModel):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import Catalog
+from metrics_platform.errors import PlatformError
 from metrics_platform.settings import SparkSettings
 from metrics_platform.spark import cluster_managers
 
@@ -42,7 +43,7 @@ ARTEFACTS = (
 )
 
 
-class JarsMissing(Exception):
+class JarsMissing(PlatformError):
     """A JVM artefact is missing in the folder that the settings name.
 
     The message says which and what to do.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from metrics_platform.errors import PlatformError
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform.spark import yarn
 from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
@@ -36,7 +37,7 @@ _WITHDRAW_SECONDS = 10.0
 _POLL_SECONDS = 0.1  # between two checks whether an executor has come
 
 
-class ClusterUnavailable(Exception):
+class ClusterUnavailable(PlatformError):
     """A layer cannot work on its cluster. The message is one line that says why."""
 
 

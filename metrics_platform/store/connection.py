@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from metrics_platform.errors import PlatformError
+
 # A row is a tuple of PostgreSQL values in the order of the query's columns.
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -20,7 +22,7 @@ _SESSION = {
 }
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(PlatformError):
     """PostgreSQL cannot be reached. The message is one line that says where it should be and what to do."""
 
 

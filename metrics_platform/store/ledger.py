@@ -121,6 +121,19 @@ def newest_labels(
     return [read_label(row) for row in rows]
 
 
+def newest_of_each(conn: Connection) -> list[Label]:
+    """The newest window of each metric and grain, retired metrics included, by metric and grain."""
+    rows = conn.execute(
+        f"""
+        SELECT {COLUMNS}, known.accepted
+        FROM (SELECT DISTINCT ON (metric, grain) * FROM platform.ledger
+              ORDER BY metric, grain, window_start DESC) AS ledger
+        {_KNOWN} ORDER BY ledger.metric, ledger.grain
+        """
+    ).fetchall()
+    return [read_label(row) for row in rows]
+
+
 def newest_minutes(conn: Connection, source: Source | None = None) -> dict[str, datetime]:
     """The start of each current metric's newest minute, only of the given source if there is one."""
     rows = conn.execute(

@@ -15,6 +15,7 @@ from psycopg import errors, sql
 from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.errors import PlatformError
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label
@@ -23,7 +24,7 @@ from metrics_platform.store.sql_text import names
 from metrics_platform.store.state.definition_versions import dropped_dimensions
 
 
-class QueryError(Exception):
+class QueryError(PlatformError):
     """A query cannot be answered. The message is one line that says what to do."""
 
 

@@ -22,6 +22,7 @@ from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import ingestion_ledger
 from metrics_platform_tests.benchmarks.day_events import day_records
 from metrics_platform_tests.benchmarks.serve import own_answers, serve
+from metrics_platform_tests.support.logs import log_to
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     spark = open_session(platform.settings.batch, lambda: resource.spark_session)
     with platform.connect() as conn:
         migrate(conn, platform.catalog, _now())
-        batch = Batch(platform, spark, conn, "bench", _now, lambda _line: None)
+        batch = Batch(platform, spark, conn, "bench", _now, log_to(lambda _line: None))
         commands = {
             "build": lambda day, events, seed: build(
                 platform, spark, conn, _window(platform, "day", day), events, seed

@@ -30,6 +30,7 @@ from metrics_platform.store.state import ingestion_ledger
 from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform_tests.benchmarks.day_events import PARTITIONS, day_records
 from metrics_platform_tests.benchmarks.serve import cpu_seconds, own_answers, serve
+from metrics_platform_tests.support.logs import log_to
 
 
 def main() -> None:
@@ -166,7 +167,7 @@ class Program:
         return {"dirty": len(changed_hours(self.conn)), "not_whole": bad + missing}
 
     def _batch(self, now: datetime) -> Batch:
-        return Batch(self.platform, self.spark, self.conn, "bench", lambda: now, print)
+        return Batch(self.platform, self.spark, self.conn, "bench", lambda: now, log_to(print))
 
     def _window(self, grain: Grain, start: str) -> Window:
         return self.platform.catalog.calendar.window(grain, datetime.fromisoformat(start))

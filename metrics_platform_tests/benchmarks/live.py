@@ -30,7 +30,6 @@ from metrics_platform.settings import PREFIX, Settings
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.state import gaps, lease
 from metrics_platform.store.state.lease import Lease
-from metrics_platform.stream.shift import LEASE
 from metrics_platform.stream.supervision import WARM_UP
 from metrics_platform_tests.benchmarks.memory import Peaks, sampling, spark_drivers
 from metrics_platform_tests.benchmarks.reader import MINUTE, Reader, await_that, reading
@@ -56,11 +55,11 @@ class Live:
     say: Say
 
     def lease(self) -> Lease:
-        """The current state of the shift's lease. Raises BenchError if it has no holder."""
-        current = lease.read_lease(self.conn, LEASE)
-        if current is None or current.holder is None:
+        """The shift's lease as it stands. Raises BenchError when nobody holds it."""
+        found = lease.read_lease(self.conn, lease.STREAM_LEASE)
+        if found is None or found.holder is None:
             raise BenchError("no shift is at work")
-        return current
+        return found
 
 
 def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
@@ -137,7 +136,7 @@ def _change_of_shift(run: Run, live: Live, first: datetime) -> Row:
 
 
 def _changed(live: Live, old: Lease) -> bool:
-    current = lease.read_lease(live.conn, LEASE)
+    current = lease.read_lease(live.conn, lease.STREAM_LEASE)
     return current is not None and current.holder not in (None, old.holder)
 
 

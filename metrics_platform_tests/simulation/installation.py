@@ -37,6 +37,7 @@ from metrics_platform_tests.simulation.rules import Rule
 from metrics_platform_tests.simulation.traffic import Traffic
 from metrics_platform_tests.simulation.world import World
 from metrics_platform_tests.support.clock import ManualClock
+from metrics_platform_tests.support.logs import log_to
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -136,7 +137,7 @@ class Installation:
     def stream(self, minutes: int, kill_point: KillPoint | None = None) -> None:
         """Run a shift for some minutes."""
         shift = Shift(
-            self._platform, self._spark, self._run_id("shift"), self.clock, lambda _: None, self._say
+            self._platform, self._spark, self._run_id("shift"), self.clock, lambda _: None, log_to(self._say)
         )
         try:
             with killing(kill_point):
@@ -160,7 +161,7 @@ class Installation:
 
     def _ingest(self, conn: Connection) -> None:
         kinds = self._catalog.kinds
-        list(ingest.ingest_each(self._platform, self._spark, conn, kinds, self.clock, self._say))
+        list(ingest.ingest_each(self._platform, self._spark, conn, kinds, self.clock, log_to(self._say)))
 
     def batch(self, kill_point: KillPoint | None = None) -> None:
         """Run ingestion and the batches that the schedules would start now.
@@ -224,7 +225,7 @@ class Installation:
                     break
 
     def _batch(self, conn: Connection) -> Batch:
-        return Batch(self._platform, self._spark, conn, self._run_id("batch"), self.clock, self._say)
+        return Batch(self._platform, self._spark, conn, self._run_id("batch"), self.clock, log_to(self._say))
 
     def _run_id(self, what: str) -> str:
         self._runs += 1

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
+from metrics_platform.errors import PlatformError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -26,7 +28,7 @@ class Problem:
         return f"{self.file}:{self.line}: {self.message}"
 
 
-class CatalogError(Exception):
+class CatalogError(PlatformError):
     """A catalogue cannot be used. `problems` holds every mistake, in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError as Reason
 from confluent_kafka.admin import AdminClient
 
 from metrics_platform.clusters import Cluster
+from metrics_platform.errors import PlatformError
 
 # Long enough for a busy broker, short enough that a shift notices within one minute.
 REQUEST_SECONDS = 10.0
@@ -33,7 +34,7 @@ _ASK_AGAIN_SECONDS = 0.1
 Answer = TypeVar("Answer")
 
 
-class KafkaError(Exception):
+class KafkaError(PlatformError):
     """A lookup on Kafka failed. The message names the cluster and what to do."""
 
 

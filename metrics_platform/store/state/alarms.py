@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,3 +62,20 @@ def last_state(conn: Connection, check: str) -> AlarmState | None:
         (check,),
     ).fetchone()
     return AlarmState(*row) if row else None
+
+
+def current_alarms(conn: Connection, families: Iterable[str]) -> list[AlarmState]:
+    """The checks that found something wrong when they last looked, by name.
+
+    `families` are the checks' first names: `clock` stands for `clock/postgresql` and its like.
+    """
+    rows = conn.execute(
+        """
+        SELECT check_name, at, severity, message
+        FROM (SELECT DISTINCT ON (check_name) * FROM platform.alarms
+              WHERE split_part(check_name, '/', 1) = ANY(%s) ORDER BY check_name, at DESC) AS newest
+        WHERE severity <> %s ORDER BY check_name
+        """,
+        (list(families), OK),
+    ).fetchall()
+    return [AlarmState(*row) for row in rows]

@@ -21,6 +21,8 @@ from typing import Any, LiteralString
 
 from metrics_platform.store.connection import Connection
 
+STREAM_LEASE = "stream"  # the lease that the streaming shifts pass on
+
 
 class FenceLost(Exception):
     """The lease has a newer token. Another process holds it, and this process must not commit any more."""

@@ -17,7 +17,7 @@ import pytest
 
 from metrics_platform.local.process import marked
 from metrics_platform.local.stack import CATALOG, Stack
-from metrics_platform.orchestration.freshness import CHECK
+from metrics_platform.orchestration.checks import FRESH
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.end_to_end.running_stack.asking import (
     FIRST_NUMBER,
@@ -101,7 +101,7 @@ def verdicts(stack: Stack) -> list[str | None]:
         check["executionForLatestMaterialization"]
         for node in answer["assetNodes"]
         for check in node["assetChecksOrError"].get("checks", [])
-        if check["name"] == CHECK
+        if check["name"] == FRESH
     ]
     assert len(latest) == METRICS
     return [each["status"] if each else None for each in latest]
