@@ -11,7 +11,7 @@ from metrics_platform.batch import execute
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.ingestion import ingest
 from metrics_platform.store.state import ingestion_ledger
-from metrics_platform.stream import shift
+from metrics_platform.stream import minutes
 
 
 class Killed(BaseException):
@@ -39,7 +39,7 @@ INGESTION_KILL_POINTS = (
     (ingestion_ledger, "plan_step"),
 )
 BATCH_KILL_POINTS = ((execute, "compute"), (execute, "commit"), (execute, "settle_hours"))
-STREAM_KILL_POINTS = ((shift, "commit"),)
+STREAM_KILL_POINTS = ((minutes, "commit"),)
 
 
 @contextmanager
