@@ -8,6 +8,7 @@ import typer
 
 from metrics_platform.cli import rejected, stack, traffic
 from metrics_platform.cli.accuracy import accuracy
+from metrics_platform.cli.backlog import backlog
 from metrics_platform.cli.check import check
 from metrics_platform.cli.corrections import corrections
 from metrics_platform.cli.examples import examples
@@ -45,6 +46,7 @@ EXAMPLES = {
         "restate clicks_per_page --from 2026-11-22T00:00 --to 2026-11-22T12:00 --wait",
         "restate all --from 2026-11-01 --to 2026-11-08",
     ),
+    backlog: ("backlog", "backlog --format json"),
     corrections: (
         "corrections clicks_per_page --grain hour",
         "corrections --since 2026-11-22T10:05 --format json",
