@@ -77,7 +77,8 @@ def test_the_glossary_has_every_word() -> None:
 
 
 def test_relations_of_the_platform_exist() -> None:
-    migrations = (PACKAGE / "store" / "migrations.py").read_text()
+    files = [PACKAGE / "store" / "migrations.py", *sorted((PACKAGE / "store").rglob("*.sql"))]
+    migrations = "\n".join(path.read_text() for path in files)
     made = set(re.findall(r"(?:CREATE|RENAME) (?:TABLE |VIEW |TO )(?:platform\.)?(\w+)", migrations))
     gone = re.findall(r"(?:DROP TABLE |DROP VIEW |ALTER TABLE )platform\.(\w+)(?: RENAME TO|;)", migrations)
     for document in DOCUMENTS:
