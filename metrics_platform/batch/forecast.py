@@ -48,7 +48,7 @@ def forecast(snapshot: Snapshot) -> list[Debt]:
     due = [hour for hour in due_hours(snapshot, list(runs)) if hour not in runs]
     runs |= {hour: first + number // REPAIRS_PER_RUN * HOUR for number, hour in enumerate(due)}
     debts = [_debt(snapshot, entry, runs) for entry in (*_entries(snapshot), *_unrecorded(snapshot))]
-    return list(_joined(sorted(debts, key=_order)))
+    return sorted(_joined(sorted(debts, key=_order)), key=lambda debt: (debt.start, debt.end, debt.cause))
 
 
 def _entries(snapshot: Snapshot) -> Iterator[Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -27,19 +27,20 @@ from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH, LATE
 from metrics_platform.store.ledger import Staleness
-from metrics_platform.store.state.backlog import Cause, Entry
+from metrics_platform.store.state.backlog import Entry
+from metrics_platform_tests.batch.snapshots import (
+    CALENDAR,
+    NOW,
+    SHOP,
+    changed,
+    day_at,
+    gap_of,
+    hour_at,
+    of_all,
+    snapshot,
+    utc,
+)
 from metrics_platform_tests.support.nowhere import catalog
-
-CALENDAR = Calendar("Europe/Berlin")
-NOW = datetime(2026, 11, 22, 12, 3, tzinfo=UTC)
-
-SHOP = catalog()
-
-Stale = dict[tuple[str, Window], Staleness]
-
-
-def utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def hours(*texts: str) -> list[datetime]:
@@ -55,10 +56,6 @@ def test_the_newest_four_complete_hours_are_computed() -> None:
 def test_hours_of_a_half_hour_zone_are_found_too() -> None:
     found = fresh_hours(utc("2026-11-22T12:33"), Calendar("Asia/Kolkata"))
     assert [f"{window.start:%H:%M}" for window in found] == ["08:30", "09:30", "10:30", "11:30"]
-
-
-def gap_of(start: datetime, end: datetime) -> Entry:
-    return Entry(Cause.SKIPPED, None, None, None, start, end, "no shift was at work", NOW)
 
 
 def repaired(
@@ -161,50 +158,6 @@ def test_what_happened_before_the_catalogues_start_is_not_counted() -> None:
 
 
 # What follows plans whole runs, from snapshots of the example catalogue: kinds interactions and orders.
-
-
-def changed(kind: str, hour: datetime, reason: str = LATE, step: int = 1, metric: str | None = None) -> Entry:
-    return Entry(Cause.CHANGED, kind, metric, None, hour, hour + HOUR, reason, NOW, step, 1)
-
-
-def snapshot(
-    backlog: Sequence[Entry] = (),
-    stale: Stale | None = None,
-    never_exact: Mapping[str, Sequence[Window]] | None = None,
-    ingested: Mapping[str, Mapping[str, datetime | None]] | None = None,
-    defined: Catalog | None = None,
-    metrics: Sequence[str] | None = None,
-) -> Snapshot:
-    """A snapshot in which everything is ingested and current, but for what is said."""
-    defined = defined or SHOP
-    chosen = [metric for metric in defined.metrics if metrics is None or metric.name in metrics]
-    through = {kind.name: {"local": NOW} for kind in defined.kinds}
-    return Snapshot(
-        catalog=defined,
-        now=NOW,
-        metrics=tuple(chosen),
-        ingested={**through, **(ingested or {})},
-        steps={kind.name: 7 for kind in defined.kinds},
-        backlog=tuple(backlog),
-        never_exact={kind: tuple(windows) for kind, windows in (never_exact or {}).items()},
-        stale=stale or {},
-    )
-
-
-def of_all(
-    windows: Sequence[Window], why: Staleness, kind: str | None = None
-) -> dict[tuple[str, Window], Staleness]:
-    """The windows as stale for every metric, or for those of a kind."""
-    metrics = [metric.name for metric in SHOP.metrics if kind in (None, metric.kind)]
-    return {(metric, window): why for metric in metrics for window in windows}
-
-
-def hour_at(text: str) -> Window:
-    return CALENDAR.window(Grain.HOUR, utc(text))
-
-
-def day_at(text: str) -> Window:
-    return CALENDAR.window(Grain.DAY, utc(text))
 
 
 def hourly(state: Snapshot) -> RecomputePlan:

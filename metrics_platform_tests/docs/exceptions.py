@@ -29,7 +29,7 @@ RUN = (
     *(
         f".venv/bin/metrics-platform {command} "
         for command in (
-            *("accuracy", "check", "corrections", "kubernetes", "preview", "query"),
+            *("accuracy", "backlog", "check", "corrections", "kubernetes", "preview", "query"),
             *("rejected list", "rejected replay", "rejected show", "restate", "status", "traffic"),
         )
     ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from rich.table import Table
@@ -18,21 +17,12 @@ _NAMES = tuple(field.name for field in fields(Debt))
 
 
 def table(debts: Sequence[Debt], zone: ZoneInfo) -> Table:
-    """One line for each debt: for which time, of what, why, since when, and the run that settles it."""
-    result = Table(title=f"backlog, {zone.key} time", title_justify="left")
-    result.add_column("from", no_wrap=True)
-    result.add_column("to", no_wrap=True)
-    for heading in ("what", "why", "since", "done by"):
+    """One line for each debt: for which time, of what, the run that settles it, why and since when."""
+    result = Table(title=f"backlog, {zone.key} time", title_justify="left", box=None, pad_edge=False)
+    for heading in ("time", "what", "done by", "why"):
         result.add_column(heading, overflow="fold")
     for debt in debts:
-        result.add_row(
-            formats.local_time(debt.start, zone, _TIME),
-            formats.local_time(debt.end, zone, _TIME),
-            _what(debt),
-            _why(debt),
-            formats.local_time(debt.since, zone, _TIME),
-            _when(debt.done_at, debt.waits_for, zone),
-        )
+        result.add_row(_span(debt, zone), _what(debt), _when(debt, zone), _why(debt, zone))
     return result
 
 
@@ -47,14 +37,21 @@ def as_csv(debts: Sequence[Debt]) -> str:
     return formats.csv_lines([_NAMES, *([getattr(debt, name) for name in _NAMES] for debt in debts)])
 
 
+def _span(debt: Debt, zone: ZoneInfo) -> str:
+    start, end = debt.start.astimezone(zone), debt.end.astimezone(zone)
+    same_day = start.date() == end.date()
+    return f"{start:%d %b %H:%M} to {end.strftime('%H:%M' if same_day else _TIME)}"
+
+
 def _what(debt: Debt) -> str:
     name = debt.metric or debt.kind or "all"
     return f"{name} of {debt.cluster}" if debt.cluster else name
 
 
-def _why(debt: Debt) -> str:
-    return f"{debt.cause}: {debt.reason}" + (f" ({debt.events:,} events)" if debt.events else "")
+def _when(debt: Debt, zone: ZoneInfo) -> str:
+    return formats.local_time(debt.done_at, zone, _TIME) if debt.done_at else f"waits for {debt.waits_for}"
 
 
-def _when(done_at: datetime | None, waits_for: str | None, zone: ZoneInfo) -> str:
-    return formats.local_time(done_at, zone, _TIME) if done_at else f"waits for {waits_for}"
+def _why(debt: Debt, zone: ZoneInfo) -> str:
+    events = f" ({debt.events:,} events)" if debt.events else ""
+    return f"{debt.reason}{events}, since {formats.local_time(debt.since, zone, _TIME)}"

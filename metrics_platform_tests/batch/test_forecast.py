@@ -1,0 +1,91 @@
+"""When each debt of the backlog is settled: by the place of its hours in the order of the hourly runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from metrics_platform.batch.forecast import Debt, forecast, next_hourly_run
+from metrics_platform.batch.plan import REPAIRS_PER_RUN
+from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar
+from metrics_platform.store.ledger import Staleness
+from metrics_platform.store.state.backlog import Cause, Entry
+from metrics_platform.store.state.missing import REASON
+from metrics_platform_tests.batch.snapshots import (
+    CALENDAR,
+    NOW,
+    changed,
+    gap_of,
+    hour_at,
+    of_all,
+    snapshot,
+    utc,
+)
+
+NEXT = utc("2026-11-22T13:03")
+
+
+def test_the_next_run_is_three_minutes_past_the_hour() -> None:
+    assert next_hourly_run(utc("2026-11-22T12:02"), CALENDAR) == utc("2026-11-22T12:03")
+    assert next_hourly_run(utc("2026-11-22T12:03"), CALENDAR) == NEXT
+    assert next_hourly_run(utc("2026-11-22T12:10"), Calendar("Asia/Kolkata")) == utc("2026-11-22T12:33")
+
+
+def test_nothing_owed_has_no_forecast() -> None:
+    assert forecast(snapshot()) == []
+
+
+def test_a_changed_hour_is_computed_by_the_next_run() -> None:
+    [debt] = forecast(snapshot([changed("orders", utc("2026-11-20T05:00"))]))
+    assert (debt.cause, debt.kind, debt.done_at, debt.waits_for) == (Cause.CHANGED, "orders", NEXT, None)
+
+
+def test_what_is_beyond_a_runs_budget_is_computed_by_the_run_after() -> None:
+    first = utc("2026-11-01T00:00")
+    entries = [changed("orders", first + 2 * n * HOUR) for n in range(REPAIRS_PER_RUN + 1)]
+    done = [debt.done_at for debt in forecast(snapshot(entries))]
+    assert done == [NEXT] * REPAIRS_PER_RUN + [NEXT + HOUR]
+
+
+def test_neighbouring_hours_stand_together_until_the_last_is_done() -> None:
+    entries = [changed("orders", utc("2026-11-01T00:00") + n * HOUR) for n in range(REPAIRS_PER_RUN + 1)]
+    [debt] = forecast(snapshot(entries))
+    assert (debt.start, debt.end) == (entries[0].start, entries[-1].end)
+    assert (debt.events, debt.done_at) == (len(entries), NEXT + HOUR)
+
+
+def test_an_hour_waits_for_the_cluster_that_it_lacks() -> None:
+    behind = {"orders": {"near": NOW, "far": utc("2026-11-22T05:30")}}
+    [debt] = forecast(snapshot([changed("orders", utc("2026-11-22T05:00"))], ingested=behind))
+    assert debt.done_at is None
+    assert debt.waits_for == "cluster far not ingested since 2026-11-22 05:30 UTC"
+
+
+def test_the_raw_store_waits_for_its_cluster() -> None:
+    outage = Entry(Cause.BEHIND, None, None, "far", NOW - HOUR, NOW, "silent", NOW - HOUR)
+    [debt] = forecast(snapshot([outage]))
+    assert (debt.cluster, debt.waits_for) == ("far", "cluster far")
+
+
+def test_a_gap_of_the_hour_that_has_not_ended_is_settled_by_that_hours_run() -> None:
+    [debt] = forecast(snapshot([gap_of(NOW - 3 * MINUTE, NOW - MINUTE)]))
+    assert debt.done_at == NEXT
+
+
+def test_a_window_that_no_run_made_exact_is_owed_though_nobody_recorded_it() -> None:
+    hour = hour_at("2026-11-20T05:00")
+    stale = of_all([hour], Staleness.NEVER_EXACT, "orders")
+    [debt] = forecast(snapshot(stale=stale, never_exact={"orders": [hour]}))
+    assert debt == Debt(
+        *(Cause.MISSING, "orders", None, None, hour.start, hour.end),
+        *(REASON, hour.end, 0, NEXT, None),
+    )
+    before = NOW - timedelta(days=1)
+    recorded = Entry(Cause.MISSING, "orders", None, None, hour.start, hour.end, REASON, before)
+    known = forecast(snapshot([recorded], stale, {"orders": [hour]}))
+    assert known == [replace(debt, since=before)]
+
+
+def test_events_that_no_metric_counts_wait_for_one() -> None:
+    [debt] = forecast(snapshot([changed("gone", utc("2026-11-20T05:00"))]))
+    assert debt.waits_for == "a metric over these events"
