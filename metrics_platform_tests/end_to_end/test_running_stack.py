@@ -30,6 +30,8 @@ from metrics_platform.orchestration.freshness import CHECK
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform_tests.conftest import folder
 
+pytestmark = pytest.mark.server
+
 FIRST_NUMBER = 120  # seconds: what a newcomer is promised
 METRICS = 6
 

@@ -15,12 +15,12 @@ from psycopg import Rollback
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.simulation.installation import Servers
-from metrics_platform_tests.simulation.seed import Week, live_and_judge, lived
+from metrics_platform_tests.simulation.seed import Week, lived
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-FIRST, SECOND = 2, 3
+FIRST = 2
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,6 @@ def conn(week: Week) -> Iterator[Connection]:
 
 def test_a_week_is_as_its_ledger_says(week: Week, conn: Connection) -> None:
     assert week.differences(conn) == []
-
-
-def test_another_one_too(servers: Servers, spark: SparkSession, data_dir: Path) -> None:
-    assert live_and_judge(SECOND, servers, spark, data_dir / "seed", print).differences == []
 
 
 # What goes wrong in the store, in one relation and one window, and what the judge says of it.
