@@ -24,9 +24,9 @@ setup: $(VENV)/.ready $(JARS)/.ready ## Create .venv and .jars: pinned Python pa
 test-fast: setup ## Set up, then run the tests that need no server and no JVM, in a minute
 	@$(BIN)/python -m pytest -m 'not server and not yarn' $(ARGS)
 
-# Two workers with servers of their own; each takes whole files, in the order of metrics_platform_tests/support/tiers.py.
+# Two workers with servers of their own; support/tiers.py says which tests stay together and which begin.
 test: setup ## Set up, then run the whole test suite against real components
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-yarn: setup $(JARS)/yarn/.ready ## Set up, then run both layers on a YARN cluster on loopback, and kill the stream there
 	@$(BIN)/python -m pytest -m yarn metrics_platform_tests/yarn $(ARGS)
@@ -47,7 +47,7 @@ demo: setup ## Set up, then run the whole platform until Ctrl-C
 bench: setup ## Set up, then measure, and write build/bench.json
 	@$(BIN)/python -m metrics_platform_tests.benchmarks $(ARGS)
 
-soak: setup ## Set up, then judge random weeks: SEEDS=n of them, from the seed FIRST=s on
+soak: setup ## Set up, then simulate random weeks: SEEDS=n of them, from the seed FIRST=s on
 	@$(BIN)/python -m metrics_platform_tests.simulation --seeds $(or $(SEEDS),10) --first-seed $(or $(FIRST),1) $(ARGS)
 
 lock: ## Resolve pyproject.toml again into requirements.lock (needs uv)

@@ -1,8 +1,8 @@
-"""Kafka clusters: which there are, and how the two Kafka clients are told to reach them.
+"""Kafka clusters: reads the clusters file and configures the two Kafka clients.
 
-The platform talks to Kafka with librdkafka (offsets, topics) and with the Java client inside Spark
-(records). Options are written once, in librdkafka's names, and translated for Java; what has no
-common name goes into `spark_options` as it is. ${NAME} in a value stands for an environment variable.
+The platform uses librdkafka to look up offsets and topics, and the Java client inside Spark to read records.
+The file has options once, with librdkafka's names, and they are translated for Java. Options that have no
+translation go into `spark_options`, with Java's names. ${NAME} in a value stands for an environment variable.
 """
 
 from __future__ import annotations
@@ -15,44 +15,47 @@ from pathlib import Path
 
 import yaml
 
+from metrics_platform.errors import PlatformError
+
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
-# Larger fetches than the Java client's defaults, which are sized for many small consumers:
-# one micro-batch is one large sequential read. TCP already checks what the CRC would.
+# Fetches are larger than the Java client's defaults, which fit many small consumers: a micro-batch is one
+# large sequential read. CRCs are not checked, because TCP has its own checksums.
 _SPARK_FETCH = {
     "kafka.max.poll.records": "20000",
     "kafka.fetch.max.bytes": str(64 * 1024 * 1024),
     "kafka.max.partition.fetch.bytes": str(16 * 1024 * 1024),
     "kafka.receive.buffer.bytes": str(1024 * 1024),
     "kafka.check.crcs": "false",
-    # What is read exists already. A prefetch at a partition's end is held by the broker for so long, and with
-    # it what Spark asks for after each fetch, the partition's offsets: by default half a second.
+    # All records to be read exist already. At a partition's end the client's prefetch waits at the broker for
+    # this time, and so does Spark's next request, which asks for the partition's offsets. The default is half
+    # a second.
     "kafka.fetch.max.wait.ms": "10",
-    # A silent broker fails the read before it has cost the next minute too.
+    # A silent broker makes the read fail early enough to leave time for the next minute.
     "kafka.request.timeout.ms": "15000",
     "kafka.default.api.timeout.ms": "20000",
 }
 
 
-class ClustersError(Exception):
-    """The clusters file cannot be used; the message says where and what to write."""
+class ClustersError(PlatformError):
+    """The clusters file cannot be used. The message says where the mistake is and what to write."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One Kafka cluster. `options` are librdkafka settings, `spark_options` Java client settings."""
+    """One Kafka cluster."""
 
     name: str
     bootstrap_servers: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    spark_options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)  # with librdkafka's names
+    spark_options: Mapping[str, str] = field(default_factory=dict)  # with the Java client's names
 
     def client_options(self) -> dict[str, str]:
-        """Settings for confluent-kafka."""
+        """The settings for librdkafka (confluent-kafka)."""
         return {"bootstrap.servers": self.bootstrap_servers, **self.options}
 
     def source_options(self) -> dict[str, str]:
-        """Options for Spark's Kafka source; Java client settings carry the prefix `kafka.`."""
+        """The options for Spark's Kafka source. Settings of the Java client get the prefix `kafka.`."""
         java = {**_translate(self.options), **self.spark_options}
         return {
             "kafka.bootstrap.servers": self.bootstrap_servers,
@@ -62,9 +65,9 @@ class Cluster:
 
 
 def load_clusters(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Cluster, ...]:
-    """Read the clusters file; ${NAME} in its values is replaced from the environment.
+    """Read the clusters file. ${NAME} in its values is replaced by the environment variable.
 
-    Raises ClustersError when the file is missing, malformed or names an unset variable.
+    Raises ClustersError if the file is missing or malformed, or names a variable that is not set.
     """
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
@@ -89,24 +92,27 @@ def load_clusters(path: Path, environment: Mapping[str, str] = os.environ) -> tu
 
 @dataclass(frozen=True)
 class _Entry:
-    """One cluster as the file has it, and where it stands."""
+    """One cluster of the file, before it is checked. All methods raise ClustersError for a mistake."""
 
     content: object
-    where: str
+    where: str  # the file and the cluster's number in it, for messages
     environment: Mapping[str, str]
 
     def mapping(self) -> dict[object, object]:
+        """The cluster's keys and values."""
         if not isinstance(self.content, dict):
             raise ClustersError(f"{self.where} is no mapping; write name: and bootstrap_servers:")
         return self.content
 
     def text(self, key: str) -> str:
+        """The text of a required key."""
         value = self.mapping().get(key)
         if not isinstance(value, str):
             raise ClustersError(f"{self.where} lacks '{key}'; write {key}: ...")
-        return self._filled(value)
+        return self._with_variables(value)
 
     def options(self, key: str) -> dict[str, str]:
+        """The options of an optional key, as text."""
         options = self.mapping().get(key) or {}
         if not isinstance(options, dict):
             raise ClustersError(f"{self.where}: '{key}' is no mapping; write {key}: {{name: value}}")
@@ -117,9 +123,9 @@ class _Entry:
             return str(value).lower()
         if not isinstance(value, str | int | float):
             raise ClustersError(f"{self.where}: the option '{name}' is no text; write {name}: value")
-        return self._filled(str(value))
+        return self._with_variables(str(value))
 
-    def _filled(self, text: str) -> str:
+    def _with_variables(self, text: str) -> str:
         missing = [name for name in _VARIABLE.findall(text) if name not in self.environment]
         if missing:
             raise ClustersError(f"{self.where}: the environment variable {missing[0]} is not set; export it")
@@ -139,7 +145,7 @@ def _cluster(entry: _Entry) -> Cluster:
 
 
 def _translate(options: Mapping[str, str]) -> dict[str, str]:
-    """librdkafka settings in the Java client's names."""
+    """Translate librdkafka settings into the Java client's names and values."""
     java = {name: options[name] for name in ("security.protocol", "client.id") if name in options}
     mechanism = options.get("sasl.mechanism") or options.get("sasl.mechanisms")
     if mechanism:

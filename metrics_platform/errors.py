@@ -1,5 +1,9 @@
-"""What the local stack says when it cannot do what was asked."""
+"""The errors that a person reads: the command line prints their message instead of a traceback."""
 
 
-class StackError(Exception):
-    """The stack cannot start, run or stop; the message is one line: what, where, what to do."""
+class PlatformError(Exception):
+    """What a person can put right; the message is one line, or one per mistake: what, where, what to do."""
+
+
+class StackError(PlatformError):
+    """The stack on this machine cannot start, run or stop; the message is one line."""

@@ -1,4 +1,4 @@
-"""The installation that this process belongs to: settings, catalogue, clusters, raw store."""
+"""Loads the installation that this process belongs to: settings, catalogue, clusters, raw store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COPY = "metrics-platform-catalogue-"
 
 @dataclass(frozen=True)
 class Platform:
-    """Everything that runs need and that does not change while the process lives."""
+    """Everything that runs need and that does not change while the process runs."""
 
     settings: Settings
     catalog: Catalog
@@ -34,14 +34,14 @@ class Platform:
         return RawStore(self.settings.raw_store)
 
     def connect(self) -> Connection:
-        """A new connection to the metric store; the caller closes it."""
+        """A new connection to the metric store. The caller closes it."""
         return connect(self.settings.postgres)
 
 
 def load_platform(settings: Settings) -> Platform:
-    """Read the files that the settings name.
+    """Read the catalogue and the clusters file that the settings name.
 
-    Raises CatalogError or ClustersError when one of them has a mistake.
+    Raises CatalogError or ClustersError if one of them has a mistake.
     """
     catalog = load_catalog(settings.catalog)
     clusters = load_clusters(settings.clusters)
@@ -57,17 +57,18 @@ def load_platform(settings: Settings) -> Platform:
 
 
 def load_for_runs(settings: Settings, environment: MutableMapping[str, str] = os.environ) -> Platform:
-    """Load the platform of a code server, and let the runs that it starts load the same catalogue.
+    """Load the platform in a code server, so that the runs that it starts load the same catalogue.
 
-    They inherit the environment, which names a copy from here on: with a file that is edited in place they
-    would migrate the store to one catalogue and the code server back to the other. Raises as `load_platform`.
+    The catalogue is copied, and `environment`, which runs inherit, names the copy. Otherwise, if the file
+    were edited in place, runs would migrate the store to the new catalogue and the code server back to the
+    old one. Raises as `load_platform` does.
     """
-    loaded = load_platform(settings)  # first, as what is wrong is told of the file that people know
+    loaded = load_platform(settings)  # before the copy, so that errors name the original file
     if settings.catalog.parent.name.startswith(_COPY):
-        return loaded  # in such a run
+        return loaded  # this process is a run, and its catalogue is the copy already
     folder = tempfile.mkdtemp(prefix=_COPY)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copy = shutil.copyfile(settings.catalog, Path(folder) / settings.catalog.name)
     environment[PREFIX + "CATALOG"] = str(copy)
-    # The copy, not what was just loaded: the file may have changed in between.
+    # The copy is loaded again, because the file may have changed since it was loaded.
     return load_platform(replace(settings, catalog=copy))

@@ -1,4 +1,4 @@
-"""Settings: everything that differs between installations, read from the environment once."""
+"""Settings: everything that differs between installations. They are read from the environment once."""
 
 from __future__ import annotations
 
@@ -8,35 +8,32 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from metrics_platform.errors import PlatformError
+
 PACKAGE = Path(__file__).parent
 PREFIX = "METRICS_PLATFORM_"
 
 
-class SettingsError(Exception):
-    """A setting is missing or unusable; the message says which and what to write."""
+class SettingsError(PlatformError):
+    """A setting is missing or cannot be used. The message says which one and what to write."""
 
 
 @dataclass(frozen=True)
 class SparkSettings:
-    """What one layer, `stream` or `batch`, uses of which cluster.
+    """The Spark master and the size of one layer's session. With a local master there are no executors."""
 
-    The stream gets its `executors` for a whole shift; the batch at most so many, as it needs them. A `queue`
-    is YARN's, on Kubernetes the namespace. `properties` is a file of further Spark properties, which win.
-    `driver_host` is the name by which executors reach the driver. A local master has just the driver.
-    """
-
-    layer: str
+    layer: str  # "stream" or "batch"
     master: str = "local[2]"
-    executors: int = 1
-    cores: int = 2
+    executors: int = 1  # how many the stream has for a whole shift; the most that the batch layer gets
+    cores: int = 2  # per executor
     executor_memory: str = "1g"
     driver_memory: str = "1g"
-    queue: str | None = None
-    properties: Path | None = None
-    driver_host: str | None = None
+    queue: str | None = None  # YARN's queue, or the namespace on Kubernetes
+    properties: Path | None = None  # a file of further Spark properties, which override the others
+    driver_host: str | None = None  # the name by which executors reach the driver
 
     def variable(self, name: str) -> str:
-        """The environment variable of one of these settings."""
+        """The environment variable of a setting, such as METRICS_PLATFORM_SPARK_MASTER_BATCH for MASTER."""
         return f"{PREFIX}SPARK_{name}_{self.layer.upper()}"
 
 
@@ -46,26 +43,22 @@ BATCH = SparkSettings("batch", executors=2, executor_memory="2g", driver_memory=
 
 @dataclass(frozen=True)
 class Settings:
-    """One installation.
+    """The settings of one installation."""
 
-    `catalog` and `clusters` are YAML files, `postgres` the URL of the metric store, `raw_store` a path or any
-    Hadoop file system URL, `jars` the folder that the set-up fills (subfolders spark/ and kafka/).
-    """
-
-    catalog: Path
-    clusters: Path
-    postgres: str
-    raw_store: str
-    jars: Path
-    shift_length: timedelta
-    grace: timedelta
+    catalog: Path  # a YAML file
+    clusters: Path  # a YAML file
+    postgres: str  # the URL of the metric store
+    raw_store: str  # a path or any Hadoop file system URL
+    jars: Path  # the folder that `make setup` fills, with the subfolders spark/ and kafka/
+    shift_length: timedelta  # after this time another process takes the stream over
+    grace: timedelta  # how long the stream waits after a minute's end before it reads the minute
     stream: SparkSettings
     batch: SparkSettings
-    alarm_webhook: str | None
+    alarm_webhook: str | None  # the URL that alarms are sent to
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read METRICS_PLATFORM_* variables. Raises SettingsError with one line naming the variable."""
+        """Read METRICS_PLATFORM_* variables. Raises SettingsError, which names the variable, in one line."""
         source = _Source(environment)
         return Settings(
             catalog=Path(source.text("CATALOG", str(PACKAGE / "catalog" / "webshop.yaml"))),
@@ -83,9 +76,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Source:
+    """Reads variables of the environment. All methods raise SettingsError."""
+
     environment: Mapping[str, str]
 
     def text(self, name: str, default: str | None = None) -> str:
+        """The variable's text. It is required if there is no default."""
         value = self.environment.get(PREFIX + name, default)
         if value is None:
             raise SettingsError(
@@ -94,6 +90,7 @@ class _Source:
         return value
 
     def number(self, name: str, default: str) -> float:
+        """A number above 0."""
         text = self.text(name, default)
         try:
             value = float(text)
@@ -104,12 +101,14 @@ class _Source:
         return value
 
     def count(self, name: str, default: int) -> int:
+        """A whole number above 0."""
         value = self.number(name, str(default))
         if value != int(value):
             raise SettingsError(f"{PREFIX}{name} is {value:g}; write a whole number")
         return int(value)
 
     def spark(self, default: SparkSettings) -> SparkSettings:
+        """The Spark settings of the default's layer."""
         layer = default.layer.upper()
         properties = self.text(f"SPARK_PROPERTIES_{layer}", "")
         return SparkSettings(

@@ -9,6 +9,7 @@ costs one hour of work.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,7 @@ from metrics_platform.catalog.model import EventKind, Metric
 from metrics_platform.catalog.windows import Window
 from metrics_platform.compute.deduplication import drop_duplicates
 from metrics_platform.compute.totals import Computed, compute
+from metrics_platform.errors import PlatformError
 from metrics_platform.events.kafka.offsets import KafkaError
 from metrics_platform.ingestion.ingest import ingest_each
 from metrics_platform.platform import Platform
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-class NotComplete(Exception):
+class NotComplete(PlatformError):
     """A window was asked for that has not ended yet."""
 
 
@@ -63,7 +65,7 @@ class Batch:
     conn: Connection
     run_id: str
     clock: Callable[[], datetime]
-    say: Callable[[str], None]  # takes one-line messages
+    logger: logging.Logger
 
     def recompute(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> Recomputed:
         """Compute the windows (hours, days or weeks) from their raw events, whatever is known of them.
@@ -88,7 +90,7 @@ class Batch:
         unread = self._ingest_for(request.windows, metrics)
         snapshot = read_snapshot(self.conn, self.platform.catalog, metrics, request.windows, self.clock())
         plan = plan_run(snapshot, request)
-        record_decisions(self.conn, plan, self.say)
+        record_decisions(self.conn, plan, self.logger)
         if unread:
             raise unread
         done = [self._pass(one, plan) for one in plan.passes]
@@ -110,7 +112,7 @@ class Batch:
         kinds = self._kinds(metrics)
         behind = [kind for kind in kinds if self._is_behind(kind, units)]
         try:
-            list(ingest_each(self.platform, self.spark, self.conn, behind, self.clock, self.say))
+            list(ingest_each(self.platform, self.spark, self.conn, behind, self.clock, self.logger))
         except KafkaError as error:
             return error if behind == kinds else None
         return None

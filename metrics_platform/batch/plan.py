@@ -201,10 +201,10 @@ def _waiting(snapshot: Snapshot, units: Sequence[Window]) -> Iterator[Waiting]:
         late = tuple(unit for unit in units if reached is None or unit.end > reached)
         if late:
             hours = tuple(hour.start for hour in hours_of(late, snapshot.catalog.calendar))
-            yield Waiting(kind, late, hours, _lagging(snapshot, kind, max(unit.end for unit in late)))
+            yield Waiting(kind, late, hours, lagging_clusters(snapshot, kind, max(unit.end for unit in late)))
 
 
-def _lagging(snapshot: Snapshot, kind: EventKind, end: datetime) -> str:
+def lagging_clusters(snapshot: Snapshot, kind: EventKind, end: datetime) -> str:
     """The clusters of the kind that are not ingested through `end`, in words."""
     return ", ".join(
         f"cluster {name} not ingested " + (f"since {through:%Y-%m-%d %H:%M} UTC" if through else "yet")

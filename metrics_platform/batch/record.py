@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 
 from metrics_platform.batch.plan import RecomputePlan
 from metrics_platform.store.connection import Connection
@@ -10,10 +10,10 @@ from metrics_platform.store.state.changed_hours import mark_changed, mark_waitin
 from metrics_platform.store.state.missing import record_missing
 
 
-def record_decisions(conn: Connection, plan: RecomputePlan, say: Callable[[str], None]) -> None:
+def record_decisions(conn: Connection, plan: RecomputePlan, logger: logging.Logger) -> None:
     """Bring the backlog to the plan, in one transaction: what moved, expired, waits or is missing.
 
-    What waits is said, one line for each kind of event.
+    What waits is logged, one line for each kind of event.
     """
     with conn.transaction():
         _move(conn, plan)
@@ -26,7 +26,7 @@ def record_decisions(conn: Connection, plan: RecomputePlan, say: Callable[[str],
             record_missing(conn, kind, windows, plan.now)
     for one in plan.waiting:
         units = ", ".join(map(str, one.units))
-        say(f"{units} of '{one.kind.name}' cannot be exact yet: {one.reason}")
+        logger.warning(f"{units} of '{one.kind.name}' cannot be exact yet: {one.reason}")
 
 
 def _move(conn: Connection, plan: RecomputePlan) -> None:

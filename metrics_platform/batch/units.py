@@ -7,11 +7,13 @@ the hour. When hours that old are deleted, it is the day around it, and later th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
 
+# How long after an hour's end the schedule makes it exact: most late events have come by then.
+HOURLY_RUN_AFTER = timedelta(minutes=3)
 # The newest complete hours, which every hourly run looks after.
 FRESH_HOURS = 4
 

@@ -1,1 +1,4 @@
-"""What people define, in YAML: events, metrics, windows. Plain Python, without Spark or Dagster."""
+"""What people define, in YAML: events, metrics, and the windows that time is cut into.
+
+Plain Python: nothing here knows Spark, Dagster, Kafka or PostgreSQL.
+"""

@@ -1,13 +1,15 @@
 """Measures: what a metric computes over the events of a window.
 
-Each measure is a small contract in three parts: which Spark aggregates make its state, how the
-states of a window's parts merge into the state of the whole, and how a state becomes the number
-people read. State and number are columns of the metric's relation, so merging is SQL; only sketches
-merge in Python (Apache DataSketches, the same bytes that Spark writes). To add a measure, add a
-class here and name it in MEASURES.
+Each measure defines three things:
+- which Spark aggregates compute its state from the events;
+- how the states of a window's parts (the minutes of an hour) merge into the state of the whole;
+- how the state becomes the number that people read.
 
-Every relation also has the column `events`, the number of events counted: it is the state that
-all measures share.
+State and number are columns of the metric's relation, so merging is SQL. Only sketches merge in
+Python: Apache DataSketches reads the same bytes that Spark writes. To add a measure, add a class
+here and name it in MEASURES.
+
+Every relation also has the column `events`, the number of events counted. All measures share it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ HLL_LOG2_REGISTERS = 12
 # Normalised rank error of 1.33 % (one-sided, 99 % confidence); exact up to this many values.
 # Source: Karnin, Lang, Liberty, "Optimal Quantile Approximation in Streams", 2016.
 KLL_K = 200
-# Sums of doubles differ in their last digits with the order of their terms: that is no change.
+# The relative difference below which two doubles count as equal: the last digits of a sum of doubles depend
+# on the order of its terms.
 NOISE = 1e-9
 
 Number = int | float | Decimal
@@ -32,22 +35,18 @@ Number = int | float | Decimal
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a metric's relation: its name and PostgreSQL type."""
+    """A column of a metric's relation."""
 
     name: str
-    pg_type: str
+    pg_type: str  # the PostgreSQL type
 
 
 @dataclass(frozen=True)
 class StateColumn(Column):
-    """A column of state.
+    """A column that holds state, from which a window's number is computed and merged."""
 
-    `aggregate` is the Spark aggregate that makes it, with {x} for the measure's input column;
-    `merge` is the SQL aggregate that merges the states of parts, or None for a sketch.
-    """
-
-    aggregate: str
-    merge: str | None
+    aggregate: str  # the Spark aggregate that computes it; {x} stands for the measure's input column
+    merge: str | None  # the SQL aggregate that merges the states of a window's parts; None for a sketch
 
 
 def is_integral(spark_type: str) -> bool:
@@ -62,59 +61,65 @@ def is_numeric(spark_type: str) -> bool:
 
 @dataclass(frozen=True)
 class Measure:
-    """What to compute: `input` is a Spark SQL expression over an event and `input_type` its Spark
-    type; both are None for `count`."""
+    """What to compute over the events of a window. The subclasses are the measures of a catalogue."""
 
-    name: ClassVar[str]
-    additive: ClassVar[bool] = False  # whether the values of the rows add up to the value of the window
-    input: str | None = None
-    input_type: str | None = None
+    name: ClassVar[str]  # the measure's name in a catalogue
+    additive: ClassVar[bool] = False  # whether the values of a window's rows add up to the window's total
+    input: str | None = None  # a Spark SQL expression over one event; None for count
+    input_type: str | None = None  # the expression's Spark type; None for count
 
     def __str__(self) -> str:
         return self.name if self.input is None else f"{self.name} of {self.input} ({self.input_type})"
 
     @property
     def aggregated_type(self) -> str | None:
-        """The Spark type that the input is cast to before it is aggregated."""
+        """The Spark type to which the input is cast before it is aggregated."""
         return self.input_type
 
     @property
     def states(self) -> tuple[StateColumn, ...]:
-        """The columns of state beside `events`."""
+        """The state columns, without `events`."""
         return ()
 
     @property
     def values(self) -> tuple[Column, ...]:
-        """The columns that people read; the first is always called `value`."""
+        """The columns that people read. The first is always called `value`."""
         raise NotImplementedError
 
     @property
     def value_sql(self) -> tuple[str, ...] | None:
-        """One SQL expression over the state columns for each of `values`; None for a sketch."""
+        """One SQL expression over the state columns for each column of `values`; None for a sketch."""
         raise NotImplementedError
 
     def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
-        """One number for each of `values` in Python, where no store is asked, from the columns of state and
-        `events`."""
+        """The numbers for the columns of `values`, computed in Python where there is no SQL store.
+
+        `state` maps the names of the state columns and `events` to their values.
+        """
         return (state[self.states[0].name],)
 
     def differ(self, old: Number, new: Number, sketches: Sequence[bytes | None]) -> bool:
-        """Whether two numbers are further apart than two computations of the same events may be. `sketches`
-        are what they were read from, where this is a measure with sketches."""
+        """Whether two numbers are further apart than two computations over the same events can be.
+
+        `sketches` holds the sketches that the numbers were read from, if the measure has sketches.
+        """
         return numbers_differ(old, new)
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
-        """The sketch of the whole from the sketches of its parts."""
+        """Merge the sketches of a window's parts. Raises TypeError if the measure has no sketch."""
         raise TypeError(f"the state of {self.name} is no sketch; it merges in SQL")
 
     def sketch_values(self, sketch: bytes | None) -> Sequence[float | int | None]:
-        """One number for each of `values`, read from a sketch (None: no input in the window)."""
+        """The numbers for the columns of `values`, read from a sketch.
+
+        The sketch is None if the window has no input. Raises TypeError if the measure has no sketch.
+        """
         raise TypeError(f"the state of {self.name} is no sketch; its value is SQL")
 
 
 @dataclass(frozen=True)
 class Count(Measure):
-    """How many events."""
+    """The number of events."""
 
     name = "count"
     additive = True
@@ -133,7 +138,10 @@ class Count(Measure):
 
 @dataclass(frozen=True)
 class _Numeric(Measure):
-    """Shared by the measures over a number. Whole numbers are summed as decimals: no overflow."""
+    """The base of measures over a number.
+
+    Whole numbers are aggregated as decimals, so sums cannot overflow.
+    """
 
     @property
     def _exact(self) -> bool:
@@ -221,7 +229,7 @@ class Avg(_Numeric):
 
 @dataclass(frozen=True)
 class Distinct(Measure):
-    """How many different inputs, estimated by a HyperLogLog sketch."""
+    """The number of different inputs, estimated by a HyperLogLog sketch."""
 
     name = "distinct"
 
@@ -245,7 +253,8 @@ class Distinct(Measure):
         return self.sketch_values(state["sketch"])
 
     def differ(self, old: Number, new: Number, sketches: Sequence[bytes | None]) -> bool:
-        # Made in one piece, a sketch estimates by the order of its inputs; merged, by its registers alone.
+        # The estimate of a sketch that was never merged depends on the order of its inputs. The estimate of a
+        # merged sketch depends on its registers alone, so each sketch is merged with itself and read again.
         merged = (self.merge_sketches([sketch] * 2) if sketch else None for sketch in sketches)
         return old != new and len({self.sketch_values(sketch) for sketch in merged}) > 1
 
@@ -265,13 +274,13 @@ class Distinct(Measure):
 
 @dataclass(frozen=True)
 class Percentiles(Measure):
-    """The inputs at the given ranks (0 to 1), estimated by a KLL sketch.
+    """The inputs at the given ranks, estimated by a KLL sketch.
 
-    The first rank is the column `value`; each rank also has its own column: p50, p95, p99_9.
+    Each rank has its own column (p50, p95, p99_9). The column `value` repeats the first rank.
     """
 
     name = "percentiles"
-    at: tuple[float, ...] = (0.5, 0.95, 0.99)
+    at: tuple[float, ...] = (0.5, 0.95, 0.99)  # ranks between 0 and 1
 
     def __str__(self) -> str:
         return f"{super().__str__()} at {', '.join(map(str, self.at))}"
@@ -297,16 +306,19 @@ class Percentiles(Measure):
         return self.sketch_values(state["sketch"])
 
     def differ(self, old: Number, new: Number, sketches: Sequence[bytes | None]) -> bool:
-        """Beyond KLL_K inputs a sketch draws lots: two numbers between its extremes, with ranks as close as
-        both errors allow, may come from the same events."""
+        """Whether the ranks of two numbers are further apart than the rank errors of both sketches allow.
+
+        A sketch of more than KLL_K inputs keeps a random sample, so two sketches of the same events may give
+        two numbers. Numbers beyond a sketch's minimum or maximum always differ, because these two are exact.
+        """
         from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]
 
         parsed = [kll_doubles_sketch.deserialize(sketch) for sketch in sketches if sketch]
-        allowed = sum(one.normalized_rank_error(False) for one in parsed if one.is_estimation_mode())
+        allowed = sum(sketch.normalized_rank_error(False) for sketch in parsed if sketch.is_estimation_mode())
         low, high = sorted((float(old), float(new)))
-        apart = max(one.get_rank(high) - one.get_rank(low, inclusive=True) for one in parsed)
-        outside = any(low < one.get_min_value() or high > one.get_max_value() for one in parsed)
-        return low != high and (not allowed or outside or apart > allowed)
+        distance = max(sketch.get_rank(high) - sketch.get_rank(low, inclusive=True) for sketch in parsed)
+        outside = any(low < sketch.get_min_value() or high > sketch.get_max_value() for sketch in parsed)
+        return low != high and (not allowed or outside or distance > allowed)
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
         from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]
@@ -322,19 +334,19 @@ class Percentiles(Measure):
         parsed = kll_doubles_sketch.deserialize(sketch) if sketch else None
         if parsed is None or parsed.is_empty():
             return (None,) * (len(self.at) + 1)
-        found = [parsed.get_quantile(rank) for rank in self.at]
-        return (found[0], *found)
+        quantiles = [parsed.get_quantile(rank) for rank in self.at]
+        return (quantiles[0], *quantiles)
 
 
 def numbers_differ(old: Number, new: Number) -> bool:
-    """Whether two numbers are not the same, doubles by more than NOISE."""
+    """Whether two numbers differ. Doubles differ if their relative difference is more than NOISE."""
     if isinstance(old, float) or isinstance(new, float):
         return not math.isclose(old, new, rel_tol=NOISE)
     return old != new
 
 
 def percentile_column(rank: float) -> str:
-    """The column name of a rank: 0.5 is p50, 0.999 is p99_9."""
+    """The column name for a rank: 0.5 gives p50, 0.999 gives p99_9."""
     return "p" + f"{rank * 100:.6f}".rstrip("0").rstrip(".").replace(".", "_")
 
 

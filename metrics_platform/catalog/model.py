@@ -25,18 +25,17 @@ PG_TYPES = {
 
 
 def pg_type(spark_type: str) -> str:
-    """The PostgreSQL type for a Spark type; decimals become numeric."""
+    """The PostgreSQL type of a column that holds values of a Spark type. Decimals become numeric."""
     return "numeric" if spark_type.startswith("decimal") else PG_TYPES[spark_type]
 
 
 @dataclass(frozen=True)
 class Field:
-    """A typed field of an event's JSON. `type` is a Spark type, or `epoch_millis` for a time given as
-    milliseconds since 1970 (it reads as a timestamp)."""
+    """A typed field of an event's JSON."""
 
     name: str
-    type: str
-    required: bool = False
+    type: str  # a Spark type, or epoch_millis: milliseconds since 1970, decoded as a timestamp
+    required: bool = False  # whether an event without the field is rejected
 
     @property
     def column_type(self) -> str:
@@ -46,38 +45,36 @@ class Field:
 
 @dataclass(frozen=True)
 class EventKind:
-    """One kind of event: where it is found on Kafka and what its JSON holds.
-
-    `clusters` names the Kafka clusters that carry the topics; empty means all of them.
-    `id_field` and `time_field` name two of `fields`; both are required in every event.
-    """
+    """One kind of event: the Kafka topics that carry it and the fields of its JSON."""
 
     name: str
     topics: tuple[str, ...]
-    id_field: str
-    time_field: str
+    id_field: str  # the name of the field that identifies an event; required in every event
+    time_field: str  # the name of the field that holds the event time; required in every event
     fields: tuple[Field, ...]
-    clusters: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()  # the Kafka clusters that carry the topics; empty means all clusters
 
     def field(self, name: str) -> Field:
-        """The field of that name; KeyError if there is none."""
+        """The field of that name. Raises KeyError if there is none."""
         return {field.name: field for field in self.fields}[name]
 
     @cached_property
     def fields_version(self) -> str:
-        """Twelve hex digits that change with what decoding yields: the fields' names and types, and which of
-        them are the id and the time."""
+        """Twelve hex digits that identify what decoding yields.
+
+        They change with the fields' names and types, and with the choice of the id and time fields.
+        """
         fields = sorted((field.name, field.type) for field in self.fields)
         return _fingerprint([self.id_field, self.time_field, fields])
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """A column to group by: a Spark SQL expression over an event, and its Spark type."""
+    """A column to group by."""
 
     name: str
-    expression: str
-    type: str
+    expression: str  # a Spark SQL expression over one event
+    type: str  # the expression's Spark type
 
     @property
     def column(self) -> Column:
@@ -88,33 +85,31 @@ class Dimension:
         return f"{self.name} {self.type}" + (f" = {self.expression}" if self.expression != self.name else "")
 
 
-# What a metric's number rests on beside the metric itself, as (what, value); see `basis`.
+# The parts of a metric's definition that come from the catalogue and the kind of event, not from the metric
+# itself, as (name, value) pairs; see `basis`.
 Basis = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """From which error on an approximate number is worth a warning, and from which it fails its check.
+    """The relative errors of an approximate number at which its check warns or fails. 0.01 means 1 %."""
 
-    Shares: 0.01 is 1 %.
-    """
-
-    warn: float = 0.01
-    fail: float = 0.05
+    warn: float = 0.01  # the check warns from this error on
+    fail: float = 0.05  # the check fails from this error on
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A filter, dimensions and a measure over one kind of event, on the basis that the catalogue gives."""
+    """A measure over one kind of event, with an optional filter and dimensions to group by."""
 
     name: str
-    kind: str
+    kind: str  # the name of the kind of event
     measure: Measure
     dimensions: tuple[Dimension, ...] = ()
-    filter: str | None = None
+    filter: str | None = None  # a Spark SQL condition; events where it is not true are left out
     description: str = ""
-    owner: str | None = None
-    basis: Basis = ()
+    owner: str | None = None  # team:NAME or an e-mail address
+    basis: Basis = ()  # what else decides the number: time zone, topics, types of the fields used
     accuracy: Accuracy = Accuracy()
 
     @property
@@ -124,8 +119,7 @@ class Metric:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The relation's own columns, after `grain` and `window_start`: dimensions,
-        events, state, values."""
+        """The relation's columns after `grain` and `window_start`: dimensions, events, state, values."""
         return (
             *(dimension.column for dimension in self.dimensions),
             Column("events", "bigint"),
@@ -135,7 +129,7 @@ class Metric:
 
     @property
     def read_columns(self) -> tuple[Column, ...]:
-        """The columns that people read: dimensions, events, values; no state."""
+        """The columns that people read, without the state: dimensions, events, values."""
         return (
             *(dimension.column for dimension in self.dimensions),
             Column("events", "bigint"),
@@ -144,7 +138,10 @@ class Metric:
 
     @cached_property
     def definition(self) -> dict[str, str]:
-        """All that decides the number, in words; two definitions differ exactly where these do."""
+        """Everything that decides the metric's number, as text by name.
+
+        Two definitions are the same if and only if these are equal.
+        """
         return {
             "events": self.kind,
             "filter": self.filter or "none",
@@ -155,14 +152,18 @@ class Metric:
 
     @cached_property
     def version(self) -> str:
-        """Twelve hex digits that change with the number's definition, not with what is said of it."""
+        """Twelve hex digits that identify the definition.
+
+        Description, owner and accuracy do not change them.
+        """
         return _fingerprint(self.definition)
 
 
 def basis(timezone: str, kind: EventKind, used: Collection[str]) -> Basis:
-    """How time is cut, where a metric's events come from, and how the fields that it uses are read.
+    """The parts of a metric's definition that the catalogue and the kind of event give.
 
-    `used` are the fields of its expressions; the id and the time count for every metric.
+    `used` holds the names of the fields in the metric's expressions. The id and time fields are always
+    included, because every metric depends on them.
     """
     fields = {field.name: field.type for field in kind.fields}
     return (
@@ -177,50 +178,48 @@ def basis(timezone: str, kind: EventKind, used: Collection[str]) -> Basis:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Everything a catalogue file defines.
-
-    `retention` says how long windows of a grain are kept, `start` the first day that has partitions,
-    `future_bound` how far ahead of the reader's clock an event time may lie, `freshness` how old the
-    newest minute may be before the streaming layer counts as late, and `revisions_kept` for how long a
-    number can be read as it was before it was replaced.
-    """
+    """Everything that a catalogue file defines."""
 
     kinds: tuple[EventKind, ...]
     metrics: tuple[Metric, ...]
-    timezone: str
-    start: date
-    retention: dict[Grain, timedelta]
-    future_bound: timedelta
-    freshness: timedelta
-    revisions_kept: timedelta = timedelta(days=2)
+    timezone: str  # an IANA name; days and weeks begin at midnight in this zone
+    start: date  # the first day that has windows
+    retention: dict[Grain, timedelta]  # how long windows of each grain are kept
+    future_bound: timedelta  # how far an event time may lie ahead of the reader's clock
+    freshness: timedelta  # how old the newest minute may be before the streaming layer counts as late
+    revisions_kept: timedelta = timedelta(days=2)  # how long a replaced number can still be read
 
     @cached_property
     def calendar(self) -> Calendar:
-        """Cuts time into windows for the catalogue's time zone."""
+        """The calendar that cuts time into windows in the catalogue's time zone."""
         return Calendar(self.timezone)
 
     @cached_property
     def first_instant(self) -> datetime:
-        """The beginning of the first day: what happened before it is not counted."""
+        """The beginning of the day `start`. Events before it are not counted."""
         noon = datetime(self.start.year, self.start.month, self.start.day, 12, tzinfo=self.calendar.zone)
         return self.calendar.window(Grain.DAY, noon).start
 
     def kept_from(self, grain: Grain, now: datetime) -> datetime:
-        """From when on the store keeps windows of `grain`; a window's parts are kept or deleted together."""
+        """The instant from which on the store keeps windows of `grain`.
+
+        It is rounded down to the start of a window of the next coarser grain, so that all parts of such a
+        window are kept or deleted together.
+        """
         oldest = now - self.retention[grain]
-        around = parent_grain(grain)
-        return self.calendar.window(around, oldest).start if around else oldest
+        coarser = parent_grain(grain)
+        return self.calendar.window(coarser, oldest).start if coarser else oldest
 
     def kind(self, name: str) -> EventKind:
-        """The kind of that name; KeyError if there is none."""
+        """The kind of event of that name. Raises KeyError if there is none."""
         return {kind.name: kind for kind in self.kinds}[name]
 
     def metric(self, name: str) -> Metric:
-        """The metric of that name; KeyError if there is none."""
+        """The metric of that name. Raises KeyError if there is none."""
         return {metric.name: metric for metric in self.metrics}[name]
 
     def metrics_of(self, kind: EventKind) -> tuple[Metric, ...]:
-        """The metrics over the events of a kind."""
+        """The metrics over one kind of event."""
         return tuple(metric for metric in self.metrics if metric.kind == kind.name)
 
 

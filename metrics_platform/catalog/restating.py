@@ -1,7 +1,7 @@
-"""Restating: which windows are computed again when a metric's history follows another definition.
+"""Restatement: which windows are computed again when a metric's history is to follow a new definition.
 
-Hours are computed from the raw events, and days and weeks follow by merging them. Where hours are no
-longer kept, days are computed themselves, and where those are not, weeks.
+Hours are computed from the raw events; days and weeks are merged from them. Where retention has deleted the
+hours, days are computed from the raw events, and where it has deleted the days, weeks are.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from datetime import datetime
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.errors import PlatformError
 
 
-class SpanError(Exception):
-    """A span cannot be restated or tried; the message is one line that says what to write instead."""
+class SpanError(PlatformError):
+    """A span cannot be restated or previewed. The message is one line that says what to write instead."""
 
 
 def check_span(catalog: Catalog, start: datetime, end: datetime, now: datetime) -> None:
-    """Raises SpanError unless the hours of [start, end) have ended and lie in the catalogue's time."""
+    """Raises SpanError unless the hours of [start, end) have ended and begin after the catalogue's start."""
     if start >= end:
         raise SpanError(f"{_text(end)} is not after {_text(start)}; write a later --to")
     complete = catalog.calendar.last_complete(Grain.HOUR, now).end
@@ -32,45 +33,51 @@ def check_span(catalog: Catalog, start: datetime, end: datetime, now: datetime) 
 def windows_to_restate(
     catalog: Catalog, start: datetime, end: datetime, now: datetime
 ) -> dict[Grain, list[Window]]:
-    """The windows to compute for [start, end): hours as far as they are kept, then days, then weeks.
+    """The windows to compute from raw events to restate [start, end), by grain.
 
-    Raises SpanError when none of them is kept any more.
+    Hours are computed where they are kept, days in the part before that, weeks in the part before the days.
+    Raises SpanError if retention has deleted all windows of the span.
     """
-    found = _computed(catalog, start, end, now)
-    if not found:
+    windows = _windows_to_compute(catalog, start, end, now)
+    if not windows:
         raise SpanError("no windows of that age are kept; write a later --from, or raise the retention")
-    return found
+    return windows
 
 
 def windows_to_write(catalog: Catalog, start: datetime, end: datetime, now: datetime) -> dict[Grain, int]:
-    """How many windows of each grain restating [start, end) replaces: those computed, the minutes of their
-    hours, and the days and weeks that they cover. A day in part of an older definition keeps its number.
+    """How many windows of each grain a restatement of [start, end) replaces.
+
+    These are the computed windows, the minutes of the computed hours, and every day and week that is covered
+    in full. A day that is covered in part keeps its number, because its other hours follow the old
+    definition.
     """
-    computed = _computed(catalog, start, end, now)
+    computed = _windows_to_compute(catalog, start, end, now)
     hours = computed.get(Grain.HOUR, [])
     minutes = _kept(catalog, Grain.MINUTE, hours[0].start, hours[-1].end, now) if hours else []
     written = {Grain.MINUTE: set(minutes), Grain.HOUR: set(hours)}
     for finer, grain in ((Grain.HOUR, Grain.DAY), (Grain.DAY, Grain.WEEK)):
-        around = _kept(catalog, grain, start, end, now)
+        windows = _kept(catalog, grain, start, end, now)
         covered = {
-            window for window in around if written[finer].issuperset(catalog.calendar.children(window))
+            window for window in windows if written[finer].issuperset(catalog.calendar.children(window))
         }
         written[grain] = covered.union(computed.get(grain, []))
     return {grain: len(windows) for grain, windows in written.items()}
 
 
-def _computed(catalog: Catalog, start: datetime, end: datetime, now: datetime) -> dict[Grain, list[Window]]:
-    found: dict[Grain, list[Window]] = {}
+def _windows_to_compute(
+    catalog: Catalog, start: datetime, end: datetime, now: datetime
+) -> dict[Grain, list[Window]]:
+    computed: dict[Grain, list[Window]] = {}
     for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK):
         windows = _kept(catalog, grain, start, end, now)
         if windows:
-            found[grain] = windows
+            computed[grain] = windows
             end = windows[0].start
-    return found
+    return computed
 
 
 def _kept(catalog: Catalog, grain: Grain, start: datetime, end: datetime, now: datetime) -> list[Window]:
-    """The windows that overlap [start, end), without those that retention deletes."""
+    """The windows that overlap [start, end) and that retention has not deleted."""
     first = max(catalog.first_instant, catalog.kept_from(grain, now))
     overlapping = catalog.calendar.windows(grain, max(start, first), end)
     return [window for window in overlapping if window.start >= first]

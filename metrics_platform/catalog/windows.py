@@ -1,10 +1,9 @@
 """Grains and windows: how time is cut.
 
-A minute is a minute everywhere. Days begin at midnight and weeks on Monday in the catalogue's
-time zone, so a day has 23 or 25 hours when clocks change. Hours are whole hours of local time;
-they are counted from UTC shifted by the part of the zone's offset that is no whole hour (30 minutes
-in Kolkata), because only then do hours tile days. A zone whose fractional part itself changes
-(Lord Howe Island) cannot be tiled that way and is refused.
+Minutes are the same in every time zone. Days begin at midnight and weeks on Monday in the catalogue's
+time zone, so a day has 23 or 25 hours when the clocks change. Hours begin at whole hours of local time, so
+that hours tile days: in Kolkata (UTC+5:30) they begin at half past in UTC. A zone that changes its clocks by
+less than an hour (Lord Howe Island) has no such hours and is refused.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from zoneinfo import ZoneInfo
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
-# Offsets are sampled monthly over these years: every clock change of every zone since 2000 shows.
+# A zone's offsets are sampled once a month over these years. This shows every clock change since 2000.
 _SAMPLED_YEARS = range(2000, 2038)
 
 
 class Grain(StrEnum):
-    """The four lengths of window, finest first."""
+    """The four lengths of windows, finest first."""
 
     MINUTE = "minute"
     HOUR = "hour"
@@ -37,30 +36,30 @@ _PARENT = {child: parent for parent, child in _CHILD.items()}
 
 
 def child_grain(grain: Grain) -> Grain | None:
-    """The grain whose windows tile a window of `grain`; None for the minute."""
+    """The next finer grain, whose windows tile a window of `grain`; None for the minute."""
     return _CHILD.get(grain)
 
 
 def parent_grain(grain: Grain) -> Grain | None:
-    """The grain whose windows are tiled by windows of `grain`; None for the week."""
+    """The next coarser grain, whose windows consist of windows of `grain`; None for the week."""
     return _PARENT.get(grain)
 
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """The half-open interval [start, end) of one grain; both ends are instants in UTC."""
+    """A half-open interval [start, end) of one grain."""
 
-    start: datetime
-    end: datetime
+    start: datetime  # in UTC
+    end: datetime  # in UTC; it belongs to the next window
     grain: Grain
 
     @property
     def minutes(self) -> int:
-        """How many minutes the window is long."""
+        """The length of the window in minutes."""
         return int((self.end - self.start) / MINUTE)
 
     def contains(self, instant: datetime) -> bool:
-        """Whether the instant lies in the window; its end belongs to the next one."""
+        """Whether the instant lies in [start, end)."""
         return self.start <= instant < self.end
 
     def __str__(self) -> str:
@@ -71,17 +70,17 @@ class Window:
 class Calendar:
     """Cuts time into windows for one IANA time zone.
 
-    Raises ValueError for an unknown zone, or one whose hours cannot tile its days.
+    Raises ValueError for an unknown zone, or for one whose hours cannot tile its days.
     """
 
-    timezone: str
+    timezone: str  # an IANA name such as Europe/Berlin
 
     def __post_init__(self) -> None:
-        self.hour_offset  # noqa: B018  computing it refuses a zone that cannot be tiled
+        self.hour_offset  # noqa: B018  raises ValueError for a zone whose hours cannot tile its days
 
     @cached_property
     def zone(self) -> ZoneInfo:
-        """The time zone itself."""
+        """The time zone as Python's ZoneInfo."""
         try:
             return ZoneInfo(self.timezone)
         except (KeyError, ValueError, OSError) as error:
@@ -91,7 +90,7 @@ class Calendar:
 
     @cached_property
     def hour_offset(self) -> timedelta:
-        """The part of the zone's offset from UTC that is no whole hour."""
+        """The zone's offset from UTC modulo one hour: 30 minutes in Kolkata, zero in most zones."""
         offsets = {
             _offset(self.zone, datetime(year, month, 1, tzinfo=UTC)) % HOUR
             for year in _SAMPLED_YEARS
@@ -105,7 +104,7 @@ class Calendar:
         return offsets.pop()
 
     def window(self, grain: Grain, instant: datetime) -> Window:
-        """The one window of `grain` that holds the instant (any time zone)."""
+        """The window of `grain` that contains the instant, which may be in any time zone."""
         instant = instant.astimezone(UTC)
         if grain is Grain.MINUTE:
             start = instant.replace(second=0, microsecond=0)
@@ -125,22 +124,22 @@ class Calendar:
             instant = window.end
 
     def last_complete(self, grain: Grain, now: datetime) -> Window:
-        """The newest window of `grain` that has ended by `now`."""
+        """The newest window of `grain` that has ended at `now`."""
         return self.window(grain, self.window(grain, now).start - timedelta(microseconds=1))
 
     def children(self, window: Window) -> Iterator[Window]:
-        """The windows of the next finer grain that tile `window`; none for a minute."""
+        """The windows of the next finer grain that tile `window`. A minute has none."""
         finer = child_grain(window.grain)
         return self.windows(finer, window.start, window.end) if finer else iter(())
 
     def enclosing(self, window: Window) -> list[Window]:
-        """The windows of every coarser grain that hold `window`, finest first."""
-        found: list[Window] = []
+        """The windows of every coarser grain that contain `window`, finest first."""
+        windows: list[Window] = []
         grain = _PARENT.get(window.grain)
         while grain:
-            found.append(self.window(grain, window.start))
+            windows.append(self.window(grain, window.start))
             grain = _PARENT.get(grain)
-        return found
+        return windows
 
     def day(self, instant: datetime) -> date:
         """The date that the instant belongs to.

@@ -19,7 +19,8 @@ LOOK_AGAIN = 0.2  # seconds between two looks at the state file
 def start(plan: StackPlan, stopping: Event) -> None:
     """Start `up` in a session of its own, show its progress, return when all is ready.
 
-    Raises StackError with its last word when it fails. `stopping` stops it again.
+    Raises StackError with the last line of its log when it fails, or when `stopping` was set meanwhile: then
+    the stack is stopped again.
     """
     data_dir = plan.data_dir.resolve()
     (data_dir / "logs").mkdir(parents=True, exist_ok=True)

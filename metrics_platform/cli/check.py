@@ -51,8 +51,10 @@ def check(catalog: _CatalogPath = None, data_dir: _DataDir = None) -> None:
 
 
 def _installed(data_dir: Path | None) -> Path:
-    """The catalogue of the stack that other commands ask; the example where none runs, or servers elsewhere
-    are named."""
+    """The catalogue of the stack in `data_dir`, or of the default stack if it runs.
+
+    It is the example when none runs, and when the environment names servers elsewhere.
+    """
     if data_dir:
         return state.require(data_dir.resolve()).catalog
     here = None if f"{PREFIX}POSTGRES" in os.environ else state.read_state(state.DATA_DIR.resolve())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
@@ -12,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from metrics_platform.local.say import Say
 from metrics_platform.local.servers import postgres
 from metrics_platform.local.stack import LOOK_AGAIN, Stack, StackPlan, running
 from metrics_platform.local.supervisor import Interrupted
@@ -27,12 +27,14 @@ _NEWEST_MINUTE = """
 
 
 def run_in_foreground(plan: StackPlan, stopping: Event) -> None:
-    """Run a stack in this process until `stopping` is set. Raises StackError when it cannot start."""
+    """Run a stack in this process until `stopping` is set. Raises StackError when it cannot start.
+
+    Standard output should be one that drops what it cannot write (see output.py).
+    """
     console = Console(highlight=False, soft_wrap=True)
 
     def say(line: str) -> None:
-        with suppress(OSError):  # the terminal may be gone; the stack is stopped in order all the same
-            console.print(f"{datetime.now():%H:%M:%S}  {line}", markup=False)  # noqa: DTZ005 - the reader's own clock
+        console.print(f"{datetime.now():%H:%M:%S}  {line}", markup=False)  # noqa: DTZ005 - the reader's own clock
 
     with suppress(Interrupted), running(plan, say, stopping) as stack:
         say(f"everything is ready: Dagster UI at {stack.state.ui}")
@@ -41,7 +43,7 @@ def run_in_foreground(plan: StackPlan, stopping: Event) -> None:
     say("everything is stopped")
 
 
-def _live(stack: Stack, console: Console, _say: Callable[[str], None], stopping: Event) -> None:
+def _live(stack: Stack, console: Console, _say: Say, stopping: Event) -> None:
     """A table that is drawn again each second, with the supervisor's words above it."""
     from metrics_platform.cli.tables.live import live_table
 
@@ -54,7 +56,7 @@ def _live(stack: Stack, console: Console, _say: Callable[[str], None], stopping:
                 live.update(Group(live_table(url, stack.catalog, datetime.now(UTC)), footer), refresh=True)
 
 
-def _lines(stack: Stack, _console: Console, say: Callable[[str], None], stopping: Event) -> None:
+def _lines(stack: Stack, _console: Console, say: Say, stopping: Event) -> None:
     """One line for each minute that gets numbers: what a log file wants."""
     shown: datetime | None = None
     while not stopping.wait(LOOK_AGAIN):

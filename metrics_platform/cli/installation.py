@@ -30,15 +30,21 @@ DataDir = Annotated[
 
 
 def installation_variables(data_dir: Path | None, first: str = "POSTGRES") -> Mapping[str, str]:
-    """The variables of the stack in `data_dir`; without it the environment's, if they say where `first` is,
-    or else the default stack's."""
+    """The variables that describe an installation: those of the stack in `data_dir` if one is given.
+
+    Otherwise the environment's, if METRICS_PLATFORM_`first` is among them, or else those of the default
+    stack.
+    """
     if data_dir is None and PREFIX + first in os.environ:
         return os.environ
     return environment(state.require((data_dir or state.DATA_DIR).resolve()))
 
 
 def installation(data_dir: Path | None, *needed: str) -> Settings:
-    """The settings of an installation, which need not name places beside `needed`; see `variables`."""
+    """The settings of an installation (see `installation_variables`).
+
+    `needed` are the places that the command uses, such as POSTGRES; others may be missing.
+    """
     unneeded = {PREFIX + place: "" for place in _PLACES if place not in needed}
     return Settings.from_environment({**unneeded, **installation_variables(data_dir, needed[0])})
 
@@ -49,8 +55,11 @@ def ui_link(known: Mapping[str, str]) -> str | None:
 
 
 def read_time(text: str, zone: ZoneInfo) -> datetime:
-    """An instant in UTC, written in ISO 8601; without an offset it is a time in the catalogue's zone, which
-    its clocks have to show just once."""
+    """Read an instant that a person wrote in ISO 8601; returns it in UTC.
+
+    A time without an offset is in the catalogue's time zone. One that clocks there show twice, or never,
+    because they are changed at that hour, is refused as wrong usage.
+    """
     try:
         read = datetime.fromisoformat(text)
     except ValueError:

@@ -6,10 +6,9 @@ import sys
 
 import typer
 
-from metrics_platform.catalog.loading.catalog import CatalogError
-from metrics_platform.catalog.restating import SpanError
 from metrics_platform.cli import rejected, stack, traffic
 from metrics_platform.cli.accuracy import accuracy
+from metrics_platform.cli.backlog import backlog
 from metrics_platform.cli.check import check
 from metrics_platform.cli.corrections import corrections
 from metrics_platform.cli.examples import examples
@@ -17,14 +16,7 @@ from metrics_platform.cli.kubernetes import kubernetes
 from metrics_platform.cli.preview import preview
 from metrics_platform.cli.query import query
 from metrics_platform.cli.restate import restate
-from metrics_platform.clusters import ClustersError
-from metrics_platform.errors import StackError
-from metrics_platform.kubernetes.errors import ValuesError
-from metrics_platform.settings import SettingsError
-from metrics_platform.spark.session import JarsMissing
-from metrics_platform.spark.startup import ClusterUnavailable
-from metrics_platform.store.connection import StoreUnavailable
-from metrics_platform.store.query import QueryError
+from metrics_platform.errors import PlatformError
 
 app = typer.Typer(
     name="metrics-platform",
@@ -54,6 +46,7 @@ EXAMPLES = {
         "restate clicks_per_page --from 2026-11-22T00:00 --to 2026-11-22T12:00 --wait",
         "restate all --from 2026-11-01 --to 2026-11-08",
     ),
+    backlog: ("backlog", "backlog --format json"),
     corrections: (
         "corrections clicks_per_page --grain hour",
         "corrections --since 2026-11-22T10:05 --format json",
@@ -64,20 +57,6 @@ EXAMPLES = {
     kubernetes: ("kubernetes docker/kubernetes/values.yaml",),
 }
 
-# What a person can put right; each says how, in one line.
-REFUSALS = (
-    SettingsError,
-    CatalogError,
-    SpanError,
-    QueryError,
-    StackError,
-    StoreUnavailable,
-    JarsMissing,
-    ClusterUnavailable,
-    ClustersError,
-    ValuesError,
-)
-
 for command, lines in EXAMPLES.items():
     app.command(epilog=examples(*lines))(command)
 app.add_typer(rejected.app, name="rejected")
@@ -87,7 +66,7 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 it could not be done (one line says why), 2 wrong usage."""
     try:
         app()
-    except REFUSALS as error:
+    except PlatformError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
 

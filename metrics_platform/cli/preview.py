@@ -25,12 +25,11 @@ from metrics_platform.cli.store_access import open_store
 from metrics_platform.cli.tables.preview import PreviewFormat, as_json, as_tables
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.settings import Settings, SparkSettings
+from metrics_platform.spark.refusals import QueryRefused, refusals
 from metrics_platform.spark.session import session, spark_settings
 from metrics_platform.store.state.ingestion_ledger import ingested_through
 
 if TYPE_CHECKING:
-    from pyspark.errors import AnalysisException
-
     from metrics_platform.batch.preview import Preview
 
 HOURS = 2
@@ -84,7 +83,7 @@ def _chosen(old: Catalog, new: Catalog, names: list[str] | None) -> list[Change]
 
 
 def _ingested(old: Catalog, changed: list[Change]) -> list[Change]:
-    """The changes of metrics whose kind of events is installed; what the others wait for is said."""
+    """The changes of metrics whose kind of events is ingested already; tells what the others wait for."""
     installed = {kind.name for kind in old.kinds}
     waiting: defaultdict[str, list[str]] = defaultdict(list)
     for change in changed:
@@ -140,7 +139,10 @@ def _run(
     every: bool,
     now: datetime,
 ) -> list[Preview]:
-    """`every`: tell the costs of restating all that the catalogue knows, not only what is tried."""
+    """Compute both definitions on a local Spark.
+
+    With `every`, the costs are those of restating all history, otherwise of the hours that are tried.
+    """
     from metrics_platform.batch.preview import preview_changes as run
 
     span = (new.first_instant if every else tried[0].start, tried[-1].end)
@@ -153,34 +155,35 @@ def _run(
 
 @contextmanager
 def _refusals_said(changed: list[Change]) -> Iterator[None]:
-    """What Spark refuses of the definitions ends the command with one line. `check` cannot see all of it: the
-    number of a function's arguments, for one."""
-    from pyspark.errors import AnalysisException
-    from pyspark.logger import PySparkLogger
+    """End the command with one line when Spark refuses a definition.
 
-    # Spark's client would log each refusal with the JVM's stack.
-    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel("CRITICAL")
+    `check` does not find everything that Spark refuses: a wrong number of arguments, for example.
+    """
     try:
-        yield
-    except AnalysisException as error:
-        typer.echo(_refusal(error, changed), err=True)
+        with refusals():
+            yield
+    except QueryRefused as refused:
+        typer.echo(_refusal(refused, changed), err=True)
         raise typer.Exit(1) from None
 
 
-def _refusal(error: AnalysisException, changed: list[Change]) -> str:
-    """Spark's words, and whose expression they are about where it names one."""
-    fragments = [context.fragment() for context in error.getQueryContext()]
+def _refusal(refused: QueryRefused, changed: list[Change]) -> str:
+    """What Spark says, and the metrics whose expressions it is about, where Spark names the expression."""
     names = [
         change.metric.name
         for change in changed
-        if any(_writes(metric, part) for metric in (change.old, change.new) if metric for part in fragments)
+        if any(_writes(metric, part) for metric in _definitions(change) for part in refused.fragments)
     ]
     told = ", ".join(f"'{name}'" for name in names) or "these definitions"
-    return f"Spark refuses {told}: {(error.getMessage() or str(error)).strip().splitlines()[0]}"
+    return f"Spark refuses {told}: {refused}"
+
+
+def _definitions(change: Change) -> list[Metric]:
+    return [metric for metric in (change.old, change.new) if metric]
 
 
 def _writes(metric: Metric, fragment: str) -> bool:
-    """Whether the fragment of a query is of the metric's making: part of an expression, or one as it is read,
-    which is in brackets within more."""
+    """Whether the fragment of a query comes from the metric: a part of one of its expressions, or a larger
+    part of the query that holds one in brackets."""
     texts = [metric.filter, metric.measure.input, *(dimension.expression for dimension in metric.dimensions)]
     return any(fragment in text or f"({text})" in fragment for text in texts if text)

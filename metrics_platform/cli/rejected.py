@@ -20,15 +20,12 @@ from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.query import Format
 from metrics_platform.cli.store_access import open_store
 from metrics_platform.cli.tables import rejected_events
-from metrics_platform.clusters import ClustersError
-from metrics_platform.events.kafka.offsets import KafkaError
+from metrics_platform.errors import PlatformError
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.events.rejected import RejectedError, Selection, count, newest_rejected
 from metrics_platform.serving.formats import local_time
 from metrics_platform.settings import Settings
-from metrics_platform.spark.session import JarsMissing
-from metrics_platform.spark.startup import ClusterUnavailable
-from metrics_platform.store.connection import Connection, StoreUnavailable
+from metrics_platform.store.connection import Connection
 from metrics_platform.store.state import ingestion_ledger
 
 if TYPE_CHECKING:
@@ -131,14 +128,14 @@ def replay(
                 _replay(settings, conn, due, selection)
             else:
                 typer.echo("no rejected event is like that; nothing to replay", err=True)
-    except (RejectedError, StoreUnavailable) as error:
+    except PlatformError as error:
         raise _failure(str(error)) from None
 
 
 def _due(
     conn: Connection, store: RawStore, kinds: Sequence[EventKind], selection: Selection
 ) -> list[EventKind]:
-    """The kinds with something to do: selected events, or a step that was interrupted."""
+    """The kinds that have selected events, or an interrupted step, which has to be finished."""
     found = {each.kind for each in count(_tables(store, kinds), selection)}
     return [kind for kind in kinds if kind.name in found or ingestion_ledger.pending_step(conn, kind.name)]
 
@@ -157,8 +154,6 @@ def _replay(settings: Settings, conn: Connection, kinds: Sequence[EventKind], se
                 typer.echo(_summary(kind, done, platform.catalog.calendar.zone))
     except psycopg.errors.LockNotAvailable:
         raise _failure("raw ingestion is at work on these events; try again when it is done") from None
-    except (ClustersError, ClusterUnavailable, JarsMissing, KafkaError) as error:
-        raise _failure(str(error)) from None
 
 
 def _summary(kind: EventKind, done: Replayed, zone: ZoneInfo) -> str:

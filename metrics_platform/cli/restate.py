@@ -23,7 +23,7 @@ from metrics_platform.cli.installation import (
 )
 from metrics_platform.cli.signals import stop_on_signals
 from metrics_platform.cli.store_access import open_store
-from metrics_platform.errors import StackError
+from metrics_platform.errors import PlatformError
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.query import find_metric
 from metrics_platform.store.state.changed_hours import changed_hours
@@ -31,6 +31,10 @@ from metrics_platform.store.state.definition_versions import count_restated, new
 
 ALL = "all"
 LOOK_AGAIN = 2.0  # seconds between two looks at the backfill
+
+
+class NotRestated(PlatformError):
+    """Windows were not restated; the message is one line that says which and why."""
 
 
 def restate(
@@ -62,7 +66,7 @@ def restate(
     known = installation_variables(data_dir)
     address = ui or known.get(UI)
     if not address:
-        raise StackError(f"{UI} is not set; write --ui with the address of the Dagster UI")
+        raise NotRestated(f"{UI} is not set; write --ui with the address of the Dagster UI")
     link = ui or ui_link(known) or address
     with open_store(settings, "restate") as conn:
         loaded = backfills.loaded_versions(address, metrics)
@@ -108,13 +112,16 @@ def _wait(
             return
     if not progress.succeeded:
         why = f" ({progress.error})" if progress.error else ""
-        raise StackError(f"the backfill ended as {progress.status}{why}; see {followed.page}")
+        raise NotRestated(f"the backfill ended as {progress.status}{why}; see {followed.page}")
     if done < total:
-        raise StackError(_left(conn, metrics, windows, f"{total - done} of {total} windows are left"))
+        raise NotRestated(_left(conn, metrics, windows, f"{total - done} of {total} windows are left"))
 
 
 def _left(conn: Connection, metrics: Sequence[Metric], windows: list[Window], told: str) -> str:
-    """Why a run that succeeded left windows as they were: they wait, as a rule, for a Kafka cluster."""
+    """`told`, with the reasons why windows were left although the run succeeded.
+
+    As a rule they wait until a Kafka cluster answers again.
+    """
     kinds = {metric.kind for metric in metrics}
     entries = [entry for entry in changed_hours(conn) if entry.kind in kinds]
     reasons = {entry.reason for entry in entries if any(one.contains(entry.start) for one in windows)}

@@ -13,7 +13,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def stop_on_signals() -> Iterator[Event]:
-    """A flag that is set by Ctrl-C, TERM or the terminal's closing; a second one changes nothing."""
+    """A flag that is set when the process is asked to stop: by Ctrl-C, by TERM, or when the terminal closes.
+
+    The signal does nothing else, however often it comes.
+    """
     stopping = Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:

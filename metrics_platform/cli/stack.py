@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Annotated
 import typer
 
 from metrics_platform.cli import background, foreground, installation
+from metrics_platform.cli.output import lossy_output
 from metrics_platform.cli.signals import stop_on_signals
-from metrics_platform.cli.tables.status import view
+from metrics_platform.cli.tables import status as tables
 from metrics_platform.local import stack as local_stack
 from metrics_platform.local import state
 from metrics_platform.local.environment import environment, exports
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.stack import StackPlan
-from metrics_platform.monitoring import status as local_status
-from metrics_platform.monitoring.status import Status
+from metrics_platform.local.status import Status, servers_status, stack_status
 from metrics_platform.settings import PREFIX
 
 DataDir = Annotated[
@@ -58,7 +57,7 @@ def up(  # noqa: PLR0917 - the options of a command, given by name
         jars=Path(os.environ.get(PREFIX + "JARS", str(local_stack.JARS))),
         traffic=traffic,
     )
-    with stop_on_signals() as stopping:
+    with stop_on_signals() as stopping, lossy_output():
         if detach:
             background.start(plan, stopping)
         else:
@@ -81,11 +80,11 @@ def status(
     """
     now = datetime.now(UTC)
     found = _elsewhere(now) if data_dir is None else None
-    found = found or local_status.status(data_dir or state.DATA_DIR, now)
+    found = found or stack_status(data_dir or state.DATA_DIR, now)
     if as_json:
-        print(json.dumps(found.as_json(), indent=2, default=_plain))
+        print(tables.as_json(found))
     else:
-        view(found, now)
+        tables.view(found, now)
     if not found.healthy:
         raise typer.Exit(1)
 
@@ -96,13 +95,9 @@ def _elsewhere(now: datetime) -> Status | None:
     if (here and here.running) or PREFIX + "POSTGRES" not in os.environ:
         return None
     settings = installation.installation(None, "POSTGRES")
-    return local_status.installed(settings.postgres, settings.catalog, installation.ui_link(os.environ), now)
+    return servers_status(settings.postgres, settings.catalog, installation.ui_link(os.environ), now)
 
 
 def env(data_dir: DataDir = state.DATA_DIR) -> None:
     """Print the settings of a running stack, for a shell: eval "$(metrics-platform env)"."""
     print(exports(environment(state.require(data_dir.resolve()))))
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -37,7 +37,10 @@ _READ_SCHEMAS = ("metrics", "platform", "history")
 
 @contextmanager
 def catalog_and_store(data_dir: Path | None, command: str) -> Iterator[tuple[Catalog, Connection]]:
-    """The catalogue and an open store. A question that cannot be answered ends the command with one line."""
+    """The catalogue and an open connection to the store.
+
+    When the question inside cannot be answered, the command ends with one line and exit code 1.
+    """
     settings = installation(data_dir, "POSTGRES")
     catalog = load_catalog(settings.catalog)
     try:
@@ -50,8 +53,11 @@ def catalog_and_store(data_dir: Path | None, command: str) -> Iterator[tuple[Cat
 
 @contextmanager
 def open_store(settings: Settings, command: str) -> Iterator[Connection]:
-    """A connection to the metric store. Raises StoreUnavailable, also for a store that is not there yet and
-    for a role that may not read it."""
+    """A connection to the metric store.
+
+    Raises StoreUnavailable when there is no server, when it holds no metric store yet, and when the role may
+    not read it.
+    """
     application = f"metrics-platform {command}"
     try:
         with connect(settings.postgres, application) as conn, _naming_grants(conn, settings):
@@ -68,7 +74,7 @@ def open_store(settings: Settings, command: str) -> Iterator[Connection]:
 
 @contextmanager
 def _naming_grants(conn: Connection, settings: Settings) -> Iterator[None]:
-    """What the connection's role may not do is said in one line, with what would let it read."""
+    """Raise StoreUnavailable when the role lacks a right; the message names the GRANTs that it needs."""
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:

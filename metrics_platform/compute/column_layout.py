@@ -1,8 +1,8 @@
-"""How metrics of different shapes share the columns of one aggregation.
+"""Assigns shared columns to metrics, so that one aggregation can compute all of them.
 
-One pass over the events computes all metrics, so their dimensions and inputs lie side by side in
-one wide row. Two metrics share a column when its type (and, for inputs, the measure) is the same;
-a column that a metric does not use is null for it.
+One pass over the events computes all metrics, whose dimensions and inputs are columns of the same wide rows.
+Two metrics share a column if it has the same type and, for an input, feeds the same measure. A column that a
+metric does not use is null in that metric's rows.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ from metrics_platform.catalog.model import Metric
 
 @dataclass(frozen=True)
 class SharedColumn:
-    """A shared column: its name and Spark type."""
+    """A column of the aggregation, which several metrics may use."""
 
     name: str
-    type: str
+    type: str  # its Spark type
 
 
 @dataclass(frozen=True)
 class ColumnLayout:
-    """Which slots there are and which of them each metric uses.
+    """The shared columns, and which of them each metric uses."""
 
-    `dimensions` maps a metric's name to one slot per dimension, in their order; `inputs` maps it to the slot
-    of its measure's input, if it has one; `measures` says which measure an input slot feeds.
-    """
-
-    dimension_columns: tuple[SharedColumn, ...]
-    input_columns: tuple[SharedColumn, ...]
-    dimensions: dict[str, tuple[SharedColumn, ...]]
-    inputs: dict[str, SharedColumn]
-    measures: dict[SharedColumn, Measure]
+    dimension_columns: tuple[SharedColumn, ...]  # the columns to group by
+    input_columns: tuple[SharedColumn, ...]  # the columns to aggregate
+    dimensions: dict[str, tuple[SharedColumn, ...]]  # metric name -> a column for each dimension, in order
+    inputs: dict[str, SharedColumn]  # metric name -> the column of its measure's input, if it has one
+    measures: dict[SharedColumn, Measure]  # input column -> the measure that it feeds
 
 
 def assign_columns(metrics: Iterable[Metric]) -> ColumnLayout:
-    """Assign slots so that there are as few of them as the metrics' types allow."""
+    """Assign columns to the metrics, as few as their types allow.
+
+    For example, metrics by [page string] and by [country string, device string] share two string columns.
+    """
     dimension_columns: dict[tuple[str, int], SharedColumn] = {}
     input_columns: dict[tuple[str, str], SharedColumn] = {}
     dimensions: dict[str, tuple[SharedColumn, ...]] = {}

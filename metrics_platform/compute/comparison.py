@@ -1,8 +1,8 @@
-"""Two results of a metric side by side: what its old and its new definition say of the same events.
+"""Compares the results of two definitions of a metric over the same events, for a preview.
 
-The totals of all windows are merged by each measure's own rules, without a store. Rows are matched by the
-dimensions that both definitions have; a row is missing when only the old definition has it, extra when
-only the new one has.
+The totals of all windows are merged in Python by each measure's own rules, without the store. Rows are
+matched by the dimensions that both definitions have. A row is missing if only the old definition has it, and
+extra if only the new definition has it.
 """
 
 from __future__ import annotations
@@ -24,49 +24,48 @@ _MERGE = {"sum": sum, "min": min, "max": max}
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """One row of a metric: the events counted in it, and its numbers by the names of their columns."""
+    """One row of a metric's result."""
 
-    events: int
-    values: Mapping[str, Number | None]
+    events: int  # the events counted in the row
+    values: Mapping[str, Number | None]  # column name -> number; None if there was no input
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A row by both definitions; None where one of them has no such row.
+    """The rows of both definitions with the same dimension values."""
 
-    `different` says that a number changed, by more than computing it twice may change it (see measures.py).
-    """
-
-    key: Key
-    old: ComparedRow | None
-    new: ComparedRow | None
-    different: bool = False
+    key: Key  # the values of the common dimensions
+    old: ComparedRow | None  # None if the row is extra
+    new: ComparedRow | None  # None if the row is missing
+    different: bool = False  # whether both exist and a number differs by more than Measure.differ tolerates
 
     def difference(self, name: str) -> float | None:
-        """New minus old; a row that one of them lacks counts as 0. None if a number is not known."""
+        """New minus old number of a column.
+
+        A row that does not exist counts as 0; None if a number is None.
+        """
         old, new = (0 if side is None else side.values.get(name) for side in (self.old, self.new))
         return None if old is None or new is None else float(new) - float(old)
 
     def relative(self, name: str) -> float | None:
-        """The difference as a share of the old number; None where that is 0 or not known."""
+        """The difference as a share of the old number; None if the old number is 0 or None."""
         difference, old = self.difference(name), self.old.values.get(name) if self.old else None
         return None if difference is None or not old else difference / abs(float(old))
 
     @property
     def events(self) -> int:
-        """The events counted in the row, by the definition that counts more."""
+        """The number of events in the row, by the definition that counts more."""
         return max(side.events for side in (self.old, self.new) if side)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All of it. `numbers` are the columns of either definition; `rows` are the pairs with the most events
-    first, by the values of `dimensions`."""
+    """The comparison of two definitions."""
 
-    dimensions: tuple[str, ...]
-    numbers: tuple[str, ...]
-    total: Pair
-    rows: tuple[Pair, ...]
+    dimensions: tuple[str, ...]  # the dimensions that both definitions have
+    numbers: tuple[str, ...]  # the value columns that either definition has
+    total: Pair  # the numbers over all rows
+    rows: tuple[Pair, ...]  # the rows by dimension values, those with the most events first
 
     @property
     def missing(self) -> int:
@@ -80,45 +79,46 @@ class Comparison:
 
     @property
     def different(self) -> int:
-        """How many rows both have, with other numbers."""
+        """How many rows both definitions have, with different numbers."""
         return sum(1 for pair in self.rows if pair.different)
 
 
 @dataclass(frozen=True)
 class Totals:
-    """A metric and what `compute` found of it in some windows."""
+    """A metric and the totals that `compute` returned for it."""
 
     metric: Metric
-    table: pa.Table
+    table: pa.Table  # as in Computed.totals
 
 
 def compare(old: Totals | None, new: Totals | None) -> Comparison:
-    """Put the results side by side; None for a definition that is not there."""
+    """Compare the totals of two definitions. `old` is None for a new metric, `new` for a removed one."""
     sides = [side.metric for side in (old, new) if side]
     dimensions = tuple(
         dimension.name
         for dimension in sides[-1].dimensions
-        if all(dimension.name in {each.name for each in side.dimensions} for side in sides)
+        if all(dimension.name in {other.name for other in side.dimensions} for side in sides)
     )
-    whole = _pairs(old, new, ())
+    total = _pairs(old, new, ())
     return Comparison(
         dimensions,
         _numbers(sides),
-        whole[0] if whole else Pair((), None, None),
+        total[0] if total else Pair((), None, None),
         tuple(sorted(_pairs(old, new, dimensions), key=lambda pair: (-pair.events, str(pair.key)))),
     )
 
 
 def results(totals: Totals, dimensions: Sequence[str]) -> dict[Key, ComparedRow]:
-    """The metric's numbers over all windows together, for each combination of the dimensions."""
+    """The metric's numbers over all windows together, by the values of the dimensions."""
     return {key: merged.result for key, merged in _merged(totals, dimensions).items()}
 
 
 def _numbers(metrics: Sequence[Metric]) -> tuple[str, ...]:
     columns = [[column.name for column in metric.measure.values] for metric in metrics]
-    # `value` repeats the first of several percentiles; it is needed beside a measure that has nothing else.
-    repeated = all(len(names) > 1 for names in columns)
-    return tuple(dict.fromkeys(name for names in columns for name in (names[1:] if repeated else names)))
+    # `value` repeats the first percentile. It is left out, unless it is the only column of the other measure.
+    all_percentiles = all(len(names) > 1 for names in columns)
+    shown = (names[1:] if all_percentiles else names for names in columns)
+    return tuple(dict.fromkeys(name for names in shown for name in names))
 
 
 def _pairs(old: Totals | None, new: Totals | None, dimensions: Sequence[str]) -> list[Pair]:
@@ -134,7 +134,10 @@ def _pair(key: Key, old: _Merged | None, new: _Merged | None) -> Pair:
 
 
 def _differ(old: _Merged, new: _Merged, name: str) -> bool:
-    """Whether the number is another; one that is not known, or that a definition lacks, is no number."""
+    """Whether a column's number differs.
+
+    A number that is None, or that a definition lacks, equals only such.
+    """
     before, after = (side.result.values.get(name) for side in (old, new))
     if before is None or after is None:
         return before is not after
@@ -149,7 +152,7 @@ class _Merged:
     """A metric's state over all windows together."""
 
     metric: Metric
-    state: Mapping[str, Any]
+    state: Mapping[str, Any]  # `events` and the state columns
 
     @cached_property
     def result(self) -> ComparedRow:

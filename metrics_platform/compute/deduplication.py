@@ -1,14 +1,17 @@
-"""Duplicates: an event id counts once per event hour; the first record on Kafka wins.
+"""Removes duplicates: an event id counts once per event hour, and the first record on Kafka counts.
 
-First means the earliest Kafka time, then cluster, topic, partition and offset. Because the scope is
-the hour, a minute, an hour, a day and a week agree on which record counts.
+First means the earliest Kafka time, then cluster, topic, partition and offset. Because the scope is the hour,
+a minute, an hour, a day and a week all count the same record.
 
-Redelivered events are rare, so the wide rows are not shuffled: a first pass over the ids' 64-bit hashes
-alone, of all kinds at once, finds those that come twice; the few events that have one of these are ranked and
-the others pass by. The first pass sorts NumPy arrays, at a third of the cost of Spark's aggregation when
-nearly all keys differ: here when they are few, which spares a shuffle and the start of Python workers,
-otherwise in parts where Spark works. A hash collision costs a look, never a wrong number. When so much was
-redelivered that the hashes would not fit memory, all rows are ranked.
+Duplicates are rare, so the wide rows are not shuffled. Instead there are two passes: 1. The first pass reads
+only the 64-bit hashes of the ids, of all kinds of events at once, and finds the hashes that occur more than
+once. It sorts NumPy arrays, which costs a third of Spark's aggregation when nearly all keys differ. Few
+hashes are sorted in this process, which saves a shuffle and the start of Python workers; many are sorted in
+Spark's Python workers. 2. The second pass ranks only the events that have one of these hashes. All other
+events are kept as they are.
+
+A hash collision only makes an event go through the ranking; it never changes a number. If there are so many
+duplicates that their hashes would not fit into memory, all rows are ranked.
 """
 
 from __future__ import annotations
@@ -23,64 +26,70 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-# Suspect hashes that fit every executor's memory, 8 bytes each and three times as many again for the join.
+# The most repeated hashes that are broadcast. They must fit into every executor's memory: each takes 8 bytes,
+# and three times as many again for the join.
 _BROADCAST_ROWS = 500_000
 
-# Hashes that are sorted in this process: 32 MB, and as many again for the JVM's and the sorted ones each.
-_ROWS_HERE = 4_000_000
+# The most hashes that are sorted in this process. They take 32 MB, and as much again for the JVM's copy and
+# for the sorted copy.
+_LOCAL_ROWS = 4_000_000
 
 _POSITION = ["_cluster", "_topic", "_partition", "_offset"]
 
 
 def drop_duplicates(events: Mapping[str, DataFrame], expected: int | None = None) -> dict[str, DataFrame]:
-    """The events without repeated ids in an event hour, by kind.
+    """The events without duplicates, by kind of event.
 
-    They need the columns event_hour, _event_id, _id_hash (a hash of these two), _kafka_time and the record's
-    position; they are read up to three times. `expected` is about how many there are, if that is known.
+    `events` needs the columns event_hour, _event_id, _id_hash (a hash of these two), _kafka_time and the
+    record's position on Kafka. It is read up to three times. `expected` is the approximate number of events,
+    if known.
     """
     from pyspark.sql import functions as F
 
     if not events:
         return {}
-    # A hash that two kinds have in common costs a look, too.
-    hashes = reduce(lambda one, other: one.unionAll(other), [e.select("_id_hash") for e in events.values()])
-    found = _find_repeated(hashes, here=expected is not None and expected <= _ROWS_HERE)
-    if found.num_rows == 0:
+    # A hash that occurs in two kinds counts as repeated, too: its events are ranked without need.
+    hashes = reduce(lambda left, right: left.unionAll(right), [e.select("_id_hash") for e in events.values()])
+    repeated = _repeated_hashes(hashes, local=expected is not None and expected <= _LOCAL_ROWS)
+    if repeated.num_rows == 0:
         return dict(events)
-    if found.num_rows > _BROADCAST_ROWS:
-        return {kind: _first(each) for kind, each in events.items()}
-    suspects = F.broadcast(hashes.sparkSession.createDataFrame(found))
-    return {kind: _first_of_suspects(each, suspects) for kind, each in events.items()}
+    if repeated.num_rows > _BROADCAST_ROWS:
+        return {kind: _first_records(of_kind) for kind, of_kind in events.items()}
+    suspects = F.broadcast(hashes.sparkSession.createDataFrame(repeated))
+    return {kind: _first_among_suspects(of_kind, suspects) for kind, of_kind in events.items()}
 
 
-def _find_repeated(hashes: DataFrame, here: bool) -> pa.Table:
-    """The hashes that come more than once."""
-    if not here:
+def _repeated_hashes(hashes: DataFrame, local: bool) -> pa.Table:
+    """The hashes that occur more than once. `local` sorts them in this process instead of in Spark."""
+    if not local:
         return hashes.repartition("_id_hash").mapInArrow(_repeated, "_id_hash bigint").toArrow()
     batches = hashes.toArrow().to_batches()
     return pa.Table.from_batches(_repeated(batches), pa.schema([("_id_hash", pa.int64())]))
 
 
-def _first_of_suspects(events: DataFrame, suspects: DataFrame) -> DataFrame:
-    """The first record of each id that has a suspect hash, and all other events."""
+def _first_among_suspects(events: DataFrame, suspects: DataFrame) -> DataFrame:
+    """The first record of each id whose hash is among the suspects, and all other events."""
     others = events.join(suspects, "_id_hash", "left_anti")
-    return others.unionAll(_first(events.join(suspects, "_id_hash", "left_semi")))
+    return others.unionAll(_first_records(events.join(suspects, "_id_hash", "left_semi")))
 
 
 def _repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The values that come more than once in all batches together; each of them once, up to one too many."""
+    """The values that occur more than once in all batches together, each once.
+
+    At most _BROADCAST_ROWS + 1 are returned, which is enough to see that there are too many to broadcast.
+    """
     parts = [batch.column(0).to_numpy(zero_copy_only=False) for batch in batches]
     if not parts:
         return
     values = np.sort(np.concatenate(parts))
-    again = np.unique(values[1:][values[1:] == values[:-1]])[: _BROADCAST_ROWS + 1]
-    yield pa.record_batch([pa.array(again)], ["_id_hash"])
+    repeated = np.unique(values[1:][values[1:] == values[:-1]])[: _BROADCAST_ROWS + 1]
+    yield pa.record_batch([pa.array(repeated)], ["_id_hash"])
 
 
-def _first(events: DataFrame) -> DataFrame:
-    """The first record of each id in its hour."""
+def _first_records(events: DataFrame) -> DataFrame:
+    """The first record of each id in its event hour."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    first = Window.partitionBy("event_hour", "_event_id").orderBy("_kafka_time", *_POSITION)
-    return events.withColumn("_rank", F.row_number().over(first)).where("_rank = 1").drop("_rank")
+    by_id = Window.partitionBy("event_hour", "_event_id").orderBy("_kafka_time", *_POSITION)
+    return events.withColumn("_rank", F.row_number().over(by_id)).where("_rank = 1").drop("_rank")

@@ -1,9 +1,11 @@
-"""Events to totals: the one place where a metric's arithmetic happens.
+"""Computes metrics' totals from events. Both layers call `compute`, so both compute numbers the same way.
 
-Both layers call `compute`. It reads every event once, however many metrics and grains are asked for: each
-event becomes one row per metric and grain whose filter and windows it meets (Spark's Expand, by UNPIVOT), and
-one aggregation groups these rows by metric, grain, window and dimensions. Rejected events, events outside the
-windows and, if asked, those inside by minute and Kafka cluster are counted in the same pass.
+`compute` reads every event once, however many metrics and grains are asked for:
+1. UNPIVOT (Spark's Expand) turns each event into one row for each metric and grain that counts it.
+2. One aggregation groups these rows by metric, grain, window and dimensions.
+
+The same pass counts rejected events, events outside the windows and, on request, events inside the windows by
+minute and Kafka cluster.
 """
 
 from __future__ import annotations
@@ -24,32 +26,31 @@ from metrics_platform.compute.column_layout import ColumnLayout, SharedColumn, a
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+# Entry numbers of rows that count events instead of carrying a metric (see _Entry).
 _REJECTED = -1
 _OUTSIDE = -2
 _INSIDE = -3
-_REASON = SharedColumn("_reason_slot", "string")
+# The column that holds the reason of rejected events, and the cluster of events inside the windows.
+_REASON_OR_CLUSTER = SharedColumn("_reason_or_cluster", "string")
 
 
 @dataclass(frozen=True)
 class Computed:
-    """What one pass found.
+    """The result of one pass over the events."""
 
-    `totals` maps a metric's name to a table with the columns grain, window_start, dimensions, events and
-    state; `rejected` counts rejected events by kind and reason; `outside` counts, by kind, the good events
-    that are in none of the windows, and `inside` the others by kind, cluster and start of the minute.
-    """
-
+    # Metric name -> table with the columns grain, window_start, dimensions, events and state.
     totals: dict[str, pa.Table]
-    rejected: dict[tuple[str, str], int]
-    outside: dict[str, int]
+    rejected: dict[tuple[str, str], int]  # rejected events by (kind of event, reason)
+    outside: dict[str, int]  # accepted events that are in none of the windows, by kind of event
+    # Accepted events in the windows, by (kind of event, cluster, start of the minute); only on request.
     inside: dict[tuple[str, str, datetime], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One metric at one grain: the rows that carry its number in the grouped result."""
+    """One metric at one grain."""
 
-    number: int
+    number: int  # identifies the entry in the column `_entry`
     metric: Metric
     grain: Grain
 
@@ -61,10 +62,11 @@ def compute(
     calendar: Calendar,
     count_inside: bool = False,
 ) -> Computed:
-    """Totals of the metrics for exactly the windows, from decoded events by kind.
+    """Compute the metrics' totals for exactly the given windows.
 
-    The Spark session's time zone must be the calendar's (see session.spark_settings). Metrics whose kind is
-    not in `events` get no table. `count_inside` asks for the events by minute and cluster, too.
+    `events` maps each kind of event to its decoded events; metrics of other kinds get no table. The Spark
+    session's time zone must be the calendar's (see session.spark_settings). `count_inside` also counts the
+    events in the windows by minute and cluster.
     """
     if not events:
         return Computed({}, {}, {})
@@ -83,7 +85,7 @@ def compute(
 
 
 def count_events(totals: Mapping[str, pa.Table], calendar: Calendar) -> dict[tuple[str, Window], int]:
-    """How many events each metric counted in each window that has any."""
+    """How many events each metric counted in each window. Windows without events have no entry."""
     counted: dict[tuple[str, Window], int] = {}
     for name, table in totals.items():
         sums = table.group_by(["grain", "window_start"]).aggregate([("events", "sum")])
@@ -102,34 +104,35 @@ def _expand(
     calendar: Calendar,
     count_inside: bool,
 ) -> DataFrame:
-    """One row per event and entry that counts it: the entry's number, window start and slots."""
-    mine = [entry for entry in entries if entry.metric.kind == kind]
+    """One row for each event and entry that counts it: entry number, window start and shared columns."""
+    of_kind = [entry for entry in entries if entry.metric.kind == kind]
     columns = _Columns()
     starts = {grain: _window_start(grain, calendar) for grain in sorted({w.grain for w in windows})}
-    asked = {grain: _is_in([w for w in windows if w.grain is grain], calendar) for grain in starts}
-    inside = " or ".join(asked.values())
+    in_windows = {grain: _is_in([w for w in windows if w.grain is grain], calendar) for grain in starts}
+    inside = " or ".join(in_windows.values())
     columns.add("_kind_number", str(kind_number))
     rows = [
         _row(
             columns,
-            hit=f"if({_good(entry, asked[entry.grain])}, {entry.number}, null)",
+            entry=f"if({_counts(entry, in_windows[entry.grain])}, {entry.number}, null)",
             start=columns.named(starts[entry.grain]),
             cells=_cells(columns, entry.metric, layout),
             layout=layout,
         )
-        for entry in mine
+        for entry in of_kind
     ]
     outside = f"_reason is null and not ({inside})"
     for number, test in ((_REJECTED, "_reason is not null"), (_OUTSIDE, outside)):
-        cells = {_REASON.name: columns.named("coalesce(_reason, '')")}
-        hit = f"if({test}, {number}, null)"
-        rows.append(_row(columns, hit, columns.named("cast(null as timestamp)"), cells, layout))
+        cells = {_REASON_OR_CLUSTER.name: columns.named("coalesce(_reason, '')")}
+        entry = f"if({test}, {number}, null)"
+        rows.append(_row(columns, entry, columns.named("cast(null as timestamp)"), cells, layout))
     if count_inside:
-        hit = f"if(_reason is null and ({inside}), {_INSIDE}, null)"
+        entry = f"if(_reason is null and ({inside}), {_INSIDE}, null)"
         minute = columns.named(_window_start(Grain.MINUTE, calendar))
-        rows.append(_row(columns, hit, minute, {_REASON.name: columns.named("_cluster")}, layout))
+        cells = {_REASON_OR_CLUSTER.name: columns.named("_cluster")}
+        rows.append(_row(columns, entry, minute, cells, layout))
     wide = events.selectExpr(*columns.expressions())
-    names = ", ".join(["_entry", "_window", *(slot.name for slot in _slots(layout))])
+    names = ", ".join(["_entry", "_window", *(column.name for column in _shared_columns(layout))])
     return wide.sparkSession.sql(
         f"select _kind_number, {names} from {{wide}} "
         f"unpivot include nulls (({names}) for _which in ({', '.join(rows)})) where _entry is not null",
@@ -138,7 +141,7 @@ def _expand(
 
 
 class _Columns:
-    """The distinct expressions over an event, each computed once and named."""
+    """The distinct SQL expressions over an event. Each gets a column of its own, so it is computed once."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -148,68 +151,80 @@ class _Columns:
         return self._names.setdefault(expression, f"_e{len(self._names)}")
 
     def add(self, name: str, expression: str) -> None:
+        """Give the expression a column of the given name."""
         self._names[expression] = name
 
     def expressions(self) -> list[str]:
+        """All expressions with their names, for a SELECT."""
         return [f"{expression} as {name}" for expression, name in self._names.items()]
 
 
-def _row(columns: _Columns, hit: str, start: str, cells: Mapping[str, str], layout: ColumnLayout) -> str:
-    """One alternative of the UNPIVOT: a column for the entry, the window and each slot."""
-    hit_name = columns.named(hit)
-    filled = [cells.get(slot.name) or columns.named(f"cast(null as {slot.type})") for slot in _slots(layout)]
-    return f"({', '.join([hit_name, start, *filled])}) as `{hit_name}`"
+def _row(columns: _Columns, entry: str, start: str, cells: Mapping[str, str], layout: ColumnLayout) -> str:
+    """One tuple of the UNPIVOT: the entry's number, the window's start and the shared columns.
+
+    `entry` is SQL for the entry's number, which is null for events that the entry does not count; `start` is
+    the name of the column with the window's start; `cells` maps shared columns to the columns that fill them.
+    """
+    name = columns.named(entry)
+    filled = [
+        cells.get(column.name) or columns.named(f"cast(null as {column.type})")
+        for column in _shared_columns(layout)
+    ]
+    return f"({', '.join([name, start, *filled])}) as `{name}`"
 
 
 def _cells(columns: _Columns, metric: Metric, layout: ColumnLayout) -> dict[str, str]:
-    """Slot name -> column, for the slots that the metric uses."""
+    """Shared column -> the column that fills it, for the shared columns that the metric uses."""
     cells = {
-        slot.name: columns.named(_dimension(dimension.expression, dimension.type))
-        for dimension, slot in zip(metric.dimensions, layout.dimensions[metric.name], strict=True)
+        column.name: columns.named(_dimension(dimension.expression, dimension.type))
+        for dimension, column in zip(metric.dimensions, layout.dimensions[metric.name], strict=True)
     }
-    slot = layout.inputs.get(metric.name)
-    if slot is not None:
-        cells[slot.name] = columns.named(_input(metric, slot))
+    column = layout.inputs.get(metric.name)
+    if column is not None:
+        cells[column.name] = columns.named(_input(metric, column))
     return cells
 
 
 def _dimension(expression: str, spark_type: str) -> str:
     value = f"cast(({expression}) as {spark_type})"
-    # PostgreSQL's text holds every character but NUL.
+    # PostgreSQL's text can hold every character except NUL.
     return f"replace({value}, char(0), '\ufffd')" if spark_type == "string" else value
 
 
-def _input(metric: Metric, slot: SharedColumn) -> str:
-    value = f"cast(({metric.measure.input}) as {slot.type})"
-    if slot.type == "double":
-        # NaN and the infinities come from arithmetic (1/0.0); they would poison a whole window.
+def _input(metric: Metric, column: SharedColumn) -> str:
+    value = f"cast(({metric.measure.input}) as {column.type})"
+    if column.type == "double":
+        # NaN and infinity result from arithmetic (1/0.0). One of them would make a whole window's number
+        # useless.
         return f"if(abs({value}) < double('infinity'), {value}, null)"
-    if slot.type == "string":
-        # A sketch of different values passes over the empty one.
+    if column.type == "string":
+        # Spark's sketch of distinct values ignores the empty string, so it is replaced by another value.
         return f"if({value} = '', char(0), {value})"
     return value
 
 
-def _good(entry: _Entry, asked: str) -> str:
-    test = f"_reason is null and ({asked})"
+def _counts(entry: _Entry, in_windows: str) -> str:
+    """SQL condition: the entry counts the event. `in_windows` is the condition for its grain's windows."""
+    test = f"_reason is null and ({in_windows})"
     return f"{test} and ({entry.metric.filter})" if entry.metric.filter else test
 
 
 def _is_in(windows: Sequence[Window], calendar: Calendar) -> str:
-    """SQL: the event lies in one of the windows, which have one grain.
+    """SQL condition: the event lies in one of the windows, which must have the same grain.
 
-    All minutes of some hours are asked for as these hours: planning takes time for each of the instants. With
-    session.py's setting Spark passes their set to its generated code instead of writing the instants into it,
-    so that the code of one iteration, compiled and warm, serves the next.
+    If the windows are all minutes of some hours, the condition lists the hours, because Spark's planning
+    takes time for each listed instant. With the setting in session.py Spark passes the set to its generated
+    code instead of writing the instants into it, so that the compiled code of one iteration serves the next.
     """
     hours = {calendar.window(Grain.HOUR, window.start) for window in windows}
-    whole = set(windows) == {minute for hour in hours for minute in calendar.children(hour)}
-    asked = sorted(hours) if whole else windows
-    instants = (f"timestamp_micros({round(window.start.timestamp() * 1_000_000)})" for window in asked)
-    return f"{_window_start(asked[0].grain, calendar)} in ({', '.join(instants)})"
+    whole_hours = set(windows) == {minute for hour in hours for minute in calendar.children(hour)}
+    listed = sorted(hours) if whole_hours else windows
+    instants = (f"timestamp_micros({round(window.start.timestamp() * 1_000_000)})" for window in listed)
+    return f"{_window_start(listed[0].grain, calendar)} in ({', '.join(instants)})"
 
 
 def _window_start(grain: Grain, calendar: Calendar) -> str:
+    """SQL for the start of the event's window (see Calendar.window)."""
     if grain in (Grain.DAY, Grain.WEEK):
         return f"date_trunc('{grain}', _event_time)"
     length = 60_000_000 if grain is Grain.MINUTE else 3_600_000_000
@@ -218,8 +233,8 @@ def _window_start(grain: Grain, calendar: Calendar) -> str:
     return f"timestamp_micros({micros} - pmod({micros} + {shift}, {length}))"
 
 
-def _slots(layout: ColumnLayout) -> Iterator[SharedColumn]:
-    yield _REASON
+def _shared_columns(layout: ColumnLayout) -> Iterator[SharedColumn]:
+    yield _REASON_OR_CLUSTER
     yield from layout.dimension_columns
     yield from layout.input_columns
 
@@ -227,21 +242,27 @@ def _slots(layout: ColumnLayout) -> Iterator[SharedColumn]:
 def _group(rows: DataFrame, layout: ColumnLayout) -> DataFrame:
     from pyspark.sql import functions as F
 
-    keys = ["_entry", "_window", _REASON.name, *(slot.name for slot in layout.dimension_columns)]
+    keys = [
+        "_entry",
+        "_window",
+        _REASON_OR_CLUSTER.name,
+        *(column.name for column in layout.dimension_columns),
+    ]
     aggregates = [
-        F.expr(f"{state.aggregate.format(x=slot.name)} as {_state_name(slot, state.name)}")
-        for slot, measure in layout.measures.items()
+        F.expr(f"{state.aggregate.format(x=column.name)} as {_state_name(column, state.name)}")
+        for column, measure in layout.measures.items()
         for state in measure.states
     ]
     kind = F.expr("if(_entry < 0, _kind_number, null)").alias("_kind")
     return rows.groupBy(*keys, kind).agg(F.expr("count(*) as events"), *aggregates)
 
 
-def _state_name(slot: SharedColumn, state: str) -> str:
-    return f"{slot.name}_{state}"
+def _state_name(column: SharedColumn, state: str) -> str:
+    return f"{column.name}_{state}"
 
 
 def _split(table: pa.Table, entries: Iterable[_Entry], layout: ColumnLayout, kinds: list[str]) -> Computed:
+    """Split the grouped rows into a table for each metric and the counts of events."""
     totals: dict[str, list[pa.Table]] = {}
     for entry in entries:
         rows = table.filter(pc.field("_entry") == entry.number)
@@ -251,10 +272,10 @@ def _split(table: pa.Table, entries: Iterable[_Entry], layout: ColumnLayout, kin
     inside = table.filter(pc.field("_entry") == _INSIDE).to_pylist()
     return Computed(
         totals={name: pa.concat_tables(tables) for name, tables in totals.items()},
-        rejected={(kinds[row["_kind"]], row[_REASON.name]): row["events"] for row in rejected},
+        rejected={(kinds[row["_kind"]], row[_REASON_OR_CLUSTER.name]): row["events"] for row in rejected},
         outside={kinds[row["_kind"]]: row["events"] for row in outside},
         inside={
-            (kinds[row["_kind"]], row[_REASON.name], row["_window"].astimezone(UTC)): row["events"]
+            (kinds[row["_kind"]], row[_REASON_OR_CLUSTER.name], row["_window"].astimezone(UTC)): row["events"]
             for row in inside
         },
     )
@@ -267,8 +288,8 @@ def _metric_rows(rows: pa.Table, entry: _Entry, layout: ColumnLayout) -> pa.Tabl
         "grain": pa.repeat(pa.scalar(str(entry.grain)), rows.num_rows),
         "window_start": rows["_window"].cast(pa.timestamp("us", tz="UTC")),
     }
-    for dimension, slot in zip(metric.dimensions, layout.dimensions[metric.name], strict=True):
-        columns[dimension.name] = rows[slot.name]
+    for dimension, column in zip(metric.dimensions, layout.dimensions[metric.name], strict=True):
+        columns[dimension.name] = rows[column.name]
     columns["events"] = rows["events"]
     for state in metric.measure.states:
         columns[state.name] = rows[_state_name(layout.inputs[metric.name], state.name)]

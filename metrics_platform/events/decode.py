@@ -1,13 +1,15 @@
-"""Strict decoding: what makes a Kafka record an event, and why a record is rejected.
+"""Strict decoding: decides whether a Kafka record is an event, and why a record is rejected.
 
-A record is an event if its value is one JSON object, every required field is there, every field that
-is there has the declared type, and its event time is not further in the future than the catalogue
-allows. Anything else is a rejected event with a reason. Both layers decode with these lines.
+A record is an event if its value is one JSON object, every required field is present, every present field has
+the declared type, and its event time is not further in the future than the catalogue allows. Every other
+record is a rejected event with a reason. Both layers decode with this module.
 
-What is accepted beyond that: fields that the catalogue does not name are ignored; what is no string in a
-string field is read as its JSON text; a decimal may be written as a string, as senders do that keep cents
-exact, and is rounded to its scale; a timestamp is ISO 8601, without an offset in the catalogue's time zone;
-bytes that are no UTF-8 read as U+FFFD.
+The rules are lenient in five points:
+- Fields that the catalogue does not name are ignored.
+- A value in a string field that is no string is read as its JSON text.
+- A decimal may be written as a string, as senders do to keep cents exact. It is rounded to its scale.
+- A timestamp is ISO 8601. Without an offset it is in the catalogue's time zone.
+- Bytes that are no UTF-8 are read as U+FFFD.
 """
 
 from __future__ import annotations
@@ -27,44 +29,50 @@ _OPTIONS = {
     "allowNonNumericNumbers": "false",
     "allowSingleQuotes": "false",
 }
-# What a timestamp can be in Spark, PostgreSQL and Python alike, whatever the time zone.
+# The timestamps that Spark, PostgreSQL and Python can all hold, whatever the time zone.
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
-# from_json takes an array of one object, or an object with something behind it, for the object itself.
-_FRAMED = "startswith(_text, '{') and endswith(_text, '}')"
+# from_json also accepts an array of one object, and an object that is followed by other text. These
+# conditions find such records. First: the text begins and ends with a brace.
+_IN_BRACES = "startswith(_text, '{') and endswith(_text, '}')"
 _TRIMMED = r"trim(both ' \t\r\n' from _text)"
-# A text with one closing brace, at its end, is one object. Only with several of them there may be more behind
-# the object; then a number after it in an array is not the array's second element. (Of all ways to find the
-# second brace, Spark's split is the fastest.)
-_BRACES = "size(split(_text, '}', 3)) > 2"
-_ALONE = "get_json_object(concat('[', _text, ',7]'), '$[1]') <=> '7'"
+# Second: a text with only one closing brace, at its end, is one object. With several, other text may follow
+# the object. To test this, the text is made the first element of an array and the number 7 the second one: if
+# the second element is not 7, the text is more than one object. (Spark's split is the fastest way to find a
+# second brace.)
+_SEVERAL_BRACES = "size(split(_text, '}', 3)) > 2"
+_ONE_OBJECT = "get_json_object(concat('[', _text, ',7]'), '$[1]') <=> '7'"
 
-# Spark reads more as a date or time than ISO 8601 says: a year alone, seconds since 1970, a time of today.
+# Spark accepts more as a date or timestamp than ISO 8601: a year alone, seconds since 1970, a time of today.
+# Values must match these patterns.
 _ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_PATTERNS = {"date": _ISO_DATE, "timestamp": f"{_ISO_DATE}([T ]|$)"}
 
-# What from_json reads where it is not the field's own type.
+# The types for from_json where they differ from the field's own type.
 _JSON_TYPES = {"epoch_millis": "bigint", "date": "string", "timestamp": "string"}
 
 
 def decode(records: DataFrame, kind: EventKind, now: datetime, future_bound: timedelta) -> DataFrame:
-    """Decode raw records (source.RECORD_SCHEMA) of one kind.
+    """Decode raw records (source.RECORD_SCHEMA) of one kind of event.
 
     Returns the record's columns, one typed column per field, `_event_id` (string), `_event_time` (timestamp)
-    and `_reason`: null for an event, otherwise why it is rejected. The future begins `future_bound` after the
-    record's Kafka time or `now`, whichever is earlier.
+    and `_reason`, which is null for an event and says why for a rejected one. An event time is rejected if it
+    is more than `future_bound` after the record's Kafka time or after `now`, whichever is earlier.
     """
     return _decode(records, kind, _now(kind, now), future_bound)
 
 
 def decode_again(stored: DataFrame, kind: EventKind, future_bound: timedelta) -> DataFrame:
-    """Decode records of the raw store anew. As `decode` does, but `now` is each record's `_ingested_at`:
-    what its ingestion would have made of it, had the catalogue been what it is today."""
+    """Decode records of the raw store again, by the current catalogue.
+
+    Works like `decode`, but `now` is the time at which each record was ingested. So the result is the one
+    that ingestion would have had with the current catalogue.
+    """
     return _decode(stored, kind, "_ingested_at", future_bound)
 
 
 def read_fields(stored: DataFrame, kind: EventKind) -> DataFrame:
-    """The columns of `stored` and one typed column per field, null where the record does not fit it."""
+    """The columns of `stored` and one typed column per field, null where the record's value does not fit."""
     return _parsed(stored, kind).drop("_text", "_json")
 
 
@@ -82,7 +90,7 @@ def _decode(records: DataFrame, kind: EventKind, now: str, future_bound: timedel
 
 
 def _parsed(records: DataFrame, kind: EventKind) -> DataFrame:
-    """The records with `_text`, `_json` and the fields."""
+    """The records with the columns `_text` and `_json` and one column per field."""
     from pyspark.sql import functions as F
 
     texts = records.withColumn("_text", F.col("_value").cast("string"))
@@ -92,8 +100,11 @@ def _parsed(records: DataFrame, kind: EventKind) -> DataFrame:
 
 
 def _now(kind: EventKind, now: datetime) -> str:
-    """SQL for `now`, looked up by topic: a map is data for Spark's generated code, but a plain instant is
-    part of it, and the code would be compiled anew for every iteration."""
+    """SQL for `now`: a map from each topic to the instant, looked up by the record's topic.
+
+    A map is data for Spark's generated code. A plain instant would be part of the code, which would then be
+    compiled again for every iteration.
+    """
     topics = ", ".join(map(_literal, kind.topics))
     instants = ", ".join(_instant(now) for _ in kind.topics)
     return f"element_at(map_from_arrays(array({topics}), array({instants})), _topic)"
@@ -105,7 +116,7 @@ def _schema(fields: Iterable[Field]) -> str:
 
 
 def _column(field: Field) -> str:
-    """The field's column; null where the JSON is there but says nothing of the type (see _reason)."""
+    """SQL for the field's column. It is null where the JSON value does not fit the type (see _reason)."""
     value = f"_json.{_quoted(field.name)}"
     if field.type == "epoch_millis":
         bounds = f"{value} between {_micros(_FIRST) // 1000} and {_micros(_LAST) // 1000}"
@@ -118,27 +129,30 @@ def _column(field: Field) -> str:
 
 
 def _reason(kind: EventKind, latest: str) -> str:
-    """One CASE: the cheap tests that every record takes first, the costly naming only for bad records."""
+    """SQL for the reason: one CASE, with the cheap tests first.
+
+    The costly expressions that name the wrong field are evaluated for bad records only.
+    """
     time, identity = _quoted(kind.time_field), _quoted(kind.id_field)
     checks = [
         ("_text is null or _text = ''", "'empty record'"),
         (f"_json is null or _json.{_BAD} is not null", _bad_json(kind)),
-        (f"not ({_FRAMED}) and not ({_FRAMED.replace('_text', _TRIMMED)})", "'no JSON object'"),
-        (f"{_BRACES} and not ({_ALONE})", "'no JSON object'"),
+        (f"not ({_IN_BRACES}) and not ({_IN_BRACES.replace('_text', _TRIMMED)})", "'no JSON object'"),
+        (f"{_SEVERAL_BRACES} and not ({_ONE_OBJECT})", "'no JSON object'"),
         *(
             (f"_json.{_quoted(field.name)} is null", _missing(field.name))
             for field in kind.fields
             if field.required
         ),
         (f"{identity} = ''", _missing(kind.id_field)),
-        *((test, _wrong_type(field.name)) for field in kind.fields for test in _misreadings(field)),
+        *((test, _wrong_type(field.name)) for field in kind.fields for test in _wrong_type_tests(field)),
         (f"{time} > {latest}", "'event time in the future'"),
     ]
     return "case " + " ".join(f"when {test} then {reason}" for test, reason in checks) + " end"
 
 
-def _misreadings(field: Field) -> list[str]:
-    """Tests for values that JSON admits and the field's type does not."""
+def _wrong_type_tests(field: Field) -> list[str]:
+    """SQL conditions for values that from_json accepts but that do not fit the field's type."""
     name = _quoted(field.name)
     if field.type in _JSON_TYPES:
         return [f"{name} is null and _json.{name} is not null"]
@@ -146,7 +160,10 @@ def _misreadings(field: Field) -> list[str]:
 
 
 def _bad_json(kind: EventKind) -> str:
-    """Names the first field whose JSON is there but could not be read as its type."""
+    """SQL for the reason of a record that from_json could not read.
+
+    It names the first field that is present but could not be read as its type.
+    """
     named = " ".join(
         f"when get_json_object(_text, {_literal(f'$.{field.name}')}) is not null "
         f"and _json.{_quoted(field.name)} is null then {_wrong_type(field.name)}"

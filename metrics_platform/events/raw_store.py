@@ -1,18 +1,20 @@
 """The raw store: every Kafka record ever read, once, in one Delta table per kind of event.
 
 A row holds the record's raw value, its position on Kafka, the event's id and time, and the decoded fields.
-Accepted events are partitioned by `event_hour`, the start of their hour in seconds since 1970 (a timestamp
-would be written into the partition's path as local time, which comes twice when clocks go back); rejected
-ones lie in the partition without an hour, with the reason. An append carries the number of its ingestion step
-as Delta's transaction version, so that Delta itself refuses to write a step twice (https://docs.delta.io,
-"Idempotent table writes in foreachBatch"). `_id_hash` is a hash of an event's hour and id: with it repeated
-ids are found at less cost.
 
-What was accepted stays accepted, with the id, time and hour that it got. When the catalogue gains a field,
-changes a field's type, or names other fields as id and time, `_fields` tells the rows that were decoded
-before: their fields are read from the raw value, and a value that does not fit reads as null. What was
-rejected stays rejected until a step replays it: one atomic MERGE that moves the row into its hour under the
-new step's number.
+- Accepted events are partitioned by `event_hour`, the start of their hour in seconds since 1970. (The path of
+  a partition would hold a timestamp as local time, which occurs twice when clocks go back.)
+- Rejected events lie in the partition without an hour, with the reason.
+- `_id_hash` is a hash of an event's hour and id. It makes it cheaper to find repeated ids.
+- Each append carries the number of its ingestion step as Delta's transaction version. So Delta itself refuses
+  to write a step twice (https://docs.delta.io, "Idempotent table writes in foreachBatch").
+
+An accepted event stays accepted and keeps its id, time and hour. `_fields` holds the version of the fields by
+which a row was decoded. When the catalogue adds a field, changes a field's type or names other fields as id
+and time, the fields of older rows are read from the raw value again; a value that does not fit is null.
+
+A rejected event stays rejected until a step replays it. The replay is one atomic MERGE, which moves the row
+into its hour under the new step's number.
 """
 
 from __future__ import annotations
@@ -32,12 +34,13 @@ from metrics_platform.events.rejected import Selection
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# What identifies a row: a topic that was deleted and made anew counts its offsets from 0 again.
+# The columns that identify a row. The ingestion time is among them because a topic that was deleted and
+# created again counts its offsets from 0 again.
 _ROW = ("_cluster", "_topic", "_partition", "_offset", "_ingested_at")
 _RECORD = ("_value", "_kafka_time", *_ROW)
-# What an event says of itself, beside its fields.
+# The columns of an event beside its fields.
 _OWN = (*_RECORD, "event_hour", "_step", "_reason", "_event_id", "_event_time", "_id_hash")
-# Columns that tables of the platform's first days lack.
+# Columns that were added later: tables of the first versions lack them until the next append.
 _ADDED = {
     "_event_id": "string",
     "_event_time": "timestamp",
@@ -45,43 +48,41 @@ _ADDED = {
     "_fields": "string",
     "_reason_before": "string",
 }
-# A few late events are no reason to write the whole of their hour anew.
+# In old hours only files below this size are compacted, so that a few late events do not cause the whole hour
+# to be rewritten.
 _SMALL_FILE = 16 * 1024**2
 _COMPACT_BELOW = "spark.databricks.delta.optimize.minFileSize"
 
 
 @dataclass(frozen=True)
 class Appended:
-    """What one ingestion step changed: events by event hour, rejected records by reason, and events by the
-    start of their minute and Kafka cluster.
+    """What one ingestion step changed in the raw store."""
 
-    A replay takes records out of the rejected ones, so its counts of these are negative: over all steps they
-    add up to what is rejected now.
-    """
-
-    accepted: dict[datetime, int]
+    accepted: dict[datetime, int]  # accepted events by event hour
+    # Rejected records by reason. A replay has negative counts, because it takes records out of the rejected
+    # ones: over all steps the counts add up to what is rejected now.
     rejected: dict[str, int]
-    minutes: dict[tuple[datetime, str], int]
+    minutes: dict[tuple[datetime, str], int]  # accepted events by start of the minute and Kafka cluster
 
 
 @dataclass(frozen=True)
 class Held:
-    """What some event hours hold: hours with any events, the files that hold them, and the events."""
+    """How much data some event hours hold."""
 
-    hours: int
+    hours: int  # hours with any events
     files: int
-    bytes: int
+    bytes: int  # the size of the files
     events: int
 
 
 @dataclass(frozen=True)
 class RawStore:
-    """The raw store at `root`, a path or any Hadoop file system URL."""
+    """The raw store of an installation."""
 
-    root: str
+    root: str  # a path or any Hadoop file system URL
 
     def path(self, kind: EventKind) -> str:
-        """Where the kind's Delta table lies."""
+        """The path or URL of the kind's Delta table."""
         return f"{self.root.rstrip('/')}/{kind.name}"
 
     def exists(self, spark: SparkSession, kind: EventKind) -> bool:
@@ -94,9 +95,10 @@ class RawStore:
     def append(
         self, decoded: DataFrame, kind: EventKind, step: int, now: datetime, calendar: Calendar
     ) -> Appended:
-        """Append one step's decoded records (see decode.decode), rejected ones included.
+        """Append the decoded records of one ingestion step (see decode.decode), rejected ones included.
 
-        Appending a step again changes nothing. Steps of a kind must be appended in order.
+        `now` becomes the records' ingestion time. Appending a step again changes nothing. The steps of a kind
+        must be appended in order. Returns what the step changed.
         """
         from pyspark.sql import functions as F
 
@@ -106,7 +108,7 @@ class RawStore:
         (
             decoded.withColumn("_ingested_at", F.lit(now))
             .selectExpr(*_RECORD, *_as(columns))
-            # Few, large files: one per hour, split or merged by size.
+            # Spark writes few, large files: one per hour, split or merged by size.
             .hint("rebalance", "event_hour")
             .write.format("delta")
             .mode("append")
@@ -127,13 +129,14 @@ class RawStore:
         calendar: Calendar,
         future_bound: timedelta,
     ) -> Appended:
-        """Decode the selected rejected records anew, all or nothing: an event moves into its hour, what is
-        rejected for another reason than before gets the new one.
+        """Decode the selected rejected records again, all in one transaction.
 
-        Replaying again changes nothing more, unless the catalogue did.
+        A record that is now an event moves into its hour. A record that is rejected for another reason gets
+        the new reason. A second replay changes nothing, unless the catalogue changed. Returns what the step
+        changed.
         """
-        kept = self._table(spark, kind)
-        columns = _decoded_columns(kind, step, calendar, _types(kept))
+        table = self._table(spark, kind)
+        columns = _decoded_columns(kind, step, calendar, _types(table))
         stored = _selected(self.rejected(spark, kind), selection).selectExpr(
             *_RECORD, "_reason as _reason_before"
         )
@@ -152,8 +155,9 @@ class RawStore:
         return self.changed(spark, kind, step)
 
     def changed(self, spark: SparkSession, kind: EventKind, step: int) -> Appended:
-        """What the step brought into the store, or moved in it."""
-        # A step that was written before event times were stored counts in the first minute of its hours.
+        """What an append or a replay of the step changed in the store."""
+        # Events of steps that were written before event times were stored count in the first minute of their
+        # hour.
         seconds = "coalesce(unix_seconds(_event_time), event_hour)"
         counted = (
             self._table(spark, kind)
@@ -180,56 +184,61 @@ class RawStore:
                 rejected[row["_reason"]] += row["count"]
             if row["_reason_before"] is not None:
                 rejected[row["_reason_before"]] -= row["count"]
-        left = {reason: count for reason, count in rejected.items() if count}
-        return Appended(dict(accepted), left, dict(minutes))
+        nonzero = {reason: count for reason, count in rejected.items() if count}
+        return Appended(dict(accepted), nonzero, dict(minutes))
 
     def new_events(
         self, spark: SparkSession, kind: EventKind, step: int, hours: Iterable[datetime]
     ) -> dict[datetime, int]:
-        """How many events the step brought each of the hours that no earlier step had.
+        """By hour, how many events of the step count that did not count before: not those redelivered.
 
-        A record that lies before the one that counted until now, and so takes its place, is new too. An hour
-        without any has no entry: all that the step brought it were redelivered duplicates.
+        A record also counts as new if it lies on Kafka before the record of the same id that counted until
+        now, because it takes that record's place. An hour to which the step brought only duplicates has no
+        entry.
         """
         import pyarrow as pa
         from pyspark.sql import functions as F
 
-        # By hash: to miss a new hour, each of its new events would have to collide with an old one.
+        # Ids are compared by their hashes. A new hour would be missed only if each of its new events had the
+        # hash of an old one.
         rows = self.events(spark, kind, hours)
-        # Of a set, as the step's number is data for Spark's generated code, which serves the next step too.
-        brought = rows.where(f"_step in ({step}, -1)").select("_id_hash").toArrow()["_id_hash"].unique()
-        if not len(brought):
+        # The condition is a set, so that the step's number is data for Spark's generated code and the next
+        # step can use the compiled code again.
+        step_ids = rows.where(f"_step in ({step}, -1)").select("_id_hash").toArrow()["_id_hash"].unique()
+        if not len(step_ids):
             return {}
-        # The hour's other ids are many, so the step's travel to them.
-        wanted = pa.table({"_id_hash": brought, "_newest": pa.repeat(pa.scalar(step), len(brought))})
-        counts = "min_by(_step = _newest, struct(_kafka_time, _cluster, _topic, _partition, _offset)) as new"
+        # The step's ids are broadcast, because the hours hold many more ids than the step.
+        wanted = pa.table({"_id_hash": step_ids, "_newest": pa.repeat(pa.scalar(step), len(step_ids))})
+        is_new = "min_by(_step = _newest, struct(_kafka_time, _cluster, _topic, _partition, _offset)) as new"
         new = (
             rows.join(F.broadcast(spark.createDataFrame(wanted)), "_id_hash")
-            # By hour alone, so that one shuffle serves both groupings.
+            # Partitioned by hour alone, so that one shuffle serves both groupings.
             .repartition("event_hour")
             .groupBy("event_hour", "_id_hash")
-            .agg(F.expr(counts))
+            .agg(F.expr(is_new))
             .where("new")
         )
         counted = new.groupBy("event_hour").count().toArrow().to_pylist()
         return {datetime.fromtimestamp(row["event_hour"], UTC): row["count"] for row in counted}
 
     def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
-        """The accepted events of the event hours, duplicates and perhaps some neighbours included.
+        """The accepted events of the event hours, with the kind's current fields.
 
-        They have the kind's fields of today. However often they are read, they are those of now: a copy of an
-        event that is appended between two looks would pass for the only one.
+        The result includes duplicates, and may include events of neighbouring hours. It reads one fixed
+        version of the table: otherwise a duplicate that is appended between two passes over the events would
+        be taken for the only record of its id.
         """
         from pyspark.sql import functions as F
 
         rows = self._table(spark, kind, pinned=True).where(F.col("event_hour").isin(_partitions(hours)))
         events = _from_columns(rows.where(f"_fields = '{kind.fields_version}'"), kind)
-        before = rows.where(f"_fields is null or _fields <> '{kind.fields_version}'")
-        # As a rule there is nothing to decode; Delta tells from its log, which knows each file's `_fields`.
-        return events.unionByName(_from_values(before, kind)) if before.inputFiles() else events
+        older = rows.where(f"_fields is null or _fields <> '{kind.fields_version}'")
+        # Usually there are no such rows. Delta knows this from its log, which has the range of each file's
+        # `_fields`.
+        return events.unionByName(_from_values(older, kind)) if older.inputFiles() else events
 
     def held(self, spark: SparkSession, kind: EventKind, start: datetime, end: datetime) -> Held:
-        """What the event hours that begin in [start, end) hold."""
+        """How much data the event hours that begin in [start, end) hold."""
         from pyspark.sql import functions as F
 
         files = (
@@ -239,18 +248,19 @@ class RawStore:
             .groupBy("event_hour", "file_path", "file_size")
             .count()
         )
-        found = files.agg(F.count_distinct("event_hour"), F.count("*"), F.sum("file_size"), F.sum("count"))
-        return Held(*(number or 0 for number in found.collect()[0]))
+        sums = files.agg(F.count_distinct("event_hour"), F.count("*"), F.sum("file_size"), F.sum("count"))
+        return Held(*(number or 0 for number in sums.collect()[0]))
 
     def rejected(self, spark: SparkSession, kind: EventKind) -> DataFrame:
-        """The rejected records with raw value, position and reason."""
+        """The rejected records with their raw value, position on Kafka and reason."""
         return self._table(spark, kind).where("event_hour is null")
 
     def optimize(self, spark: SparkSession, kind: EventKind, since: datetime) -> None:
-        """Compact the rejected records and the hours from `since` on, of older hours only what late events
-        left; drop files unused for a week.
+        """Compact small files, and delete files that have been unused for a week.
 
-        Must not happen beside a replay: Delta would refuse one of the two.
+        The rejected records and the hours from `since` on are compacted in full. In older hours only files
+        below _SMALL_FILE are, which late events left. Must not run at the same time as a replay: Delta would
+        refuse one of the two.
         """
         table = f"delta.`{self.path(kind)}`"
         spark.sql(f"OPTIMIZE {table} WHERE event_hour IS NULL OR event_hour >= {_seconds(since)}")
@@ -262,22 +272,29 @@ class RawStore:
         spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
 
     def _table(self, spark: SparkSession, kind: EventKind, *, pinned: bool = False) -> DataFrame:
-        """The kind's rows: those of now, or, if not pinned, of whenever each query on them begins."""
+        """The kind's rows.
+
+        If pinned, they are those of the table's current version; otherwise each query on them reads the
+        version that is current when it starts.
+        """
         reader = spark.read.format("delta")
         if pinned:
             reader = reader.option("versionAsOf", self._version(spark, kind))
-        return _with(reader.load(self.path(kind)), _ADDED)
+        return _with_columns(reader.load(self.path(kind)), _ADDED)
 
     def _version(self, spark: SparkSession, kind: EventKind) -> int:
         """The newest version of the kind's Delta table."""
-        jvm: Any = spark._jvm  # noqa: SLF001  Delta's Python API has it in a query's result only
+        jvm: Any = spark._jvm  # noqa: SLF001  Delta's Python API gives the version as a query's result only
         log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, self.path(kind))  # noqa: SLF001
         nothing = jvm.scala.Option.empty()
         return log.update(False, nothing, nothing).version()
 
 
 def _decoded_columns(kind: EventKind, step: int, calendar: Calendar, types: dict[str, str]) -> dict[str, str]:
-    """What follows from decoding a record: the table's columns, and SQL for each over decode's."""
+    """The table's columns that depend on decoding: name to SQL over the columns of `decode`.
+
+    `types` maps the columns that the table has to their Spark types.
+    """
     hour = _event_hour(calendar)
     own = {
         "event_hour": hour,
@@ -292,12 +309,16 @@ def _decoded_columns(kind: EventKind, step: int, calendar: Calendar, types: dict
 
 
 def _plain_fields(kind: EventKind) -> list[Field]:
-    """The fields but the id and the time, which are stored as `_event_id` and `_event_time`."""
+    """The fields without id and time, which are stored as `_event_id` and `_event_time`."""
     return [field for field in kind.fields if field.name not in (kind.id_field, kind.time_field)]
 
 
 def _column(field: Field, types: dict[str, str]) -> str:
-    """The column that holds the field: of its name, unless the table has that name with another type."""
+    """The column that holds the field.
+
+    It has the field's name, unless the table already has a column of that name with another type: then the
+    type is appended, as in `_amount_decimal_12_2`.
+    """
     if types.get(field.name.lower(), field.column_type) == field.column_type:
         return field.name
     return f"_{field.name}_{re.sub(r'[^a-z0-9]+', '_', field.column_type).strip('_')}"
@@ -308,31 +329,32 @@ def _types(table: DataFrame) -> dict[str, str]:
 
 
 def _from_columns(rows: DataFrame, kind: EventKind) -> DataFrame:
-    """Events as their columns say: of rows that were decoded as the kind is now."""
+    """Events of rows that were decoded with the kind's current fields: the fields are read from columns."""
     types = _types(rows)
     columns = {field.name: _column(field, types) for field in _plain_fields(kind)}
-    filled = _with(rows, {columns[field.name]: field.column_type for field in _plain_fields(kind)})
+    filled = _with_columns(rows, {columns[field.name]: field.column_type for field in _plain_fields(kind)})
     plain = {name: f"`{column}`" for name, column in columns.items()}
-    return _events(filled, kind, plain | _accepted_with(kind))
+    return _events(filled, kind, plain | _accepted_keys(kind))
 
 
 def _from_values(rows: DataFrame, kind: EventKind) -> DataFrame:
-    """Events as their raw values say: of rows that were decoded when the kind was another."""
+    """Events of rows that were decoded with other fields: the fields are read from the raw values."""
     from pyspark.sql import functions as F
 
-    read = (
+    decoded = (
         read_fields(rows.select(*_OWN), kind)
         .withColumn("_event_id", F.expr(f"coalesce(_event_id, string(`{kind.id_field}`))"))
         .withColumn("_event_time", F.expr(f"coalesce(_event_time, `{kind.time_field}`)"))
         .withColumn("_id_hash", F.expr(f"coalesce(_id_hash, {_id_hash('event_hour')})"))
     )
-    # An event that was accepted with other fields as id and time may lack those of today, or have them too.
-    keys = {name: f"coalesce(`{name}`, {accepted})" for name, accepted in _accepted_with(kind).items()}
-    return _events(read, kind, {field.name: f"`{field.name}`" for field in kind.fields} | keys)
+    # An event that was accepted with other fields as id and time may lack the current ones. Then it gets
+    # those with which it was accepted.
+    keys = {name: f"coalesce(`{name}`, {accepted})" for name, accepted in _accepted_keys(kind).items()}
+    return _events(decoded, kind, {field.name: f"`{field.name}`" for field in kind.fields} | keys)
 
 
-def _accepted_with(kind: EventKind) -> dict[str, str]:
-    """SQL for the fields that an event was accepted with: its id and its time."""
+def _accepted_keys(kind: EventKind) -> dict[str, str]:
+    """SQL for the id and time fields: the id and time with which an event was accepted."""
     return {
         kind.id_field: f"cast(_event_id as {kind.field(kind.id_field).column_type})",
         kind.time_field: "_event_time",
@@ -340,7 +362,7 @@ def _accepted_with(kind: EventKind) -> dict[str, str]:
 
 
 def _events(rows: DataFrame, kind: EventKind, fields: Mapping[str, str]) -> DataFrame:
-    """The events' own columns, then the fields, by their SQL."""
+    """The events' own columns, followed by the fields. `fields` maps each field to SQL."""
     return rows.selectExpr(*_OWN, *_as({field.name: fields[field.name] for field in kind.fields}))
 
 
@@ -359,12 +381,12 @@ def _selected(rejected: DataFrame, selection: Selection) -> DataFrame:
     return rejected
 
 
-def _with(table: DataFrame, columns: dict[str, str]) -> DataFrame:
-    """The table with a null column for each that it lacks."""
+def _with_columns(table: DataFrame, columns: dict[str, str]) -> DataFrame:
+    """The table with a null column for each of the columns (name to type) that it lacks."""
     from pyspark.sql import functions as F
 
-    known = {name.lower() for name in table.columns}
-    lacking = {name: F.lit(None).cast(kind) for name, kind in columns.items() if name.lower() not in known}
+    present = {name.lower() for name in table.columns}
+    lacking = {n: F.lit(None).cast(type_) for n, type_ in columns.items() if n.lower() not in present}
     return table.withColumns(lacking) if lacking else table
 
 
@@ -379,12 +401,16 @@ def _event_hour(calendar: Calendar) -> str:
 
 
 def _id_hash(hour: str) -> str:
-    """SQL: 64 bits of the event hour and the id, the scope in which an id counts once."""
+    """SQL for a 64-bit hash of the event hour and the id. An id counts once in its event hour."""
     return f"xxhash64({hour}, _event_id)"
 
 
 def _partitions(hours: Iterable[datetime]) -> list[int]:
-    """Where the hours' events lie, even if the catalogue's hours began at other minutes when they came."""
+    """The partitions that may hold events of the hours.
+
+    An hour's events may lie in several, because hours began at other minutes if the catalogue had another
+    time zone when they came.
+    """
     quarters = range(-2700, 3600, 900)  # the offsets of time zones are whole quarters of an hour
     return sorted({_seconds(hour) + shift for hour in hours for shift in quarters})
 

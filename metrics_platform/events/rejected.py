@@ -1,7 +1,7 @@
-"""Rejected events as operators ask for them: how many, why, and what they say.
+"""Reads rejected events for operators: how many there are, for which reasons, and their raw values.
 
 They are read from the raw store's Delta tables without Spark, so that an answer takes a second. Only the
-partition that has no event hour is read, and of it only the files whose Kafka times may fit.
+partition without an event hour is read, and in it only the files whose Kafka times may fit.
 """
 
 from __future__ import annotations
@@ -11,34 +11,33 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from metrics_platform.errors import PlatformError
+
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 
-class RejectedError(Exception):
-    """Rejected events cannot be read; the message is one line that says what to do."""
+class RejectedError(PlatformError):
+    """Rejected events cannot be read. The message is one line that says what to do."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rejected events: of one topic, for a reason that begins so, with a Kafka time in [since, until).
+    """A selection of rejected events. A condition that is None selects all of them."""
 
-    What is None selects all.
-    """
-
-    reason: str | None = None
+    reason: str | None = None  # what the reason begins with
     topic: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: datetime | None = None  # the first Kafka time
+    until: datetime | None = None  # the end of the Kafka times, which is not included
 
     def to_json(self) -> dict[str, str]:
-        """As the ledger of raw ingestion keeps it."""
+        """The selection as JSON, in which form the ledger of raw ingestion stores it."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         return {name: value if isinstance(value, str) else value.isoformat() for name, value in given.items()}
 
     @staticmethod
     def from_json(content: Mapping[str, str]) -> Selection:
-        """The inverse of to_json."""
+        """The selection from the result of to_json."""
         since, until = (content.get(name) for name in ("since", "until"))
         return Selection(
             reason=content.get("reason"),
@@ -50,21 +49,21 @@ class Selection:
 
 @dataclass(frozen=True)
 class RejectedCount:
-    """How many events of one topic were rejected for one reason; `first` and `last` are Kafka times."""
+    """How many events of one topic were rejected for one reason."""
 
-    kind: str
+    kind: str  # the kind of event
     topic: str
     reason: str
     events: int
-    first: datetime
-    last: datetime
+    first: datetime  # the first Kafka time
+    last: datetime  # the last Kafka time
 
 
 @dataclass(frozen=True)
 class RejectedRecord:
-    """One rejected record; `value` is None for a record without one."""
+    """One rejected record."""
 
-    kind: str
+    kind: str  # the kind of event
     cluster: str
     topic: str
     partition: int
@@ -72,31 +71,35 @@ class RejectedRecord:
     kafka_time: datetime
     ingested_at: datetime
     reason: str
-    value: bytes | None
+    value: bytes | None  # None for a record without a value
 
 
 def count(tables: Mapping[str, str], selection: Selection) -> list[RejectedCount]:
-    """Rejected events by kind, topic and reason; `tables` says where each kind's Delta table lies.
+    """Count rejected events by kind, topic and reason.
 
-    Raises RejectedError when none of the tables is there, or one cannot be read.
+    `tables` maps each kind of event to the path or URL of its Delta table. Raises RejectedError if none of
+    the tables exists, or if one cannot be read.
     """
-    question = f"""
+    query = f"""
         SELECT _topic, _reason, count(*), min(_kafka_time), max(_kafka_time) FROM raw
         WHERE {_condition(selection)} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
     """
     existing = _existing(tables)
-    return [RejectedCount(kind, *row) for kind in existing for row in _rows(existing[kind], question)]
+    return [RejectedCount(kind, *row) for kind in existing for row in _rows(existing[kind], query)]
 
 
 def newest_rejected(tables: Mapping[str, str], selection: Selection, limit: int) -> list[RejectedRecord]:
-    """The newest rejected records of all kinds, newest first. Raises RejectedError as `count` does."""
-    question = f"""
+    """The newest `limit` rejected records of all kinds, newest first.
+
+    Raises RejectedError as `count` does.
+    """
+    query = f"""
         SELECT _cluster, _topic, _partition, _offset, _kafka_time, _ingested_at, _reason, _value FROM raw
         WHERE {_condition(selection)} ORDER BY _kafka_time DESC, _cluster, _topic, _partition, _offset DESC
         LIMIT {limit}
     """
     existing = _existing(tables)
-    records = [RejectedRecord(kind, *row) for kind in existing for row in _rows(existing[kind], question)]
+    records = [RejectedRecord(kind, *row) for kind in existing for row in _rows(existing[kind], query)]
     return sorted(records, key=lambda record: record.kafka_time, reverse=True)[:limit]
 
 
@@ -118,34 +121,34 @@ def _literal(text: str) -> str:
 
 
 def _existing(tables: Mapping[str, str]) -> dict[str, DeltaTable]:
-    """The tables that were written already."""
-    # Imported here, because it takes longer than all the rest of the command line.
+    """The tables that exist, by kind. A kind of which nothing was ingested yet has none."""
+    # Imported here, because the import takes longer than all the rest of the command line.
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
-    found: dict[str, DeltaTable] = {}
+    existing: dict[str, DeltaTable] = {}
     for kind, path in tables.items():
         try:
-            found[kind] = DeltaTable(path)
+            existing[kind] = DeltaTable(path)
         except TableNotFoundError:
             continue
         except (DeltaError, OSError, ValueError) as error:
             raise RejectedError(f"the raw store's table {path} cannot be read: {_line(error)}") from error
-    if not found:
+    if not existing:
         raise RejectedError(
             f"nothing was ingested yet into {', '.join(tables.values())}; "
             "the schedule ingest_raw_events does it, or the job raw_ingestion"
         )
-    return found
+    return existing
 
 
-def _rows(table: DeltaTable, question: str) -> Iterator[tuple[Any, ...]]:
-    """The answer to SQL over the table `raw`."""
+def _rows(table: DeltaTable, query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of an SQL query, in which the table is called `raw`."""
     import pyarrow as pa
     from deltalake import QueryBuilder
 
-    answer = pa.table(QueryBuilder().register("raw", table).execute(question))
-    yield from zip(*(column.to_pylist() for column in answer.columns), strict=True)
+    result = pa.table(QueryBuilder().register("raw", table).execute(query))
+    yield from zip(*(column.to_pylist() for column in result.columns), strict=True)
 
 
 def _line(error: Exception) -> str:

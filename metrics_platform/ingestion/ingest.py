@@ -14,6 +14,7 @@ had been written. Offsets that Kafka dropped before they were ingested are said,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -72,7 +73,7 @@ def ingest(
     conn: Connection,
     kind: EventKind,
     clock: Callable[[], datetime],
-    say: Callable[[str], None],
+    logger: logging.Logger,
 ) -> Ingested:
     """Append everything that the kind's clusters had when this call began; those that do not answer are left
     out.
@@ -82,7 +83,7 @@ def ingest(
     log = KafkaLog(platform.clusters, leave_out=True)
     try:
         with ingestion_turn(conn, kind.name):
-            return Ingestion(platform, spark, conn, kind, log).run(clock, say)
+            return Ingestion(platform, spark, conn, kind, log).run(clock, logger)
     finally:
         log.close()
 
@@ -93,7 +94,7 @@ def ingest_each(
     conn: Connection,
     kinds: Sequence[EventKind],
     clock: Callable[[], datetime],
-    say: Callable[[str], None],
+    logger: logging.Logger,
 ) -> Iterator[tuple[EventKind, Ingested]]:
     """Ingest one kind after the other; one that cannot be read is left out and said.
 
@@ -102,10 +103,10 @@ def ingest_each(
     failed: list[str] = []
     for kind in kinds:
         try:
-            done = ingest(platform, spark, conn, kind, clock, say)
+            done = ingest(platform, spark, conn, kind, clock, logger)
         except KafkaError as error:
             failed.append(_not_ingested(kind, error))
-            say(failed[-1])
+            logger.warning(failed[-1])
         else:
             yield kind, done
     if failed and len(failed) == len(kinds):
@@ -122,7 +123,7 @@ class Ingestion:
     kind: EventKind
     log: KafkaLog
 
-    def run(self, clock: Callable[[], datetime], say: Callable[[str], None]) -> Ingested:
+    def run(self, clock: Callable[[], datetime], logger: logging.Logger) -> Ingested:
         """Finish a pending step, then read what Kafka has and the raw store has not.
 
         If the kind cannot be read, the raw store lacks it from all of its clusters.
@@ -130,15 +131,13 @@ class Ingestion:
         ingestion_ledger.register_clusters(self.conn, self.kind.name, self.log.names(self.kind))
         started = clock()
         try:
-            return self._read_on(started, clock, say)
+            return self._read_on(started, clock, logger)
         except KafkaError as error:
             everywhere = dict.fromkeys(self.log.names(self.kind), _not_ingested(self.kind, error))
             self._note_missing(everywhere | self.log.unreachable, started)
             raise
 
-    def _read_on(
-        self, started: datetime, clock: Callable[[], datetime], say: Callable[[str], None]
-    ) -> Ingested:
+    def _read_on(self, started: datetime, clock: Callable[[], datetime], logger: logging.Logger) -> Ingested:
         name = self.kind.name
         found, ids = self.log.bounds(self.kind), self._topic_ids()
         # A cluster may have answered one question and not the other.
@@ -147,7 +146,7 @@ class Ingestion:
             raise Unreachable("; ".join(self.log.unreachable.values()))
         self._note_missing(self.log.unreachable, started)
         for reason in self.log.unreachable.values():
-            say(f"'{name}' is ingested without a cluster: {reason}")
+            logger.warning(f"'{name}' is ingested without a cluster: {reason}")
         unfinished = ingestion_ledger.pending_step(self.conn, name)
         same = self._same(bounds, ids)
         steps = [self.repeat(unfinished, same, clock())] if unfinished else []
@@ -155,7 +154,7 @@ class Ingestion:
         _refuse_anew(bounds, same, committed)
         owed, lost = _owed(bounds, committed), _lost(bounds, committed)
         for gone in lost:
-            say(
+            logger.warning(
                 f"Kafka dropped offsets {gone.start} to {gone.end - 1} of '{gone.topic}' partition "
                 f"{gone.partition} on cluster '{gone.cluster}' before they were ingested; raise the "
                 "topic's retention"

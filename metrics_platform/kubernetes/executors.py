@@ -1,8 +1,8 @@
-"""What Spark is told of executors on Kubernetes: for each layer its settings, properties and pod template.
+"""Configures Spark's executors on Kubernetes: the settings, properties and pod template of each layer.
 
-The driver lives in the code server's pod (client mode) and has Kubernetes start one pod per executor. How
-many there are, and how large, masters tells Spark from the settings; the properties here add what only
-Kubernetes needs, so that nothing is said twice.
+The driver runs in the code server's pod (client mode), and Kubernetes starts one pod for each executor. The
+number and the size of the executors go into the settings, from which cluster_managers.py makes Spark's
+properties. The properties here are only those that Kubernetes needs in addition.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from metrics_platform.kubernetes.pods import (
 from metrics_platform.kubernetes.values import LayerValues, Values
 from metrics_platform.settings import BATCH, STREAM, SparkSettings
 
-# Where pods find the files of the configuration.
+# The folder in which pods find the configuration's files.
 FOLDER = Path("/etc/metrics-platform")
-# A stateful set names its only pod so. Executors belong to it and go with it.
 CODE_SERVER = "code"
+# The name that the stateful set gives its only pod. Executor pods are owned by it and are deleted with it.
 DRIVER_POD = f"{CODE_SERVER}-0"
-# The headless service: a name for the pod that holds the drivers.
+# The headless service, which gives a name to the pod that holds the drivers.
 DRIVER_SERVICE = "driver"
 
-# Within a pod this name always leads to its own cluster's API.
+# In every pod this name is the API of its own cluster.
 _MASTER = "k8s://https://kubernetes.default.svc:443"
-# At most four runs are at work at once (dagster.yaml), each with a driver: the first finds its port free, the
-# next one takes the next.
-_TRIES = 9
+# How many further ports a driver tries if its port is taken. At most four runs work at once (dagster.yaml),
+# each with a driver of its own.
+_PORT_RETRIES = 9
 PORTS = {
     "stream": {"driver": 7100, "blocks": 7110},
     "batch": {"driver": 7120, "blocks": 7130},
@@ -43,7 +43,7 @@ PORTS = {
 
 
 def layers(values: Values) -> tuple[SparkSettings, SparkSettings]:
-    """The settings of stream and batch."""
+    """The Spark settings of stream and batch."""
     return _settings(values, STREAM, values.stream), _settings(values, BATCH, values.batch)
 
 
@@ -62,7 +62,7 @@ def _settings(values: Values, default: SparkSettings, layer: LayerValues) -> Spa
 
 
 def executor_environment(spark: SparkSettings) -> dict[str, str]:
-    """The variables from which the code server reads these settings again."""
+    """The environment variables from which the code server reads these settings."""
     return {
         spark.variable("MASTER"): spark.master,
         spark.variable("EXECUTORS"): str(spark.executors),
@@ -75,31 +75,32 @@ def executor_environment(spark: SparkSettings) -> dict[str, str]:
 
 
 def template_name(layer: str) -> str:
-    """The file of a layer's pod template."""
+    """The name of the file with a layer's pod template."""
     return f"{layer}-executor.yaml"
 
 
 def spark_properties(values: Values, layer: str) -> str:
-    """The layer's properties file."""
+    """The text of the layer's file of Spark properties."""
     ports = PORTS[layer]
     properties = {
         "spark.kubernetes.container.image": values.image,
         "spark.kubernetes.executor.podTemplateFile": FOLDER / template_name(layer),
         "spark.kubernetes.driver.pod.name": DRIVER_POD,
-        # The driver has no service and no claim of Spark's making: it needs no right to delete any.
+        # Spark created no service and no volume claim for the driver, so it must not try to delete them: the
+        # account has no right to do so.
         "spark.kubernetes.driver.service.deleteOnTermination": "false",
         "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",
-        # Its name is the service's, which is no address that it could listen at.
-        "spark.driver.bindAddress": "0.0.0.0",  # noqa: S104  the pod's network is all there is
+        # The driver cannot listen at spark.driver.host, which is the name of the service.
+        "spark.driver.bindAddress": "0.0.0.0",  # noqa: S104  the pod has no network but its own
         "spark.driver.port": ports["driver"],
         "spark.driver.blockManager.port": ports["blocks"],
-        "spark.port.maxRetries": _TRIES,
+        "spark.port.maxRetries": _PORT_RETRIES,
     }
     return "".join(f"{name} {value}\n" for name, value in properties.items())
 
 
 def pod_template(values: Values, layer: str) -> dict[str, Any]:
-    """The pod from which Spark makes the layer's executors; it adds image, size, owner and environment."""
+    """The pod template of the layer's executors. Spark adds image, size, owner and environment."""
     size: LayerValues = getattr(values, layer)
     container = {
         "name": "executor",
@@ -111,7 +112,7 @@ def pod_template(values: Values, layer: str) -> dict[str, Any]:
     spec = {
         **pod_basics(),
         "nodeSelector": size.node_selector,
-        "tolerations": [each.model_dump(exclude_none=True) for each in size.tolerations],
+        "tolerations": [toleration.model_dump(exclude_none=True) for toleration in size.tolerations],
         "containers": [without_empty(container)],
         "volumes": raw_store_volumes(values),
     }

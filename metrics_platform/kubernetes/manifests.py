@@ -1,6 +1,7 @@
-"""Everything that an installation needs in its namespace, as Kubernetes' manifests.
+"""Builds the Kubernetes manifests of an installation.
 
-The servers of Kafka and PostgreSQL, and the secrets that the values name, are not among them.
+They contain everything that it needs in its namespace, except Kafka, PostgreSQL and the secrets that the
+values name.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Manifest = dict[str, Any]
 _CODE_PORT = 4266
 _UI_PORT = 3000
 _CONFIGURATION = "metrics-platform"
-# Runs that are cancelled get their time, as in docker/compose.yaml.
+# How long runs have to end when the code server is stopped, as in docker/compose.yaml.
 _CODE_GRACE_SECONDS = 60
 
 
@@ -67,7 +68,7 @@ def manifests(installation: Installation) -> list[Manifest]:
 
 
 def configuration(installation: Installation) -> dict[str, str]:
-    """The files that the code server finds in its folder: name to text."""
+    """The files of the code server's configuration folder: name to text."""
     values = installation.values
     files = {"catalog.yaml": installation.catalog, "clusters.yaml": installation.clusters}
     for layer in layers(values):
@@ -77,7 +78,10 @@ def configuration(installation: Installation) -> dict[str, str]:
 
 
 def _fingerprint(files: Mapping[str, str]) -> str:
-    """Changes with any file: a code server reads them when it starts, so it has to start anew."""
+    """A hash of all files.
+
+    When it changes, Kubernetes restarts the code server, which then reads the files.
+    """
     return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
 
 
@@ -87,7 +91,7 @@ def _object(values: Values, version: str, kind: str, name: str) -> Manifest:
 
 
 def _access(values: Values) -> list[Manifest]:
-    """The code server's account may do what Spark's driver does: keep executor pods, with their files."""
+    """The code server's account, with the rights of Spark's driver over executor pods and config maps."""
     account, api = values.service_account, "rbac.authorization.k8s.io"
     verbs = ["create", "get", "list", "watch", "patch", "delete", "deletecollection"]
     rules = [{"apiGroups": [""], "resources": ["pods", "configmaps"], "verbs": verbs}]
@@ -104,7 +108,7 @@ def _access(values: Values) -> list[Manifest]:
 
 def _claim(values: Values, claim: Claim) -> Manifest:
     spec: dict[str, Any] = {
-        "accessModes": ["ReadWriteMany"],  # executors run on any node
+        "accessModes": ["ReadWriteMany"],  # because executors run on any node
         "resources": {"requests": {"storage": claim.size}},
     }
     if claim.storage_class:
@@ -122,7 +126,7 @@ def _services(values: Values) -> list[Manifest]:
             CODE_SERVER,
             drivers,
             clusterIP="None",
-            # Executors must find a driver whatever the code server's probe says.
+            # Executors must find a driver even while the code server's probe fails.
             publishNotReadyAddresses=True,
         ),
         _service(values, "webserver", "webserver", {"http": _UI_PORT}),
@@ -130,7 +134,7 @@ def _services(values: Values) -> list[Manifest]:
 
 
 def _service(values: Values, name: str, pods: str, ports: Mapping[str, int], **more: object) -> Manifest:
-    named = [{"name": each, "port": port} for each, port in ports.items()]
+    named = [{"name": port_name, "port": port} for port_name, port in ports.items()]
     spec = {"selector": pod_labels(pods), "ports": named, **more}
     return {**_object(values, "v1", "Service", name), "spec": spec}
 
@@ -169,7 +173,7 @@ def _code_server(values: Values, fingerprint: str) -> Manifest:
         },
         "spec": pod,
     }
-    # Never two of them, and the one pod keeps its name: executors belong to it.
+    # A stateful set never runs two pods at once, and its pod keeps its name, by which executors are owned.
     spec = {"replicas": 1, "serviceName": DRIVER_SERVICE, **_selected(CODE_SERVER), "template": template}
     return {**_object(values, "apps/v1", "StatefulSet", CODE_SERVER), "spec": spec}
 
@@ -181,7 +185,7 @@ def _code_environment(values: Values) -> dict[str, str]:
         f"{PREFIX}CLUSTERS": str(FOLDER / "clusters.yaml"),
         f"{PREFIX}RAW_STORE": values.raw_store.url or RAW_STORE,
         f"{PREFIX}DAGSTER_UI": f"http://webserver:{_UI_PORT}",
-        # Where `kubectl port-forward service/webserver` puts it for people.
+        # The address for people who run `kubectl port-forward service/webserver`.
         f"{PREFIX}DAGSTER_UI_LINK": f"http://127.0.0.1:{_UI_PORT}",
         f"{PREFIX}SPARK_DRIVER_HOST": str(stream.driver_host),
         **executor_environment(stream),
@@ -212,11 +216,11 @@ def _daemon() -> Manifest:
 
 
 def _dagster(values: Values, name: str, container: Manifest) -> Manifest:
-    """The webserver or the daemon: it knows Dagster's database and the code server, and no more."""
+    """The webserver or the daemon. It only knows Dagster's database and the code server."""
     place = {f"{PREFIX}CODE_HOST": CODE_SERVER, f"{PREFIX}CODE_PORT": str(_CODE_PORT)}
     secrets = {f"{PREFIX}DAGSTER_POSTGRES": values.dagster_postgres}
     common = {"image": values.image, "securityContext": CONTAINER_SECURITY}
-    # As in docker/compose.yaml: first the code server, then those who ask it.
+    # As in docker/compose.yaml, it starts when the code server answers.
     wait = f"until </dev/tcp/{CODE_SERVER}/{_CODE_PORT}; do sleep 2; done"
     pod = {
         **pod_basics(),
@@ -233,7 +237,7 @@ def _dagster(values: Values, name: str, container: Manifest) -> Manifest:
     }
     spec = {
         "replicas": 1,
-        "strategy": {"type": "Recreate"},  # two daemons would start runs twice
+        "strategy": {"type": "Recreate"},  # because two daemons at once would start runs twice
         **_selected(name),
         "template": {"metadata": {"labels": pod_labels(name)}, "spec": pod},
     }

@@ -1,4 +1,4 @@
-"""What all pods of the platform have in common, as Kubernetes' own mappings."""
+"""The parts of a manifest that all pods of the platform share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from metrics_platform.kubernetes.values import SecretKey, Values
 
 RAW_STORE = "/data/raw"
 
-# The user `metrics` of the image, and no more rights than a namespace with the level `restricted` admits.
+# The user `metrics` of the image.
 _USER = 1000
+# These rights are allowed in a namespace with the pod security level `restricted`.
 CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 _POD_SECURITY = {
     "runAsNonRoot": True,
@@ -23,27 +24,27 @@ _POD_SECURITY = {
 
 
 def pod_labels(name: str) -> dict[str, str]:
-    """The labels of one part of the platform; services find pods by them."""
+    """The labels of one part of the platform. Services select pods by them."""
     return {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "metrics-platform"}
 
 
 def pod_basics() -> dict[str, Any]:
-    """What the specification of every pod begins with; the code server alone talks to Kubernetes."""
+    """The beginning of every pod's specification."""
     return {
-        "automountServiceAccountToken": False,
-        # Ended processes are reaped by the pod's own first process, as `init: true` does for containers.
+        "automountServiceAccountToken": False,  # only the code server talks to Kubernetes
+        # The pod's first process reaps ended processes, as `init: true` does in docker/compose.yaml.
         "shareProcessNamespace": True,
         "securityContext": _POD_SECURITY,
     }
 
 
 def pod_variables(values: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A container's environment."""
+    """The variables of a container's environment that have plain values."""
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
 def secret_variables(secrets: Mapping[str, SecretKey]) -> list[dict[str, Any]]:
-    """The part of a container's environment that lies in secrets."""
+    """The variables of a container's environment that come from secrets."""
     return [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
         for name, secret in secrets.items()
@@ -51,16 +52,16 @@ def secret_variables(secrets: Mapping[str, SecretKey]) -> list[dict[str, Any]]:
 
 
 def raw_store_volumes(values: Values) -> list[dict[str, Any]]:
-    """The volume of the raw store, if it lies on one."""
+    """The volume of the raw store. Empty if the raw store is at a URL."""
     claim = values.raw_store.claim
     return [{"name": "raw", "persistentVolumeClaim": {"claimName": claim.name}}] if claim else []
 
 
 def raw_store_mounts(values: Values) -> list[dict[str, Any]]:
-    """Where that volume is: at one path for the driver and for executors."""
+    """The mount of the raw store's volume, at the same path for the driver and for executors."""
     return [{"name": "raw", "mountPath": RAW_STORE}] if values.raw_store.claim else []
 
 
 def without_empty(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping without the lists and mappings that have nothing in them."""
+    """The mapping without values that are empty lists or empty mappings."""
     return {key: value for key, value in mapping.items() if value not in ([], {})}

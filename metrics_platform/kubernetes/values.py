@@ -1,7 +1,8 @@
-"""The values of an installation on Kubernetes: one YAML file, checked whole before anything is rendered.
+"""Reads and checks the values file of an installation on Kubernetes.
 
-Every mistake is one line with its place. The catalogue and the clusters file that the values name are read by
-their own readers, so what they would refuse later is refused here.
+The whole file is checked before anything is rendered. Every mistake gives one line with its place in the
+file. The catalogue and the clusters file that the values name are loaded too, so that their mistakes are
+found here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pydantic_core import ErrorDetails
 
 from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.clusters import load_clusters
-from metrics_platform.kubernetes.errors import ValuesError
+from metrics_platform.errors import PlatformError
 from metrics_platform.settings import PREFIX
 
 
@@ -40,7 +41,7 @@ def _matching(pattern: str, advice: str) -> AfterValidator:
 
 
 def _as_text(value: object) -> object:
-    """YAML reads 2 as a number; a quantity is text."""
+    """Turn a number into text, because YAML reads the quantity 2 as a number."""
     return str(value) if type(value) in (int, float) else value
 
 
@@ -53,26 +54,32 @@ Heap = Annotated[str, _matching(r"[1-9]\d*[mg]", "megabytes or gigabytes: 1200m 
 Quantity = Annotated[
     str, BeforeValidator(_as_text), _matching(r"\d+(\.\d+)?(m|[KMGT]i)?", "a quantity such as 2, 500m or 8Gi")
 ]
-# A path or file: would be another place in each pod.
+# A path and a file: URL are refused, because they would be another folder in each pod.
 Url = Annotated[str, _matching(r"(?!file:)[a-z][a-z0-9]*:.+", "the URL of a shared store: s3a://bucket/raw")]
 
 
 _ALARM = f"{PREFIX}ALARM_WEBHOOK"
 
 
+class ValuesError(PlatformError):
+    """The values cannot be used; the message has a line for each mistake."""
+
+
 class _Strict(BaseModel):
+    """A model that refuses unknown keys and values of another type."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class SecretKey(_Strict):
-    """One key of a secret that the namespace has."""
+    """A value in a secret that exists in the namespace."""
 
-    name: ObjectName
-    key: Text
+    name: ObjectName  # the secret's name
+    key: Text  # the value's key in the secret
 
 
 class Claim(_Strict):
-    """A volume that code server and executors on all nodes share."""
+    """A volume that the code server and the executors on all nodes share."""
 
     name: ObjectName
     size: Quantity
@@ -80,22 +87,22 @@ class Claim(_Strict):
 
 
 class RawStoreValues(_Strict):
-    """Where the raw store lies: on a claimed volume, or at a URL, with the credentials that it takes."""
+    """The raw store: on a claimed volume or at a URL."""
 
     claim: Claim | None = None
     url: Url | None = None
-    secrets: dict[Variable, SecretKey] = {}
+    secrets: dict[Variable, SecretKey] = {}  # the credentials for the URL, by environment variable
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
+    def _claim_or_url(self) -> Self:
         if (self.claim is None) == (self.url is None):
-            found = "neither" if self.claim is None else "both"
-            raise ValueError(f"has {found} of claim and url; write one of them")
+            given = "neither" if self.claim is None else "both"
+            raise ValueError(f"has {given} of claim and url; write one of them")
         return self
 
 
 class Toleration(_Strict):
-    """A taint of nodes that pods put up with, in Kubernetes' own words."""
+    """A toleration of pods for a taint of nodes, with Kubernetes' own keys."""
 
     key: Text
     operator: Literal["Equal", "Exists"] = "Equal"
@@ -103,41 +110,41 @@ class Toleration(_Strict):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
     @model_validator(mode="after")
-    def _value_to_equal(self) -> Self:
+    def _no_value_with_exists(self) -> Self:
         if self.operator == "Exists" and self.value is not None:
             raise ValueError("has a value, which Exists does not read; remove it")
         return self
 
 
 class LayerValues(_Strict):
-    """What one layer gets: its executors, their size and their nodes, and its driver's heap."""
+    """The resources of one layer."""
 
     executors: int = Field(gt=0)
-    cores: int = Field(gt=0)
+    cores: int = Field(gt=0)  # per executor
     executor_memory: Heap
     driver_memory: Heap
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = {}  # the labels of nodes on which executors may run
     tolerations: list[Toleration] = []
 
 
 class CodeServer(_Strict):
-    """The size of the code server's pod, in which the drivers of all runs live."""
+    """The size of the code server's pod, in which the drivers of all runs work."""
 
     cpu: Quantity
     memory: Quantity
 
 
 class Values(_Strict):
-    """One installation in one namespace."""
+    """The values of one installation in one namespace."""
 
     image: Annotated[str, _matching(r"\S+", "the name of an image: metrics-platform:1")]
     namespace: Name
-    service_account: ObjectName
-    catalog: Text
-    clusters: Text
-    postgres: SecretKey
-    dagster_postgres: SecretKey
-    secrets: dict[Variable, SecretKey] = {}
+    service_account: ObjectName  # the account of the code server
+    catalog: Text  # the catalogue's path, relative to the values file
+    clusters: Text  # the path of the clusters file, relative to the values file
+    postgres: SecretKey  # the URL of the metric store
+    dagster_postgres: SecretKey  # the URL of Dagster's database
+    secrets: dict[Variable, SecretKey] = {}  # further environment variables of the code server
     raw_store: RawStoreValues
     code_server: CodeServer
     stream: LayerValues
@@ -146,17 +153,18 @@ class Values(_Strict):
 
 @dataclass(frozen=True)
 class Installation:
-    """The values, with the text of the two files that they name."""
+    """The values and the texts of the two files that they name."""
 
     values: Values
-    catalog: str
-    clusters: str
+    catalog: str  # the text of the catalogue
+    clusters: str  # the text of the clusters file
 
 
 def load_values(path: Path) -> Installation:
-    """Read and check a values file and the files that it names; their paths count from its folder.
+    """Read and check a values file and the files that it names.
 
-    Raises ValuesError for mistakes in the values, CatalogError and ClustersError for those in the files.
+    Raises ValuesError for mistakes in the values, CatalogError or ClustersError for mistakes in the other
+    files.
     """
     try:
         text = path.read_text("utf-8")
@@ -168,34 +176,36 @@ def load_values(path: Path) -> Installation:
     values = _checked(path, root, content)
     catalog, clusters = (path.parent / name for name in (values.catalog, values.clusters))
     load_catalog(catalog)
-    load_clusters(clusters, dict.fromkeys(values.secrets, ""))  # what it asks for comes from the secrets
+    load_clusters(
+        clusters, dict.fromkeys(values.secrets, "")
+    )  # the secrets set the variables that it may name
     return Installation(values, catalog.read_text("utf-8"), clusters.read_text("utf-8"))
 
 
 def _checked(path: Path, root: yaml.Node | None, content: object) -> Values:
     if not isinstance(root, yaml.MappingNode):
         raise ValuesError(f"{path}:1: has no keys; start from docker/kubernetes/values.yaml")
-    problems = list(_twice(root))
+    problems = list(_duplicate_keys(root))
     try:
         values = Values.model_validate(content)
     except ValidationError as error:
-        problems += [(_line(root, each["loc"]), _sentence(each)) for each in error.errors()]
+        problems += [(_line(root, problem["loc"]), _sentence(problem)) for problem in error.errors()]
     else:
-        problems += [*_absent(path, root, values), *_contradictions(root, values)]
+        problems += [*_missing_files(path, root, values), *_conflicting_variables(root, values)]
         if not problems:
             return values
     raise ValuesError("\n".join(f"{path}:{line}: {message}" for line, message in sorted(problems)))
 
 
-def _absent(path: Path, root: yaml.Node, values: Values) -> Iterator[tuple[int, str]]:
+def _missing_files(path: Path, root: yaml.Node, values: Values) -> Iterator[tuple[int, str]]:
     for key, name in (("catalog", values.catalog), ("clusters", values.clusters)):
         if not Path(path.parent, name).is_file():
             line = _line(root, (key,))
             yield line, f"{key}: there is no file {name}; write its path from the folder of the values"
 
 
-def _contradictions(root: yaml.Node, values: Values) -> Iterator[tuple[int, str]]:
-    """Variables that would be there twice; those of the platform itself come from the other values."""
+def _conflicting_variables(root: yaml.Node, values: Values) -> Iterator[tuple[int, str]]:
+    """Variables that would be set twice. The platform's own variables are set from the other values."""
     store = values.raw_store.secrets
     for name in values.secrets.keys() & store.keys():
         yield _line(root, ("secrets", name)), f"secrets.{name}: also stands in raw_store.secrets; remove one"
@@ -206,29 +216,32 @@ def _contradictions(root: yaml.Node, values: Values) -> Iterator[tuple[int, str]
             yield _line(root, (*where, name)), f"{'.'.join(where)}.{message}"
 
 
-def _twice(node: yaml.Node) -> Iterator[tuple[int, str]]:
-    """YAML lets a later key replace an earlier one; two of a name are a mistake."""
+def _duplicate_keys(node: yaml.Node) -> Iterator[tuple[int, str]]:
+    """Keys that occur twice in a mapping, which YAML would accept: the later one replaces the earlier one."""
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _twice(item)
+            yield from _duplicate_keys(item)
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if str(key.value) in seen:
                 yield key.start_mark.line + 1, f"{key.value}: stands here twice; remove one"
             seen.add(str(key.value))
-            yield from _twice(value)
+            yield from _duplicate_keys(value)
 
 
 def _line(node: yaml.Node, place: tuple[int | str, ...]) -> int:
-    """The line of the last key or item on the way to a place that the file has."""
+    """The line of a place in the file, given as keys and indexes from the root.
+
+    If the place does not exist, it is the line of the last key or item on the way to it that does.
+    """
     line = node.start_mark.line + 1
     for step in place:
         if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == step), None)
-            if found is None:
+            entry = next(((key, value) for key, value in node.value if key.value == step), None)
+            if entry is None:
                 break
-            line, node = found[0].start_mark.line + 1, found[1]
+            line, node = entry[0].start_mark.line + 1, entry[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
             node = node.value[step]
             line = node.start_mark.line + 1
@@ -244,7 +257,7 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{place}: is unknown; remove it, or correct its name"
         case "value_error":
             return f"{place}: {error['msg'].removeprefix('Value error, ')}"
-        case "model_type" | "dict_type":  # perhaps a password, so it is not repeated
+        case "model_type" | "dict_type":  # the value may be a password, so it is not shown
             return f"{place}: should have keys; write it as docker/kubernetes/values.yaml does"
         case _:
             return f"{place}: {error['msg'].removeprefix('Input ')}, not {error['input']!r}"

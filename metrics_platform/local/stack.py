@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ from metrics_platform.local.environment import clusters_yaml
 from metrics_platform.local.java import java
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import Component, Identity, end, marked
+from metrics_platform.local.say import Say
 from metrics_platform.local.servers import dagster, kafka, postgres
 from metrics_platform.local.state import StackState
 from metrics_platform.local.supervisor import Supervisor
@@ -48,12 +49,12 @@ class StackPlan:
 
 
 class Stack:
-    """A running stack, in the process that watches over it.
+    """A stack and the process that watches over it. To be used through `running`, which stops it in the end.
 
-    `say` is told what happens, one line each; setting `stopping` interrupts a start. Use `running`.
+    `say` is told what happens, one line each. Setting `stopping` interrupts a start.
     """
 
-    def __init__(self, plan: StackPlan, say: Callable[[str], None], stopping: Event) -> None:
+    def __init__(self, plan: StackPlan, say: Say, stopping: Event) -> None:
         self._say = say
         self._stopping = stopping
         self._supervisor = Supervisor(say, self._remember, stopping)
@@ -86,10 +87,15 @@ class Stack:
         self._supervisor.tend(time.monotonic())
 
     def stop(self) -> None:
-        """Stop everything that was started, and whatever of it outlived its parent."""
-        self._supervisor.stop()
-        end(marked(self.state.data_dir))
-        state.write_state(replace(self.state, ready=False, components={}))
+        """Stop everything that was started, and whatever of it outlived its parent.
+
+        When the supervisor fails on its way, what it left is ended all the same, and its error is raised.
+        """
+        try:
+            self._supervisor.stop()
+        finally:
+            end(marked(self.state.data_dir))
+            state.write_state(replace(self.state, ready=False, components={}))
 
     def _prepare(self) -> None:
         java()
@@ -106,7 +112,10 @@ class Stack:
         state.write_state(self.state)
 
     def _start_stores(self) -> None:
-        """Kafka and PostgreSQL. What is done once, initdb and Kafka's format, runs side by side."""
+        """Start Kafka and PostgreSQL, then make their databases and topics.
+
+        What is needed before the first start, initdb and Kafka's formatting, runs side by side.
+        """
         data_dir, ports = self.state.data_dir, self.state.ports
         with ThreadPoolExecutor(2) as pool:
             broker = pool.submit(
@@ -139,7 +148,7 @@ class Stack:
 
 
 @contextmanager
-def running(plan: StackPlan, say: Callable[[str], None], stopping: Event) -> Iterator[Stack]:
+def running(plan: StackPlan, say: Say, stopping: Event) -> Iterator[Stack]:
     """A stack that is started here and stopped on the way out, whatever happens.
 
     Raises StackError when a stack runs in the data directory already, or cannot start; Interrupted when
@@ -158,7 +167,10 @@ def running(plan: StackPlan, say: Callable[[str], None], stopping: Event) -> Ite
 
 @contextmanager
 def _only_one(data_dir: Path) -> Iterator[None]:
-    """Held by the process that watches over the stack in `data_dir`; the system frees it when that ends."""
+    """Hold the lock of `data_dir`, which only one stack can have; the system frees it when the process ends.
+
+    Raises StackError when another process holds it.
+    """
     with (data_dir / "stack.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

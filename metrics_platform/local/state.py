@@ -16,19 +16,15 @@ DATA_DIR = Path(".metrics-platform")  # in the current directory; git ignores it
 
 @dataclass(frozen=True)
 class StackState:
-    """One stack, running or stopped.
-
-    `supervisor` is the process that started the components and restarts them; `ready` says that all of them
-    had answered once. `traffic` is in events per second.
-    """
+    """One stack, running or stopped."""
 
     data_dir: Path
     ports: Ports
     catalog: Path
     jars: Path
-    traffic: float
-    supervisor: Identity
-    ready: bool = False
+    traffic: float  # events per second, 0 for none
+    supervisor: Identity  # the process that started the components and restarts them
+    ready: bool = False  # all components have answered once
     components: dict[str, Identity] = field(default_factory=dict)
 
     @property

@@ -12,6 +12,7 @@ import psutil
 
 from metrics_platform.errors import StackError
 from metrics_platform.local.process import Component, Identity, last_line, rotate, spawn, stop_tree
+from metrics_platform.local.say import Say
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds; doubles, so that a broken component does not eat a core
 STEADY = 60.0  # seconds of life after which a component's next death counts as its first
@@ -32,14 +33,15 @@ class _Watched:
 
 
 class Supervisor:
-    """Owns the processes of a stack.
+    """Starts the processes of a stack, keeps them alive and stops them.
 
-    `say` is told each event in one line, `started` each process that is born; `stopping` interrupts `start`.
+    `say` is told each event in one line. `started` is called with each process that was started, the first
+    time and again. Setting `stopping` interrupts `start`.
     """
 
     def __init__(
         self,
-        say: Callable[[str], None],
+        say: Say,
         started: Callable[[Component, Identity], None],
         stopping: Event,
     ) -> None:
@@ -132,6 +134,9 @@ def _how(code: int) -> str:
 
 
 def _why(component: Component, code: int = 0) -> str:
-    """Where to look; and the log's last line, unless a signal came before the component could write one."""
+    """Where the component's log is, and its last line.
+
+    A component that was ended by a signal (a negative code) had no chance to write why: no line is told.
+    """
     line = last_line(component.log) if code >= 0 else ""
     return f"its log {component.log} ends: {line}" if line else f"its log is {component.log}"

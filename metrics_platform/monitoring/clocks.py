@@ -6,6 +6,7 @@ differ, minutes come too early or too late, and with a large difference the wron
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -42,7 +43,7 @@ def system_clock() -> datetime:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the clock of `whose` told between two looks at this host's."""
+    """An instant that another clock told, and what this host's clock showed before and after the question."""
 
     whose: str
     before: datetime
@@ -51,12 +52,18 @@ class Reading:
 
     @property
     def ahead(self) -> timedelta:
-        """How far the other clock surely is ahead, or behind if negative; the answer's way proves nothing."""
+        """How far the other clock is ahead at least, or behind if negative.
+
+        The answer took some time on its way: a difference within that time counts as none.
+        """
         return max(self.told - self.after, timedelta(0)) + min(self.told - self.before, timedelta(0))
 
 
 def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Reading]) -> AlarmState:
-    """The verdict on clocks, by the one that differs most from the clock of the host `here`."""
+    """The verdict of a check that read several clocks: the one that differs most from this host's decides.
+
+    `here` is this host's name, for the message.
+    """
     worst = max(readings, key=lambda reading: abs(reading.ahead), default=None)
     bound = BOUND.total_seconds()
     if worst is None or abs(worst.ahead) <= BOUND:
@@ -73,11 +80,11 @@ def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Readin
 
 
 def check_clocks(
-    platform: Platform, spark: SparkSettings, session: SparkSession, warn: Callable[[str], None]
+    platform: Platform, spark: SparkSettings, session: SparkSession, logger: logging.Logger
 ) -> None:
     """Read the clocks that a layer's run works with, warn of one that differs, and record the verdicts.
 
-    A metric store that cannot be reached is for others to complain of.
+    Nothing happens when the metric store cannot be reached: the run itself will fail of it.
     """
     with suppress(StoreUnavailable, psycopg.OperationalError), platform.connect() as conn:
         verdicts = [check_postgres_clock(conn), check_kafka_clocks(platform)]
@@ -85,7 +92,7 @@ def check_clocks(
             verdicts.append(check_executor_clocks(spark, session))
         for verdict in verdicts:
             if verdict.severity != OK:
-                warn(verdict.message)
+                logger.warning(verdict.message)
             record_change(conn, verdict)
 
 
@@ -99,9 +106,10 @@ def check_postgres_clock(conn: Connection, clock: ReadClock = system_clock) -> A
 
 
 def check_kafka_clocks(platform: Platform, clock: ReadClock = system_clock) -> AlarmState:
-    """The verdict on the clocks that stamp Kafka's records: a record of the future betrays one that is ahead.
+    """The verdict on the clocks that give Kafka's records their timestamps.
 
-    One that is behind looks like traffic that is slow. A cluster that does not answer is not judged.
+    A record with a timestamp of the future shows that such a clock is ahead. One that is behind cannot be
+    told from slow traffic. A cluster that does not answer is not judged.
     """
     readings: list[Reading] = []
     for cluster in platform.clusters:
@@ -118,8 +126,10 @@ def check_kafka_clocks(platform: Platform, clock: ReadClock = system_clock) -> A
 def check_executor_clocks(
     spark: SparkSettings, session: SparkSession, clock: ReadClock = system_clock
 ) -> AlarmState:
-    """The verdict on the clocks of a layer's executors. A session that has worked answers in a fraction of a
-    second, so to be asked of one that has."""
+    """The verdict on the clocks of a layer's executors.
+
+    Ask it of a session that has done some work: it then answers in a fraction of a second.
+    """
     before = clock()
     instants = read_clocks(session, spark.executors * spark.cores)
     after = clock()

@@ -14,9 +14,9 @@ from metrics_platform.store.state.alarms import OK, AlarmState, record_reason
 
 
 def record_spark_health(platform: Platform, layer: str, reason: str | None) -> None:
-    """Keep the one line that says why the layer's last run has no Spark; None when it has.
+    """Keep why the layer's newest run got no Spark session, in one line; `reason` is None when it got one.
 
-    A metric store that cannot be reached keeps nothing: the run's own failure says the same.
+    Nothing is kept when the metric store cannot be reached: the run's own failure says the same.
     """
     now = datetime.now(UTC)
     verdict = AlarmState(f"spark/{layer}", now, "error" if reason else OK, reason or "at work")

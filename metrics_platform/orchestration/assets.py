@@ -21,8 +21,8 @@ from metrics_platform.batch.execute import Batch, Recomputed
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.ingestion.ingest import Ingested, ingest_each
+from metrics_platform.orchestration.checks import reconciliation_evaluations
 from metrics_platform.orchestration.partitions import oldest_minute, partition_key, windows_of
-from metrics_platform.orchestration.reconciliation import reconciliation_evaluations
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session, stream_session
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key, metric_specs, raw_key, raw_specs
 from metrics_platform.platform import Platform
@@ -58,7 +58,7 @@ def raw_assets(platform: Platform) -> AssetsDefinition:
         with batch_session(platform, context) as spark, platform.connect() as conn:
             migrate(conn, platform.catalog, now())
             kinds = [kind for kind in platform.catalog.kinds if raw_key(kind) in context.selected_asset_keys]
-            for kind, done in ingest_each(platform, spark, conn, kinds, now, context.log.warning):
+            for kind, done in ingest_each(platform, spark, conn, kinds, now, context.log):
                 yield MaterializeResult(asset_key=raw_key(kind), metadata=_raw_metadata(done))
 
     return raw_events
@@ -126,7 +126,7 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
                 conn=conn,
                 run_id=context.run.run_id,
                 clock=now,
-                say=context.log.warning,
+                logger=context.log,
             )
             done = _run(batch, context, asked, metrics)
             labels = ledger.labels(conn, [metric.name for metric in metrics], asked)
@@ -152,8 +152,11 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
 def _run(
     batch: Batch, context: AssetExecutionContext, asked: list[Window], metrics: Sequence[Metric]
 ) -> Recomputed:
-    """On schedule, settle what is owed; an hourly run also ingests and repairs older hours. By hand,
-    recompute."""
+    """Do what the run is for.
+
+    A scheduled run computes what is owed; an hourly one ingests first, and also repairs older hours. A run by
+    hand computes every window that it was asked for.
+    """
     if not context.run.tags.get(SCHEDULED_TAG):
         return batch.recompute(asked, metrics)
     if asked[0].grain is not Grain.HOUR:
@@ -165,19 +168,21 @@ def _run(
 def _ingest(batch: Batch, context: AssetExecutionContext) -> None:
     """Ingest every kind that can be read.
 
-    It is no step of its own: Dagster skips a step of which one input is not there, and the exact numbers of
-    the other kinds with it.
+    It is no step of its own in Dagster, which skips a step when one of its inputs is missing: the exact
+    numbers of all kinds would be missing with one kind.
     """
     platform = batch.platform
     for kind, done in ingest_each(
-        platform, batch.spark, batch.conn, platform.catalog.kinds, batch.clock, batch.say
+        platform, batch.spark, batch.conn, platform.catalog.kinds, batch.clock, batch.logger
     ):
         context.log_event(AssetMaterialization(raw_key(kind), metadata=_raw_metadata(done)))
 
 
 def _beside(done: Recomputed, asked: Sequence[Window]) -> set[Window]:
-    """Windows whose materialisation Dagster does not report by itself: repaired ones outside the range, and
-    minutes and enclosing windows that became exact."""
+    """The windows that the run changed and was not asked for; Dagster does not report them by itself.
+
+    They are repaired windows outside the range, and minutes, days or weeks that became exact with it.
+    """
     return {*done.computed, *(window for _, window in done.became_exact)} - set(asked)
 
 

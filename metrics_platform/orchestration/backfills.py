@@ -9,8 +9,8 @@ import psycopg
 
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.errors import StackError
 from metrics_platform.orchestration import graphql
+from metrics_platform.orchestration.graphql import DagsterRefused
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.specs import metric_key
 from metrics_platform.store.connection import Connection
@@ -84,18 +84,18 @@ def refuse_other_definitions(
     stored: Mapping[str, str],
     catalog_file: object,
 ) -> None:
-    """Raise StackError unless Dagster and the store follow the definitions that the catalogue's file has now.
+    """Raise DagsterRefused unless Dagster and the store follow the definitions that the catalogue has now.
 
     A run computes by the definition that Dagster has loaded, whatever the file says by now.
     """
     for metric in metrics:
         if loaded.get(metric.name) != metric.version:
-            raise StackError(
+            raise DagsterRefused(
                 f"Dagster has loaded {_definition(loaded.get(metric.name))} of '{metric.name}', "
                 f"{catalog_file} has {metric.version}; restart the code server, so that both are the same"
             )
         if stored.get(metric.name) != metric.version:
-            raise StackError(
+            raise DagsterRefused(
                 f"the metric store follows {_definition(stored.get(metric.name))} of '{metric.name}', "
                 f"Dagster {metric.version}; its next run migrates the store, try again in a minute"
             )
@@ -104,7 +104,7 @@ def refuse_other_definitions(
 def launch_backfill(
     ui: str, catalog: Catalog, metrics: Sequence[Metric], windows: Mapping[Grain, Sequence[Window]]
 ) -> str:
-    """Launch the backfill of the windows; returns its id. Raises StackError when Dagster refuses."""
+    """Launch the backfill of the windows; returns its id. Raises DagsterRefused when Dagster refuses."""
     names = ", ".join(metric.name for metric in metrics)
     backfill = {
         "partitionsByAssets": list(selectors(catalog, metrics, windows)),
@@ -113,7 +113,7 @@ def launch_backfill(
     }
     answer = graphql.query_dagster(ui, LAUNCH, {"backfill": backfill})["launchPartitionBackfill"]
     if "backfillId" not in answer:
-        raise StackError(
+        raise DagsterRefused(
             f"Dagster refuses the backfill: {_line(answer.get('message', answer['__typename']))}"
         )
     return answer["backfillId"]
@@ -123,7 +123,9 @@ def fetch_progress(ui: str, backfill: str) -> Progress:
     """How the backfill is doing now."""
     answer = graphql.query_dagster(ui, FOLLOW, {"id": backfill})["partitionBackfillOrError"]
     if "status" not in answer:
-        raise StackError(f"Dagster does not know the backfill {backfill}: {_line(answer.get('message', ''))}")
+        raise DagsterRefused(
+            f"Dagster does not know the backfill {backfill}: {_line(answer.get('message', ''))}"
+        )
     error = answer["error"]
     return Progress(answer["status"], _line(error["message"]) if error else None)
 

@@ -7,10 +7,9 @@ from datetime import date
 from dagster import Definitions, in_process_executor
 
 from metrics_platform.orchestration.assets import batch_assets, minute_assets, raw_assets
-from metrics_platform.orchestration.freshness import freshness_checks
+from metrics_platform.orchestration.checks import freshness_checks, reconciliation_checks
 from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
 from metrics_platform.orchestration.maintenance import maintenance_job, maintenance_schedule
-from metrics_platform.orchestration.reconciliation import reconciliation_checks
 from metrics_platform.orchestration.resources import spark_resources
 from metrics_platform.orchestration.sensors import freshness_sensor, shift_sensor
 from metrics_platform.orchestration.shift_job import shift_job

@@ -22,7 +22,7 @@ class LayerCoordinator(QueuedRunCoordinator[DagsterInstance]):
     """Dagster's run queue, in which every run is of a layer."""
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
-        """Queue the run, by hand unless it says of which layer it is."""
+        """Queue the run; one without a layer's tag is tagged as started by hand."""
         run = context.dagster_run
         if LAYER_TAG not in run.tags:
             self._instance.add_run_tags(run.run_id, {LAYER_TAG: BY_HAND})

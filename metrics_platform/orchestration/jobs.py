@@ -14,8 +14,8 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from metrics_platform.batch.units import fresh_hours
-from metrics_platform.catalog.windows import Grain
+from metrics_platform.batch.units import HOURLY_RUN_AFTER, fresh_hours
+from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.orchestration.assets import SCHEDULED_TAG
 from metrics_platform.orchestration.coordinator import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
@@ -63,7 +63,7 @@ def batch_schedules(platform: Platform) -> list[ScheduleDefinition]:
             default_status=DefaultScheduleStatus.RUNNING,
             description="Between the hourly runs, so that each run finds little to ingest.",
         ),
-        _hourly(platform, f"{(minute + 3) % 60} * * * *"),
+        _hourly(platform, f"{(minute + HOURLY_RUN_AFTER // MINUTE) % 60} * * * *"),
         _newest(platform, Grain.DAY, "20 0 * * *", zone),
         _newest(platform, Grain.WEEK, "50 0 * * 1", zone),
     ]

@@ -31,7 +31,7 @@ class CodeServerLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether the run's code server works on it. Who cannot be asked is taken to be at work."""
+        """Whether the run's code server works on it; one that does not answer is taken to be at work."""
         client = _code_server(run)
         if client is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "no code server started it")

@@ -82,7 +82,10 @@ def maintenance_schedule(platform: Platform) -> ScheduleDefinition:
 
 
 def delete_old_runs(instance: DagsterInstance, before: datetime) -> int:
-    """Delete runs that nothing hangs on any more, with their events and logs; bounded per day and job."""
+    """Delete finished runs of jobs whose runs nothing refers to any more, with their events and logs.
+
+    Returns how many; there is a bound for each job, so that a day's housekeeping ends.
+    """
     old = [
         run_id
         for job_name in _SHORT_LIVED
@@ -98,8 +101,10 @@ def delete_old_runs(instance: DagsterInstance, before: datetime) -> int:
 
 
 def delete_old_minutes(instance: DagsterInstance, metrics: Sequence[Metric], before: datetime) -> int:
-    """Delete the materialisations of minutes that the hourly runs, which are kept, reported; returns how
-    many. Minutes that old have no partition any more."""
+    """Delete the materialisations of minutes that have no partition any more; returns how many.
+
+    Those that a shift reported go with its run. These were reported by hourly runs, which are kept.
+    """
     events = SqlEventLogStorageTable.c
     keys = [metric_key(metric, Grain.MINUTE).to_string() for metric in metrics]
     with _event_log(instance).index_connection() as conn:

@@ -63,8 +63,10 @@ def spark_resources(platform: Platform) -> dict[str, LazyPySparkResource]:
 def stream_session(
     platform: Platform, context: AssetExecutionContext | OpExecutionContext
 ) -> Iterator[SparkSession]:
-    """The stream's session, to work on. The run fails in one line when its cluster gives it nothing to work
-    with, or ends its application under the work."""
+    """The stream's session for a run.
+
+    The run fails in one line when the cluster gives it no executors, or ends its application during the work.
+    """
     resource = context.resources.stream_spark
     with _one_line(), _opened(platform, platform.settings.stream, lambda: resource.spark_session) as session:
         yield session
@@ -74,19 +76,21 @@ def stream_session(
 def batch_session(
     platform: Platform, context: AssetExecutionContext | OpExecutionContext
 ) -> Iterator[SparkSession]:
-    """The batch layer's session, as the stream's. On the machine itself it gives way to the stream, which has
-    a deadline."""
+    """The batch's session for a run; it fails as the stream's does.
+
+    On a local Spark the batch gives way to the stream, which has a deadline: it runs at a lower priority.
+    """
     resource = context.resources.batch_spark
     with _one_line(), _batch(platform, lambda: resource.spark_session) as session:
         yield session
-        clocks.check_clocks(platform, platform.settings.batch, session, context.log.warning)
+        clocks.check_clocks(platform, platform.settings.batch, session, context.log)
 
 
 @contextmanager
 def batch_spark(platform: Platform) -> Iterator[SparkSession]:
     """A session of the batch layer outside of Dagster's runs, stopped in the end.
 
-    Raises ClusterUnavailable when its cluster gives it nothing to work with, or ends its application.
+    Raises ClusterUnavailable when the cluster gives it no executors, or ends its application.
     """
     resource = spark_resources(platform)[BATCH_SPARK]
     opened: list[SparkSession] = []
@@ -124,7 +128,7 @@ def _opened(
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """What a cluster refuses is for its operators: the Java behind it says nothing more."""
+    """Fail the run with the one line of a ClusterUnavailable, without the pages of Java behind it."""
     try:
         yield
     except ClusterUnavailable as error:

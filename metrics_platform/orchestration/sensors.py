@@ -18,15 +18,17 @@ from dagster import (
     sensor,
 )
 
+from metrics_platform.catalog.windows import Grain
 from metrics_platform.monitoring import clocks
-from metrics_platform.orchestration import freshness
+from metrics_platform.monitoring.freshness import FreshnessVerdict, judge_all
+from metrics_platform.orchestration.checks import freshness_evaluation
 from metrics_platform.orchestration.shift_job import JOB
+from metrics_platform.orchestration.specs import metric_key
 from metrics_platform.platform import Platform
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import alarms, lease
 from metrics_platform.store.state.alarms import AlarmState
 from metrics_platform.stream import supervision
-from metrics_platform.stream.shift import LEASE
 
 _ACTIVE = [
     DagsterRunStatus.QUEUED,
@@ -54,7 +56,7 @@ def shift_sensor(platform: Platform) -> SensorDefinition:
         now = datetime.now(UTC)
         with platform.connect() as conn:
             migrate(conn, platform.catalog, now)
-            current = lease.read_lease(conn, LEASE)
+            current = lease.read_lease(conn, lease.STREAM_LEASE)
         running = _running(context.instance)
         failures = _failures(context.instance)
         decision = supervision.next_action(now, current, running, failures, platform.settings.shift_length)
@@ -74,15 +76,13 @@ def freshness_sensor(platform: Platform) -> SensorDefinition:
         name="watch_freshness",
         minimum_interval_seconds=15,
         default_status=DefaultSensorStatus.RUNNING,
-        asset_selection=[
-            freshness.metric_key(metric, freshness.Grain.MINUTE) for metric in platform.catalog.metrics
-        ],
+        asset_selection=[metric_key(metric, Grain.MINUTE) for metric in platform.catalog.metrics],
         description="The streaming SLA: evaluates the check `fresh` of every minute asset and sounds the "
         "alarm when a verdict changes.",
     )
     def watch_freshness(context: SensorEvaluationContext) -> SensorResult:
         now = datetime.now(UTC)
-        verdicts = freshness.judge_all(platform, now)
+        verdicts = judge_all(platform, now)
         changed = _changed(platform, verdicts, now)
         for name in changed:
             verdict = verdicts[name]
@@ -90,7 +90,7 @@ def freshness_sensor(platform: Platform) -> SensorDefinition:
         _watch_clock(platform, context)
         due = context.cursor is None or now - datetime.fromisoformat(context.cursor) >= _REPEAT
         report = list(verdicts) if due else changed
-        evaluations = [freshness.evaluation(platform.catalog.metric(name), verdicts[name]) for name in report]
+        evaluations = [freshness_evaluation(platform.catalog.metric(name), verdicts[name]) for name in report]
         cursor = now.isoformat() if due else context.cursor
         return SensorResult(
             asset_events=evaluations,
@@ -101,7 +101,7 @@ def freshness_sensor(platform: Platform) -> SensorDefinition:
     return watch_freshness
 
 
-def _changed(platform: Platform, verdicts: dict[str, freshness.FreshnessVerdict], now: datetime) -> list[str]:
+def _changed(platform: Platform, verdicts: dict[str, FreshnessVerdict], now: datetime) -> list[str]:
     with platform.connect() as conn:
         return [
             name

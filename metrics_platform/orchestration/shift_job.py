@@ -16,13 +16,16 @@ from dagster import (
 
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.monitoring import clocks
-from metrics_platform.orchestration import freshness
+from metrics_platform.monitoring.freshness import judge_freshness
+from metrics_platform.orchestration.checks import freshness_evaluation, report_evaluations
 from metrics_platform.orchestration.coordinator import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.resources import STREAM_SPARK, stream_session
 from metrics_platform.orchestration.specs import metric_key
 from metrics_platform.platform import Platform
-from metrics_platform.stream.shift import Iteration, Shift, ShiftFailed, SystemClock
+from metrics_platform.stream.clock import SystemClock
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import Shift, ShiftFailed
 
 JOB = "shift"
 
@@ -35,13 +38,13 @@ def shift_job(platform: Platform) -> JobDefinition:
         with stream_session(platform, context) as spark:
             # Once, when the session is warm: after the first minute.
             compare_clocks = cache(
-                lambda: clocks.check_clocks(platform, platform.settings.stream, spark, context.log.warning)
+                lambda: clocks.check_clocks(platform, platform.settings.stream, spark, context.log)
             )
 
             def report(iteration: Iteration) -> None:
                 for event in materializations(platform, iteration):
                     context.log_event(event)
-                freshness.report(context.instance, freshness_evaluations(platform, iteration))
+                report_evaluations(context.instance, freshness_evaluations(platform, iteration))
                 compare_clocks()
 
             shift = Shift(
@@ -50,7 +53,7 @@ def shift_job(platform: Platform) -> JobDefinition:
                 run_id=context.run_id,
                 clock=SystemClock(),
                 report=report,
-                say=context.log.info,
+                logger=context.log,
             )
             try:
                 shift.run()
@@ -70,13 +73,13 @@ def shift_job(platform: Platform) -> JobDefinition:
 
 
 def freshness_evaluations(platform: Platform, iteration: Iteration) -> list[AssetCheckEvaluation]:
-    """The verdict on the freshness of every metric in it, as it is when the newest minute was committed."""
+    """The verdicts on the freshness of the iteration's metrics, at the moment when it was committed."""
     if not iteration.fresh:
         return []
     newest = iteration.fresh[-1]
     now = newest.end + timedelta(seconds=iteration.lag)
-    verdict = freshness.judge_freshness(now, newest.start, platform.catalog.freshness)
-    return [freshness.evaluation(platform.catalog.metric(name), verdict) for name in iteration.metrics]
+    verdict = judge_freshness(now, newest.start, platform.catalog.freshness)
+    return [freshness_evaluation(platform.catalog.metric(name), verdict) for name in iteration.metrics]
 
 
 def materializations(platform: Platform, iteration: Iteration) -> list[AssetMaterialization]:

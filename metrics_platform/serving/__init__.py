@@ -1,1 +1,4 @@
-"""What people and programs read: the live table and the formats of answers."""
+"""What people and programs read: the formats of numbers, times and answers.
+
+The numbers are asked for in store/query.py; the tables of the command line are in cli/tables.
+"""

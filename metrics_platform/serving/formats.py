@@ -1,4 +1,4 @@
-"""How numbers and their labels look: as a table for people, as JSON and CSV for programs."""
+"""Formats numbers and their labels: as a table for people, as JSON and CSV for programs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ _TIMES = {
     Grain.DAY: "%a %d %b %Y",
     Grain.WEEK: "week of %d %b %Y",
 }
+# Formats of an age: (the shortest age, the unit, the unit's name), longest first.
 _SCALES = ((timedelta(days=2), timedelta(days=1), "d"), (timedelta(hours=2), timedelta(hours=1), "h"),
            (timedelta(minutes=2), timedelta(minutes=1), "min"))  # fmt: skip
 
 
 def number(value: object) -> str:
-    """A number for people: thousands separated, two decimals where there are any; nothing known is a dash."""
+    """A number for people, such as 1,234 or 1,234.50. None gives a dash."""
     if value is None:
         return "-"
     if isinstance(value, int):
@@ -41,12 +42,12 @@ def number(value: object) -> str:
 
 
 def dimension(value: object) -> str:
-    """A dimension's value for people: an absent one and an empty one are told apart."""
+    """A dimension's value for people. None gives (none), an empty text (empty)."""
     return "(none)" if value is None else "(empty)" if value == "" else str(value)
 
 
 def age(length: timedelta) -> str:
-    """How long ago, in the largest unit of which there are at least two."""
+    """An age in the largest unit of which it has at least two: 90 minutes give 90 min, 2 hours 2 h."""
     for least, unit, name in _SCALES:
         if length >= least:
             return f"{length // unit} {name}"
@@ -54,18 +55,18 @@ def age(length: timedelta) -> str:
 
 
 def format_coverage(share: float) -> str:
-    """A coverage in percent; never 100 % while something is missing."""
+    """A coverage (0 to 1) in per cent. A coverage between 0 and 1 is never shown as 0 % or 100 %."""
     value = share * 100
     return f"{value:.0f}%" if value in (0, 100) else f"{min(max(value, 0.1), 99.9):.1f}%"
 
 
 def error_band(error: float | None) -> str:
-    """How far a number usually is from the exact one: ± 0.4 %; nothing where nobody knows."""
+    """An error band such as ± 0.4 %; empty if there is none."""
     return "" if error is None else f"± {percent(error)}"
 
 
 def percent(share: float | None) -> str:
-    """A share in percent, with two digits that count; one that is not known is a dash."""
+    """A share in per cent, with two significant digits. None gives a dash."""
     if share is None:
         return "-"
     value = share * 100
@@ -75,36 +76,41 @@ def percent(share: float | None) -> str:
 
 
 def truth(label: Label) -> Text:
-    """exact or approximate, in its colour."""
+    """The word exact or approximate, in its colour."""
     return Text(label.word, style=COLOURS[label.word])
 
 
 def is_older(label: Label, metric: Metric) -> bool:
-    """Whether the number was made by another definition than the metric's current one."""
+    """Whether the number follows another definition than the metric's current one."""
     return label.definition != metric.version
 
 
 def window_name(window: Window, zone: ZoneInfo) -> str:
-    """When a window began, in the catalogue's time zone."""
-    if window.grain in (Grain.DAY, Grain.WEEK):  # no two begin on the same date
+    """The start of a window, in the catalogue's time zone."""
+    if window.grain in (Grain.DAY, Grain.WEEK):  # their dates are unique, so they need no time
         return window.start.astimezone(zone).strftime(_TIMES[window.grain])
     return local_time(window.start, zone, _TIMES[window.grain])
 
 
 def local_time(instant: datetime, zone: ZoneInfo, pattern: str) -> str:
-    """An instant in the zone; a time that occurs twice, because clocks go back, says which one it is."""
+    """An instant in the zone, formatted by `pattern`.
+
+    A local time that occurs twice because the clocks go back is followed by the zone's abbreviation.
+    """
     local = instant.astimezone(zone)
-    twice = local.replace(fold=1 - local.fold).utcoffset() != local.utcoffset()
-    return local.strftime(f"{pattern} %Z" if twice else pattern)
+    ambiguous = local.replace(fold=1 - local.fold).utcoffset() != local.utcoffset()
+    return local.strftime(f"{pattern} %Z" if ambiguous else pattern)
 
 
 def as_table(result: QueryResult, zone: ZoneInfo, now: datetime) -> Table:
-    """A table for a terminal: each window's rows together, with the window's label on the first."""
+    """A table for a terminal. The rows are grouped by window, and the first row of each has the label."""
     metric = result.metric
-    names = [one.name for one in metric.dimensions]
-    # `value` repeats the first of several percentiles, and a count's `value` repeats `events`.
+    names = [dimension.name for dimension in metric.dimensions]
+    # The column `value` is left out where it repeats another one: the first percentile, or a count's
+    # `events`.
     repeated = len(metric.measure.values) > 1 or metric.measure.name == "count"
-    numbers = [one.name for one in metric.measure.values if one.name != "value" or not repeated] + ["events"]
+    values = [column.name for column in metric.measure.values]
+    numbers = [name for name in values if name != "value" or not repeated] + ["events"]
     table = Table(title=f"{metric.name} by {result.grain}, {zone.key} time", title_justify="left")
     for heading in (str(result.grain), *names):
         table.add_column(heading, overflow="fold")
@@ -112,38 +118,39 @@ def as_table(result: QueryResult, zone: ZoneInfo, now: datetime) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("label")
     rows = {
-        start: list(group) for start, group in groupby(result.records(), key=lambda one: one["window_start"])
+        start: list(group) for start, group in groupby(result.records(), key=lambda row: row["window_start"])
     }
     for label in result.windows:
         table.add_section()
         older = "\nolder definition" if is_older(label, metric) else ""
-        truths = [
+        label_cells = [
             error_band(label.error_band),
             format_coverage(label.coverage),
             age(now - label.committed_at),
             truth(label).append(older, style="dim"),
         ]
-        first = [window_name(label.window, zone)]
+        name_cells = [window_name(label.window, zone)]
         for row in rows.get(label.window.start, []):
             cells = [
                 *(dimension(row[name]) for name in names),
                 *(number(row[name]) for name in numbers),
             ]
-            table.add_row(*first, *cells, *truths)
-            first, truths = [""], [""] * len(truths)
+            table.add_row(*name_cells, *cells, *label_cells)
+            name_cells, label_cells = [""], [""] * len(label_cells)
         if label.window.start not in rows:
-            table.add_row(*first, *("" for _ in names), *("-" for _ in numbers[:-1]), "0", *truths)
+            cells = [*("" for _ in names), *("-" for _ in numbers[:-1]), "0"]
+            table.add_row(*name_cells, *cells, *label_cells)
     return table
 
 
 def as_json(result: QueryResult, now: datetime) -> str:
-    """A JSON list with one object per row; times in ISO 8601, age in seconds."""
+    """A JSON list with one object for each row. Times are in ISO 8601, the age is in seconds."""
     records = [{**row, "age_seconds": _seconds(now, row)} for row in result.records()]
     return json.dumps(records, default=plain, indent=2, ensure_ascii=False)
 
 
 def as_csv(result: QueryResult, now: datetime) -> str:
-    """CSV with a header; times in ISO 8601, age in seconds."""
+    """CSV with a header. Times are in ISO 8601, the age is in seconds."""
     rows = ([*row.values(), _seconds(now, row)] for row in result.records())
     return csv_lines([[*result.columns, "age_seconds"], *rows])
 
@@ -153,7 +160,11 @@ def _seconds(now: datetime, row: dict[str, Any]) -> float:
 
 
 def plain(value: object) -> int | float | str:
-    """A value that JSON has no form for, as one that it has, lengths of time in seconds; for json.dumps."""
+    """The `default` function for json.dumps: turns decimals, dates and durations (in seconds) into JSON
+    types.
+
+    Raises TypeError for other types.
+    """
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, date):  # a datetime is one too
@@ -164,12 +175,15 @@ def plain(value: object) -> int | float | str:
 
 
 def csv_lines(rows: Iterable[Iterable[object]]) -> str:
-    """CSV as PostgreSQL reads it: nothing for null, "" for an empty text; csv.writer has one for both."""
+    """CSV as PostgreSQL reads it: an empty field is null, and "" is an empty text.
+
+    csv.writer does not distinguish the two.
+    """
     return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
 
 
 def _cell(value: object) -> str:
-    """A value as CSV has it: times in ISO 8601, lengths of time in seconds, lists as JSON."""
+    """A value as a field of CSV. Times are in ISO 8601, durations in seconds, lists in JSON."""
     if value is None:
         return ""
     if isinstance(value, list):

@@ -1,7 +1,8 @@
-"""Whether the application of a session still lives, and in one line what ended it.
+"""Detects that a session's Spark application has ended, and says why in one line.
 
-An application can be ended from outside: by an operator, by a queue that takes its room back, by a machine
-that dies. Spark then stops the session under the work, whose next call fails with a page of Java.
+An application can be ended from outside: by an operator, by a queue that takes its resources back, or because
+a machine fails. Spark then stops the session while it is in use, and the next call fails with a long Java
+stack trace.
 """
 
 from __future__ import annotations
@@ -22,34 +23,38 @@ if TYPE_CHECKING:
 
 
 def require_running(spark: SparkSettings, session: SparkSession) -> None:
-    """Raises ClusterUnavailable when the session's application has ended; takes about a millisecond."""
-    why = _ended(spark, session)
-    if why:
-        raise ClusterUnavailable(why)
+    """Raises ClusterUnavailable if the session's application has ended. Takes about a millisecond."""
+    reason = _why_ended(spark, session)
+    if reason:
+        raise ClusterUnavailable(reason)
 
 
 @contextmanager
 def fail_if_ended(spark: SparkSettings, session: SparkSession) -> Iterator[None]:
-    """Work on the session. Raises ClusterUnavailable, whatever the work raised, if its application ended."""
+    """Use the session in a `with`.
+
+    Errors become ClusterUnavailable if the session's application has ended.
+    """
     try:
         yield
     except Exception as error:
-        why = _ended(spark, session)
-        if why is None:
+        reason = _why_ended(spark, session)
+        if reason is None:
             raise
-        raise ClusterUnavailable(why) from error
+        raise ClusterUnavailable(reason) from error
 
 
-def _ended(spark: SparkSettings, session: SparkSession) -> str | None:
+def _why_ended(spark: SparkSettings, session: SparkSession) -> str | None:
+    """Why the session's application ended, in one line; None if it is running."""
     context: Any = session.sparkContext
     java = context._jsc  # noqa: SLF001  Python itself does not notice that the JVM stopped its context
     try:
-        if java is None or not java.sc().isStopped():  # None: we stopped it ourselves
+        if java is None or not java.sc().isStopped():  # None: this process stopped the session itself
             return None
         application = context.applicationId
-    except (Py4JError, OSError):  # OSError: nobody is there to be connected to
+    except (Py4JError, OSError):  # OSError: the JVM is gone, so the connection to it is refused
         where = f"{spark.layer} on {cluster_place(spark)}"
         return f"the driver's JVM of the {where} ended; the system's log may say why"
     jvm = context._jvm  # noqa: SLF001  the way to Hadoop's client
-    said = yarn.diagnosis(jvm, application) if cluster_manager_of(spark) is ClusterManager.YARN else ""
-    return f"{cluster_place(spark)} ended {application}: {said or 'the logs of the cluster say why'}"
+    diagnosis = yarn.diagnosis(jvm, application) if cluster_manager_of(spark) is ClusterManager.YARN else ""
+    return f"{cluster_place(spark)} ended {application}: {diagnosis or 'the logs of the cluster say why'}"

@@ -1,8 +1,8 @@
-"""What Spark is told of where a layer works: from the settings to its properties, for each kind of master.
+"""Spark properties for each cluster manager: local, standalone, YARN or Kubernetes.
 
-A layer that works on a cluster is an application of its own there, with its own limit, so that a backfill
-cannot starve the stream. The stream's executors are its own for the whole shift; the batch's come when it
-has work for them and go when it has none, within its limit.
+On a cluster each layer is an application with a limit of its own, so that a backfill cannot take resources
+from the stream. The stream keeps its executors for the whole shift. The batch layer gets executors when it
+has work for them and returns them when it has none (dynamic allocation), within its limit.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from pathlib import Path
 from metrics_platform.settings import BATCH, SettingsError, SparkSettings
 from metrics_platform.spark import yarn
 
-# What changes a number is the catalogue's, or the platform's own.
+# These properties would change numbers. They follow from the catalogue and the platform, so files may not set
+# them.
 _FIXED = ("spark.sql.session.timeZone", "spark.sql.ansi.enabled")
 _IMAGE = "spark.kubernetes.container.image"
 
-# Python workers live beside the heap; the same share that Kubernetes gives to Python applications.
+# The memory of an executor beside its heap, as a share of the heap. Python workers need it; Spark on
+# Kubernetes uses the same share for Python applications.
 _OVERHEAD = "0.4"
 
 
 class ClusterManager(Enum):
-    """The kinds of master; the value is what its URL looks like."""
+    """The cluster managers. The value is a regular expression for the master's URL."""
 
     LOCAL = r"local(\[[^\]]+\])?"
     STANDALONE = r"spark://[^/]+:\d+(,[^/]+:\d+)*"
@@ -32,7 +34,10 @@ class ClusterManager(Enum):
 
 
 def cluster_manager_of(spark: SparkSettings) -> ClusterManager:
-    """The kind of the layer's master. Raises SettingsError when it is none of them."""
+    """The cluster manager of the layer's master.
+
+    Raises SettingsError if the master's URL is of none of them.
+    """
     for manager in ClusterManager:
         if re.fullmatch(manager.value, spark.master):
             return manager
@@ -43,9 +48,9 @@ def cluster_manager_of(spark: SparkSettings) -> ClusterManager:
 
 
 def properties(spark: SparkSettings) -> dict[str, str]:
-    """Spark's properties for a layer: its place, its size, and those of its own file.
+    """Spark's properties for a layer: its master, its size, and the properties of its own file, which win.
 
-    Raises SettingsError for a setting that does not fit the master, or a file that cannot be used.
+    Raises SettingsError for a setting that does not fit the master, or for a file that cannot be used.
     """
     manager = cluster_manager_of(spark)
     own = read_properties(spark.properties) if spark.properties else {}
@@ -62,15 +67,15 @@ def properties(spark: SparkSettings) -> dict[str, str]:
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """The properties of a file: a name and a value in each line, as in Spark's own; # begins a comment.
+    """Read a file of Spark properties. Each line has a name and a value; # begins a comment.
 
-    Raises SettingsError with the line that cannot be used.
+    Raises SettingsError, which names the line, for a line that cannot be used.
     """
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise SettingsError(f"the Spark properties {path} cannot be read: {error.strerror}") from error
-    found = {}
+    values = {}
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -81,8 +86,8 @@ def read_properties(path: Path) -> dict[str, str]:
         name, value = match.groups()
         if name in _FIXED:
             raise SettingsError(f"{path}:{number}: {name} would change numbers; remove it")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _loopback() -> dict[str, str]:
@@ -103,38 +108,38 @@ def _cluster(spark: SparkSettings, manager: ClusterManager) -> dict[str, str]:
     return {
         "spark.executor.cores": str(spark.cores),
         "spark.executor.memory": spark.executor_memory,
-        **(_growing(spark) if spark.layer == BATCH.layer else _fixed(spark)),
+        **(_dynamic_executors(spark) if spark.layer == BATCH.layer else _fixed_executors(spark)),
         **({"spark.driver.host": spark.driver_host} if spark.driver_host else {}),
-        **_particular(spark, manager),
+        **_manager_properties(spark, manager),
     }
 
 
-def _fixed(spark: SparkSettings) -> dict[str, str]:
+def _fixed_executors(spark: SparkSettings) -> dict[str, str]:
     return {
         "spark.dynamicAllocation.enabled": "false",
         "spark.executor.instances": str(spark.executors),
-        # To wait 3 s for the executor that has a task's data costs more than to move a minute's totals.
+        # By default a task waits 3 s for the executor that has its data. Moving a minute's totals costs less.
         "spark.locality.wait": "0s",
     }
 
 
-def _growing(spark: SparkSettings) -> dict[str, str]:
+def _dynamic_executors(spark: SparkSettings) -> dict[str, str]:
     return {
         "spark.dynamicAllocation.enabled": "true",
-        # No cluster need run a shuffle service: executors stay while somebody may read their results.
+        # The cluster needs no external shuffle service: executors stay while their shuffle files may be read.
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",
         "spark.dynamicAllocation.minExecutors": "1",
         "spark.dynamicAllocation.maxExecutors": str(spark.executors),
     }
 
 
-def _particular(spark: SparkSettings, manager: ClusterManager) -> dict[str, str]:
+def _manager_properties(spark: SparkSettings, manager: ClusterManager) -> dict[str, str]:
     if manager is ClusterManager.STANDALONE:
         # Without a limit an application takes the whole cluster.
         return {"spark.cores.max": str(spark.executors * spark.cores)}
     overhead = {"spark.executor.memoryOverheadFactor": _OVERHEAD}
     if manager is ClusterManager.YARN:
-        # Hadoop's client would look for a silent resource manager for a quarter of an hour.
+        # By default Hadoop's client tries to reach a silent resource manager for a quarter of an hour.
         patience = {"spark.hadoop.yarn.resourcemanager.connect.max-wait.ms": "60000"}
         return {**overhead, **patience, "spark.yarn.tags": yarn.tag()}
     return overhead

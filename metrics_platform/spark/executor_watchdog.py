@@ -1,7 +1,7 @@
-"""A job on a cluster that lost all its executors: failed within a bounded time, in one line.
+"""Fails jobs that have lost all their executors, within a bounded time and with one line of reason.
 
-Left alone, Spark waits for ever: executors that die are asked for again, and the job goes on when one comes,
-however late.
+Without this watchdog Spark waits for ever: it requests lost executors again and continues the job whenever
+one comes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from metrics_platform.spark.startup import START_SECONDS, ClusterUnavailable, cl
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_LOOK_EVERY = 2.0  # seconds; a look is two calls within the driver
+_CHECK_SECONDS = 2.0  # between two checks, each of which is two calls within the driver
 
 
 @contextmanager
 def watched(spark: SparkSettings, session: SparkSession, patience: float = START_SECONDS) -> Iterator[None]:
-    """Within the context, jobs end when there was no executor for `patience` seconds while they were active:
-    as long as executors may take to come at the start.
+    """Use the session in a `with`. Jobs are cancelled after `patience` seconds without any executor.
 
-    What the context raises then is ClusterUnavailable. A local session is its own executor.
+    Then ClusterUnavailable is raised. The default patience is as long as executors may take to come at the
+    start. A local session needs no executors and is not watched.
     """
     if cluster_manager_of(spark) is ClusterManager.LOCAL:
         yield
@@ -38,7 +38,7 @@ def watched(spark: SparkSettings, session: SparkSession, patience: float = START
     try:
         yield
     except Exception as error:
-        # Spark says of a job only that it was cancelled.
+        # Spark's error only says that the job was cancelled.
         if watch.stranded:
             raise ClusterUnavailable(
                 f"{cluster_place(spark)} had no executor for {patience:.0f} s: all were lost and none came "
@@ -51,7 +51,10 @@ def watched(spark: SparkSettings, session: SparkSession, patience: float = START
 
 
 class _Watch:
-    """Cancels the session's jobs when they have been without executors for too long."""
+    """Cancels the session's jobs when they have been without executors for too long.
+
+    `stranded` says whether this happened.
+    """
 
     def __init__(self, session: SparkSession, patience: float) -> None:
         self._context = session.sparkContext
@@ -60,17 +63,17 @@ class _Watch:
         self.stranded = False
 
     def run(self) -> None:
-        """Look until stopped, or until the driver's JVM is gone."""
+        """Check again and again, until stopped or until the driver's JVM is gone."""
         from py4j.protocol import Py4JError
 
         last_seen = monotonic()
-        while not self._ended.wait(min(_LOOK_EVERY, self._patience)):
+        while not self._ended.wait(min(_CHECK_SECONDS, self._patience)):
             try:
-                if self._at_rest() or count_executors(self._context) > 0:
+                if self._is_idle() or count_executors(self._context) > 0:
                     last_seen = monotonic()
                 elif monotonic() - last_seen > self._patience:
                     self.stranded = True
-                    self._context.cancelAllJobs()  # again at each look: a program may try the next one
+                    self._context.cancelAllJobs()  # at each check, because the program may start another job
             except (Py4JError, OSError):
                 return
 
@@ -78,6 +81,6 @@ class _Watch:
         """End `run`."""
         self._ended.set()
 
-    def _at_rest(self) -> bool:
+    def _is_idle(self) -> bool:
         jobs: Any = self._context.statusTracker().getActiveJobsIds()
         return not jobs

@@ -1,7 +1,7 @@
-"""The Spark settings that both layers share.
+"""The Spark configuration that both layers share.
 
-Everything that changes a number (time zone, ANSI mode) is set here once. Where a session works and how large
-it is differ by layer and come from the settings, see masters.
+Everything that can change a number (time zone, ANSI mode) is set here once. The master and the size of a
+session differ by layer and come from the settings; see cluster_managers.py.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import Catalog
+from metrics_platform.errors import PlatformError
 from metrics_platform.settings import SparkSettings
 from metrics_platform.spark import cluster_managers
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Spark's Python workers run what the driver runs, at the same path; the nodes of a cluster may name theirs.
+# By default Spark's Python workers run the same Python as the driver, at the same path. Nodes of a cluster
+# may set another path.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
-# What a session cannot do without; the folder may hold more, such as the client of an object store.
+# The JVM artefacts that every session needs. The folder may hold more, such as the client of an object store.
 ARTEFACTS = (
     "commons-pool2",
     "delta-kernel-api",
@@ -41,46 +43,54 @@ ARTEFACTS = (
 )
 
 
-class JarsMissing(Exception):
-    """The JVM artefacts are not where the settings say."""
+class JarsMissing(PlatformError):
+    """A JVM artefact is missing in the folder that the settings name.
+
+    The message says which and what to do.
+    """
 
 
 def spark_settings(
     catalog: Catalog, jars: Path, spark: SparkSettings, shuffle_partitions: int
 ) -> dict[str, str]:
-    """Spark configuration for a session of one layer.
+    """The Spark configuration for a session of one layer.
 
-    `shuffle_partitions` fits the data: as many as cores for a micro-batch, more for a day of raw events.
-    Raises JarsMissing if the folder lacks a JVM artefact, SettingsError for settings that do not fit.
+    `shuffle_partitions` should fit the data: as many as cores for a micro-batch, more for a day of raw
+    events. Raises JarsMissing if the folder `jars` lacks a JVM artefact, SettingsError for settings that
+    cannot be used.
     """
     return {
-        # Executors fetch them from the driver.
+        # Executors fetch the jars from the driver.
         "spark.jars": ",".join(str(jar) for jar in _jars(jars / "spark")),
-        # Throughput counts, pauses do not; it also needs less memory beside the heap than G1.
+        # The parallel collector has the best throughput, and its pauses do no harm here. It also needs less
+        # memory beside the heap than G1.
         "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:MaxMetaspaceSize=320m",
         "spark.sql.shuffle.partitions": str(shuffle_partitions),
-        # date_trunc and user expressions cut days where the catalogue does.
+        # So that date_trunc and the expressions of metrics cut days at the catalogue's midnight.
         "spark.sql.session.timeZone": catalog.timezone,
-        # A failed cast in a metric's expression is null, not the end of the shift.
+        # A failed cast in a metric's expression gives null, instead of ending the shift.
         "spark.sql.ansi.enabled": "false",
-        # A set of windows is data for the generated code, however small; see totals._is_in.
+        # Every set of windows, however small, is passed to the generated code as data; see totals._is_in.
         "spark.sql.optimizer.inSetConversionThreshold": "0",
-        # Generated code is compiled once per session if its text stays the same, so stages have no numbers in
-        # it (adaptive execution numbers them as they happen to end), and if it is still there: an hour's
-        # ingestion and pass make about 200 classes, and room for 100, the default, would keep none of them.
+        # Generated code is compiled once per session, on two conditions. Its text must stay the same, so it
+        # must not contain the numbers of stages, which adaptive execution gives in the order in which they
+        # end. And the cache must be large enough: the ingestion and the computation of an hour generate about
+        # 200 classes, and the default of 100 entries would keep none of them for the next hour.
         "spark.sql.codegen.useIdInClassName": "false",
         "spark.sql.codegen.cache.maxEntries": "500",
-        # Sketches live on the heap; 128 groups, the default, would fall back to sorting at once.
+        # Sketches are aggregated on the heap. With the default, 128 groups, Spark would fall back to sorting
+        # at once.
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "50000",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.schema.autoMerge.enabled": "true",
-        # The raw store's tables have few files: Delta's 50 tasks for each look at its log cost an append 15 s
-        # on two busy cores instead of 3, and the 10,000 with which VACUUM lists folders 40 s instead of 8.
+        # The raw store's tables have few files. Delta's default of 50 tasks per reading of its log makes an
+        # append on two busy cores take 15 s instead of 3 s; the default of 10,000 tasks in which VACUUM lists
+        # folders makes it take 40 s instead of 8 s.
         "spark.databricks.delta.snapshotPartitions": "4",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
         "spark.sql.parquet.compression.codec": "zstd",
-        # No table lies there, but Spark makes the folder, by default in the working directory.
+        # No table is stored there, but Spark creates the folder, by default in the working directory.
         "spark.sql.warehouse.dir": Path(tempfile.gettempdir(), "spark-warehouse").as_uri(),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
@@ -90,16 +100,16 @@ def spark_settings(
 
 
 def _jars(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("*.jar"))
+    jars = sorted(folder.glob("*.jar"))
     for artefact in ARTEFACTS:
-        if not any(jar.name.startswith((f"{artefact}-", f"{artefact}_")) for jar in found):
+        if not any(jar.name.startswith((f"{artefact}-", f"{artefact}_")) for jar in jars):
             raise JarsMissing(f"no {artefact} in {folder}; run `make setup`, or set METRICS_PLATFORM_JARS")
-    return found
+    return jars
 
 
 @contextmanager
 def session(settings: Mapping[str, str]) -> Iterator[SparkSession]:
-    """A session of this process's own, outside Dagster."""
+    """Open a session in this process without Dagster, for a `with`. It is stopped at the end."""
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName("metrics-platform")

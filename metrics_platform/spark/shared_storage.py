@@ -1,7 +1,7 @@
-"""A raw store that lies at a path: driver and executors must find the same files there.
+"""Checks that driver and executors see the same files if the raw store lies at a path.
 
-Where they do not, each executor would write files of its own into a folder that only looks the same, and the
-table would name files that nobody finds.
+If they did not, each executor would write files to a folder of its own machine, and the table would name
+files that nobody else can read.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from metrics_platform.spark.startup import ClusterUnavailable, cluster_place
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# What Spark calls a file that its driver listed and an executor did not find.
+# How Spark's errors name a file that the driver listed and an executor did not find.
 _NOT_FOUND = ("FILE_NOT_EXIST", "FileNotFoundException")
 
 
 def require_shared_storage(spark: SparkSettings, session: SparkSession, root: str) -> None:
-    """Have the executors that are there read what the driver writes into the raw store.
+    """Write a file into the raw store and let the running executors read it.
 
-    Raises ClusterUnavailable when one does not find it. A local session needs no look, nor does a store that
-    is no path.
+    Raises ClusterUnavailable if one does not find it. Does nothing for a local session, or if the raw store
+    is at a URL instead of a path.
     """
     folder = local_path(root)
     if cluster_manager_of(spark) is ClusterManager.LOCAL or folder is None:
@@ -35,10 +35,10 @@ def require_shared_storage(spark: SparkSettings, session: SparkSession, root: st
     probe = folder / f"probe-{uuid4().hex}"
     probe.write_text("seen\n")
     try:
-        # So many reads that each core of each executor gets some.
+        # Enough reads for each core of each executor to get some.
         session.read.text([f"file://{probe}"] * (2 * spark.executors * spark.cores)).count()
     except Exception as error:
-        # PySpark and py4j have no common class for it.
+        # PySpark and py4j have no common exception class for this error.
         if not any(name in str(error) for name in _NOT_FOUND):
             raise
         raise ClusterUnavailable(
@@ -51,7 +51,7 @@ def require_shared_storage(spark: SparkSettings, session: SparkSession, root: st
 
 
 def local_path(root: str) -> Path | None:
-    """The folder that a raw store's address means on each machine; None for a file system that all share."""
+    """The folder of a raw store that lies at a path; None for one at a URL, which all machines share."""
     parts = urlsplit(root)
     if parts.scheme not in ("", "file"):
         return None

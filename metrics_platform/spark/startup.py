@@ -1,6 +1,7 @@
-"""A layer's Spark session on its cluster: opened within a bounded time, or refused in one line.
+"""Opens a layer's Spark session on its cluster within a bounded time, or fails with one line of reason.
 
-Left alone, Spark waits for ever for a queue without room or for executors that never come, and only warns.
+By itself Spark waits for ever, with warnings only, for a queue without free resources or for executors that
+never come.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from metrics_platform.errors import PlatformError
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform.spark import yarn
 from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
@@ -27,28 +29,30 @@ if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
-# With the warm-up that follows, less than the 150 s after which a shift without a sign of life is given up.
+# Together with the warm-up that follows, this is less than the 150 s after which a shift that does not report
+# is given up.
 START_SECONDS = 90.0
 _CONNECT_SECONDS = 5.0
 _WITHDRAW_SECONDS = 10.0
-_LOOK_AGAIN = 0.1  # seconds between two looks whether an executor came
+_POLL_SECONDS = 0.1  # between two checks whether an executor has come
 
 
-class ClusterUnavailable(Exception):
-    """The cluster gives a layer nothing to work with; the message is one line."""
+class ClusterUnavailable(PlatformError):
+    """A layer cannot work on its cluster. The message is one line that says why."""
 
 
 def open_session(
     spark: SparkSettings, start: Callable[[], SparkSession], patience: float = START_SECONDS
 ) -> SparkSession:
-    """The session that `start` makes, with an executor and the platform's own Python on all executors.
+    """Open the session by calling `start`, wait for an executor, and send the platform's code to all
+    executors.
 
-    Raises ClusterUnavailable after at most about `patience` seconds. A local session is its own executor.
+    Raises ClusterUnavailable after at most about `patience` seconds. A local session needs none of this.
     """
     manager = cluster_manager_of(spark)
     if manager is ClusterManager.LOCAL:
         return start()
-    _reach(spark, manager)
+    _require_master(spark, manager)
     deadline = time.monotonic() + patience
     session = _started(spark, start, deadline, patience)
     _await_executor(spark, session, deadline, patience)
@@ -57,7 +61,7 @@ def open_session(
 
 
 def cluster_place(spark: SparkSettings) -> str:
-    """Where a layer works: its master, and its queue or namespace there."""
+    """The layer's master and its queue or namespace there, for messages."""
     if spark.queue is None:
         return spark.master
     word = "namespace" if cluster_manager_of(spark) is ClusterManager.KUBERNETES else "queue"
@@ -65,16 +69,16 @@ def cluster_place(spark: SparkSettings) -> str:
 
 
 def write_package(path: Path) -> None:
-    """Write the platform's own Python as a zip: the same bytes for the same code."""
+    """Write the platform's own Python code as a zip file. The same code gives the same bytes."""
     with ZipFile(path, "w") as archive:
         for source in sorted(PACKAGE.rglob("*.py")):
-            entry = ZipInfo(source.relative_to(PACKAGE.parent).as_posix())  # of 1980, whatever the file says
+            entry = ZipInfo(source.relative_to(PACKAGE.parent).as_posix())  # dated 1980, not as the file is
             archive.writestr(entry, source.read_bytes(), ZIP_DEFLATED)
 
 
 @cache
 def _package() -> Path:
-    """The zip of this process, there as long as executors may ask for it."""
+    """This process's zip file of the platform's code. It exists until the process ends."""
     folder = tempfile.mkdtemp(prefix="metrics-platform-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = Path(folder, "metrics_platform.zip")
@@ -82,8 +86,11 @@ def _package() -> Path:
     return path
 
 
-def _reach(spark: SparkSettings, manager: ClusterManager) -> None:
-    """Look first: a master that is not there would cost Spark a minute, and its reason is hard to find."""
+def _require_master(spark: SparkSettings, manager: ClusterManager) -> None:
+    """Raises ClusterUnavailable if the master does not answer.
+
+    Spark itself would need a minute to notice, and its error hides the reason.
+    """
     if manager is ClusterManager.YARN:
         if not (os.environ.get("HADOOP_CONF_DIR") or os.environ.get("YARN_CONF_DIR")):
             raise ClusterUnavailable(
@@ -102,7 +109,7 @@ def _reach(spark: SparkSettings, manager: ClusterManager) -> None:
 def addresses(master: str) -> list[tuple[str, int]]:
     """The hosts and ports of a standalone or Kubernetes master's URL."""
     if master.startswith("spark://"):
-        pairs = [each.rsplit(":", 1) for each in master.removeprefix("spark://").split(",")]
+        pairs = [pair.rsplit(":", 1) for pair in master.removeprefix("spark://").split(",")]
         return [(host, int(port)) for host, port in pairs]
     server = master.removeprefix("k8s://")
     parts = urlsplit(server if "://" in server else f"https://{server}")
@@ -126,25 +133,25 @@ def _started(
     try:
         return start()
     except Exception as error:
-        # Spark's own classes for what goes wrong here are many, and the JVM's end has one more.
+        # Spark raises many classes of errors here, and another one if the JVM was ended.
         late = time.monotonic() >= deadline
-        why = f"not within {patience:.0f} s, perhaps its queue has no room" if late else _line(error)
+        reason = f"not within {patience:.0f} s, perhaps its queue has no room" if late else _line(error)
         raise ClusterUnavailable(
-            f"Spark did not start on {cluster_place(spark)}: {why}; the cluster's logs say more"
+            f"Spark did not start on {cluster_place(spark)}: {reason}; the cluster's logs say more"
         ) from error
     finally:
         timer.cancel()
 
 
 def _end_jvm(manager: ClusterManager) -> None:
-    """A start that hangs cannot be interrupted otherwise."""
+    """End the driver's JVM, because a start that hangs cannot be interrupted in another way."""
     from pyspark import SparkContext
 
-    gateway: Any = SparkContext._gateway  # noqa: SLF001  the one place where pyspark keeps it
+    gateway: Any = SparkContext._gateway  # noqa: SLF001  pyspark keeps it nowhere else
     if gateway is None:
         return
     if manager is ClusterManager.YARN:
-        # Beside the deadline: a resource manager that is silent must not hold it up.
+        # In a thread of its own, because a silent resource manager must not delay the end of the JVM.
         withdrawal = Thread(target=yarn.withdraw, args=(gateway.jvm,), daemon=True)
         withdrawal.start()
         withdrawal.join(_WITHDRAW_SECONDS)
@@ -165,21 +172,21 @@ def _await_executor(spark: SparkSettings, session: SparkSession, deadline: float
                 f"from {cluster_place(spark)} within {patience:.0f} s: it has no room for one; free some, or "
                 f"lower {spark.variable('CORES')} or {spark.variable('EXECUTOR_MEMORY')}"
             )
-        time.sleep(_LOOK_AGAIN)
+        time.sleep(_POLL_SECONDS)
 
 
 def count_executors(context: SparkContext) -> int:
     """How many executors the context's scheduler can give work to.
 
-    The block managers that the driver knows are not the same: one of an executor that died while it
-    registered stays for minutes.
+    The number of block managers that the driver knows is not the same: the block manager of an executor that
+    died while it registered is listed for minutes.
     """
     java: Any = context._jsc  # noqa: SLF001  Python has no other way to see executors
     return java.sc().getExecutorIds().size()
 
 
 def _line(error: BaseException) -> str:
-    """What went wrong, of a message that may be a Java stack trace."""
+    """The line of an error's message that says what went wrong. The message may be a Java stack trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     java = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
     return [*java, *lines, type(error).__name__][0]

@@ -1,6 +1,6 @@
-"""YARN's own word on an application: why it ended, and taking back one that still waits for room.
+"""Asks YARN why an application ended, and withdraws applications that still wait for resources.
 
-All of it is asked through Spark's own JVM, with Hadoop's client and the configuration that Spark uses.
+YARN is asked through Spark's own JVM, with Hadoop's client and the configuration that Spark uses.
 """
 
 from __future__ import annotations
@@ -14,33 +14,34 @@ from typing import Any, TypeAlias
 
 from py4j.protocol import Py4JError
 
-# py4j finds names when they are asked for: no type says what there is.
+# py4j looks names up at run time, so Java objects have no static type.
 Java: TypeAlias = Any
 
-# A resource manager that does not answer within this time is not asked again.
+# How long the client tries to reach a resource manager.
 _ANSWER_MILLIS = "5000"
 
 
 def tag() -> str:
-    """What this process writes on its applications, to know them again before Spark tells their ids."""
+    """The YARN tag of this process's applications. It identifies them before Spark knows their ids."""
     return re.sub(r"[^a-z0-9.-]", "-", f"metrics-platform-{socket.gethostname()}-{os.getpid()}".lower())
 
 
 def diagnosis(jvm: Java, application: str) -> str:
-    """What YARN says of the application's end, in one line; empty when it says nothing, or is gone too."""
+    """YARN's diagnostics of an ended application, in one line. Empty if it has none or does not answer."""
     try:
         with _client(jvm) as client:
-            wanted = jvm.org.apache.hadoop.yarn.api.records.ApplicationId.fromString(application)
-            return " ".join(str(client.getApplicationReport(wanted).getDiagnostics() or "").split())
+            id_ = jvm.org.apache.hadoop.yarn.api.records.ApplicationId.fromString(application)
+            return " ".join(str(client.getApplicationReport(id_).getDiagnostics() or "").split())
     except Py4JError:
         return ""
 
 
 def withdraw(jvm: Java) -> None:
-    """Kill the applications of this process that still wait for room.
+    """Kill this process's applications that still wait for resources.
 
-    Spark leaves them behind when it is ended while it waits: they would start when nobody waits for them, and
-    keep the next ones from the room. That YARN does not answer is no failure: there is nobody to tell it to.
+    Spark leaves them behind if it is ended while it waits. They would start when nobody needs them any more
+    and take the resources of later applications. Errors of YARN are ignored, because the caller is about to
+    end.
     """
     with suppress(Py4JError), _client(jvm) as client:
         states = jvm.org.apache.hadoop.yarn.api.records.YarnApplicationState

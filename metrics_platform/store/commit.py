@@ -32,6 +32,7 @@ import pyarrow as pa
 
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.errors import PlatformError
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.coverage import CoverageInput
@@ -86,7 +87,7 @@ class Committed:
     rows: int
 
 
-class StaleDefinition(Exception):
+class StaleDefinition(PlatformError):
     """The store's relation of a metric follows another definition than the one this run loaded."""
 
 

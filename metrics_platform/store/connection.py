@@ -7,29 +7,29 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from metrics_platform.errors import PlatformError
+
 # A row is a tuple of PostgreSQL values in the order of the query's columns.
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-CONNECT_SECONDS = 5  # a server on the same network answers in milliseconds; this is for one that is gone
+CONNECT_SECONDS = 5  # a server on the same network answers in milliseconds, so one that needs longer is down
 
-# Why each: times are exchanged in UTC; no lock is waited for endlessly; a client that vanished inside a
-# transaction frees its locks; queries here are short, so compiling them costs more than it saves.
 _SESSION = {
-    "timezone": "UTC",
-    "lock_timeout": "60s",
-    "idle_in_transaction_session_timeout": "120s",
-    "jit": "off",
+    "timezone": "UTC",  # times are exchanged in UTC
+    "lock_timeout": "60s",  # no process waits for a lock for ever
+    "idle_in_transaction_session_timeout": "120s",  # a client that vanished in a transaction frees its locks
+    "jit": "off",  # queries are short, so compiling them costs more than it saves
 }
 
 
-class StoreUnavailable(Exception):
-    """PostgreSQL cannot be reached; the message is one line that says where and what to do."""
+class StoreUnavailable(PlatformError):
+    """PostgreSQL cannot be reached. The message is one line that says where it should be and what to do."""
 
 
 def connect(url: str, application: str = "metrics-platform") -> Connection:
     """Open a connection in autocommit mode, as every function of the store expects.
 
-    `url` is a postgresql:// URL. Raises StoreUnavailable, which never shows a password.
+    `url` is a postgresql:// URL. Raises StoreUnavailable, whose message never shows a password.
     """
     options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
     try:
@@ -48,7 +48,7 @@ def connect(url: str, application: str = "metrics-platform") -> Connection:
 
 
 def database_place(url: str) -> str:
-    """host:port/database of a URL, for messages."""
+    """The host:port/database of a URL, for messages."""
     try:
         parts = conninfo_to_dict(url)
     except psycopg.Error:
@@ -57,7 +57,7 @@ def database_place(url: str) -> str:
 
 
 def only(cursor: psycopg.Cursor[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """The row of a query that always has one. Raises LookupError when it has none."""
+    """The row of a query that always returns exactly one. Raises LookupError if it returns none."""
     row = cursor.fetchone()
     if row is None:
         raise LookupError("a query that always has a row had none")

@@ -1,4 +1,4 @@
-"""The ledger: what is known of every metric's every window, and how true it is."""
+"""The ledger: for each metric and window, where the number comes from and how complete it is."""
 
 from __future__ import annotations
 
@@ -31,51 +31,44 @@ class Staleness(StrEnum):
 
 @dataclass(frozen=True)
 class Label:
-    """What the ledger says of one metric's window.
-
-    `events` is the number of events counted; `definition` is the version of the metric that computed it;
-    `exact_at` is when the window first became exact, None while it is approximate. `minutes_lost`, `counted`
-    and `accepted` are explained in coverage.py; the ledger itself does not hold `accepted`. `error_band` says
-    how far such a number usually is from the exact one (see accuracy.py); None where nobody asked, or nobody
-    knows.
-    """
+    """The ledger's line for one window of a metric, and what is known beside it."""
 
     metric: str
     window: Window
     source: Source
-    revision: int
-    minutes_present: int
-    minutes_total: int
-    events: int
-    definition: str
-    run_id: str
-    committed_at: datetime
-    first_committed_at: datetime
-    exact_at: datetime | None
-    minutes_lost: float = 0.0
-    counted: int | None = None
-    accepted: int | None = None
-    error_band: float | None = None
+    revision: int  # grows with each computation; of two numbers of one source the higher revision is newer
+    minutes_present: int  # the minutes of the window that are counted
+    minutes_total: int  # the minutes of the window
+    events: int  # the events that the metric counted
+    definition: str  # the version of the metric that computed the number
+    run_id: str  # the run that committed the number
+    committed_at: datetime  # when the number was committed
+    first_committed_at: datetime  # when the window first had a number
+    exact_at: datetime | None  # when the window first became exact; None while it is approximate
+    minutes_lost: float = 0.0  # what unreachable clusters take from the counted minutes; see coverage.py
+    counted: int | None = None  # the events of the kind that were read, before the filter; see coverage.py
+    accepted: int | None = None  # the events of the kind that Kafka had; not in the ledger; see coverage.py
+    error_band: float | None = None  # the usual relative error, if known; not in the ledger; see accuracy.py
 
     @property
     def exact(self) -> bool:
-        """Whether the number counts all raw events, once."""
+        """Whether the number counts every raw event exactly once."""
         return self.source is Source.BATCH
 
     @property
     def word(self) -> str:
-        """exact or approximate."""
+        """The word "exact" or "approximate"."""
         return "exact" if self.exact else "approximate"
 
     @property
     def coverage(self) -> float:
-        """How much of the window is counted, 0 to 1; see coverage.py."""
+        """How much of the window is counted, from 0 to 1; see coverage.py."""
         return coverage(
             self.minutes_present, self.minutes_total, self.minutes_lost, self.counted, self.accepted
         )
 
 
-# What a line holds; platform.revisions has the same columns.
+# The columns of the ledger's table; platform.revisions has the same ones.
 STORED: LiteralString = (
     "metric, grain, window_start, window_end, source, revision, minutes_present, minutes_total, events, "
     "definition, run_id, committed_at, first_committed_at, exact_at, minutes_lost, counted"
@@ -87,7 +80,7 @@ COLUMNS: LiteralString = """
     ledger.run_id, ledger.committed_at, ledger.first_committed_at, ledger.exact_at,
     ledger.minutes_lost, ledger.counted"""
 
-# What is known of how many events there were, beside a line of the ledger.
+# Joins the number of accepted events to a line of the ledger.
 _KNOWN: LiteralString = """
     LEFT JOIN platform.definitions AS defined ON defined.metric = ledger.metric
         AND defined.version = ledger.definition
@@ -98,7 +91,7 @@ _KNOWN: LiteralString = """
 def labels(
     conn: Connection, metrics: Collection[str], windows: Iterable[Window]
 ) -> dict[tuple[str, Window], Label]:
-    """The labels of the windows that have one, by metric and window."""
+    """The labels by metric and window. Windows without a number have no entry."""
     wanted = list(windows)
     rows = conn.execute(
         f"""
@@ -114,7 +107,7 @@ def labels(
 def newest_labels(
     conn: Connection, metrics: Collection[str], grain: Grain, now: datetime, n: int = 1
 ) -> list[Label]:
-    """The newest `n` windows of each metric that began by `now`, newest first."""
+    """The labels of the newest `n` windows of each metric that began at or before `now`, newest first."""
     rows = conn.execute(
         f"""
         SELECT {COLUMNS}, known.accepted FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
@@ -128,8 +121,21 @@ def newest_labels(
     return [read_label(row) for row in rows]
 
 
+def newest_of_each(conn: Connection) -> list[Label]:
+    """The newest window of each metric and grain, retired metrics included, by metric and grain."""
+    rows = conn.execute(
+        f"""
+        SELECT {COLUMNS}, known.accepted
+        FROM (SELECT DISTINCT ON (metric, grain) * FROM platform.ledger
+              ORDER BY metric, grain, window_start DESC) AS ledger
+        {_KNOWN} ORDER BY ledger.metric, ledger.grain
+        """
+    ).fetchall()
+    return [read_label(row) for row in rows]
+
+
 def newest_minutes(conn: Connection, source: Source | None = None) -> dict[str, datetime]:
-    """The start of the newest minute of each metric; only from `source` if given."""
+    """The start of each current metric's newest minute, only of the given source if there is one."""
     rows = conn.execute(
         """
         SELECT name, newest.window_start FROM platform.metrics CROSS JOIN LATERAL (
@@ -144,9 +150,10 @@ def newest_minutes(conn: Connection, source: Source | None = None) -> dict[str, 
 
 
 def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[datetime]) -> set[datetime]:
-    """Which of the hours, given by their starts, lie in a window that is exact for one of the metrics.
+    """Which of the hours, given by their starts, lie in a window that is exact for at least one of the
+    metrics.
 
-    The window is the hour itself or, when retention deleted it, its day or week.
+    The window is the hour itself or, if retention has deleted it, its day or week.
     """
     rows = conn.execute(
         """
@@ -162,17 +169,20 @@ def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[da
 
 
 def never_exact(conn: Connection, metrics: Collection[str], windows: Collection[Window]) -> list[Window]:
-    """Which of the windows have no exact number of some metric that was known by their end; oldest first."""
+    """The windows for which at least one of the metrics has no exact number, oldest first.
+
+    A metric that was first seen after a window's end needs no number for it.
+    """
     ordered = sorted(windows)
     rows = conn.execute(
         """
         SELECT DISTINCT place
         FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY
             AS wanted (grain, first, after, place)
-        JOIN platform.metrics AS owing ON owing.name = ANY(%s) AND owing.first_seen < after
+        JOIN platform.metrics ON metrics.name = ANY(%s) AND metrics.first_seen < after
         WHERE NOT EXISTS (
             SELECT FROM platform.ledger
-            WHERE metric = owing.name AND ledger.grain = wanted.grain AND window_start = first
+            WHERE metric = metrics.name AND ledger.grain = wanted.grain AND window_start = first
               AND source = 'batch')
         ORDER BY place
         """,
@@ -214,10 +224,11 @@ def stale_windows(
 
 
 def of_other_calendars(conn: Connection, new: Iterable[Label]) -> dict[str, list[Window]]:
-    """By metric, the windows of other starts whose middle lies in one of the new labels' windows, and whose
-    numbers those may replace: an exact one is replaced by an exact one alone.
+    """By metric, the windows of another time zone's calendar that the new labels' windows replace.
 
-    Minutes begin alike in every time zone.
+    A new window replaces a window of the same grain with another start if it contains the middle of that
+    window. An exact number is only replaced by an exact number. Minutes are the same in every time zone, so
+    they replace none.
     """
     coarse = [label for label in new if label.window.grain is not Grain.MINUTE]
     if not coarse:
@@ -241,14 +252,14 @@ def of_other_calendars(conn: Connection, new: Iterable[Label]) -> dict[str, list
             [label.exact for label in coarse],
         ),
     ).fetchall()
-    found: dict[str, list[Window]] = {}
+    replaced: dict[str, list[Window]] = {}
     for metric, grain, start, end in rows:
-        found.setdefault(metric, []).append(Window(start, end, Grain(grain)))
-    return found
+        replaced.setdefault(metric, []).append(Window(start, end, Grain(grain)))
+    return replaced
 
 
 def remove_labels(conn: Connection, metric: str, windows: Sequence[Window]) -> None:
-    """Take the windows' lines out of the ledger."""
+    """Delete the windows' lines from the ledger."""
     conn.execute(
         "DELETE FROM platform.ledger AS old USING unnest(%s::text[], %s::timestamptz[]) "
         "AS gone (grain, window_start) WHERE old.metric = %s AND old.grain = gone.grain "
@@ -272,9 +283,9 @@ _WRITE = f"""
 
 
 def write_labels(conn: Connection, new: Sequence[Label]) -> None:
-    """Put labels into the ledger, replacing those of the same metric and window.
+    """Write labels into the ledger. They replace those of the same metric and window.
 
-    The times of the first commit and of becoming exact stay as they were first written.
+    `first_committed_at` and `exact_at` keep the values with which they were first written.
     """
     if new:
         conn.execute(_WRITE, [list(column) for column in zip(*map(_row, new), strict=True)])
@@ -290,6 +301,6 @@ def _row(label: Label) -> tuple[Any, ...]:
 
 
 def read_label(row: tuple[Any, ...]) -> Label:
-    """A label from the values of COLUMNS."""
+    """A label from a row with the values of COLUMNS, and optionally of `accepted`."""
     metric, grain, start, end, source, *rest = row
     return Label(metric, Window(start, end, Grain(grain)), Source(source), *rest)

@@ -1,6 +1,6 @@
-"""Advisory locks: numbers that the platform's processes agree to wait for.
+"""PostgreSQL advisory locks, by which the platform's processes wait for each other.
 
-They end with the transaction, but for the turn at ingestion, which spans many.
+They are held until the end of the transaction. Only the ingestion turn spans several transactions.
 """
 
 from __future__ import annotations
@@ -11,24 +11,31 @@ from contextlib import contextmanager
 from metrics_platform.catalog.windows import MINUTE, Grain, Window
 from metrics_platform.store.connection import Connection
 
-# PostgreSQL keys a lock by two 32-bit numbers: this says what is locked, the second one which. The first
-# are arbitrary, high enough to stay clear of other users of the same database.
+# The key of an advisory lock is two 32-bit numbers. The first one says what is locked (these constants), the
+# second one which of them. The constants are arbitrary, and high so that they do not meet the locks of other
+# users of the same database.
 _MIGRATION, _BACKLOG, _INGESTION, _TURN = 771_001, 771_002, 771_003, 771_004
 _WINDOW = {grain: 771_010 + place for place, grain in enumerate(Grain)}
 GRAINS = tuple(Grain)
 
 
 def order(window: Window) -> tuple[int, Window]:
-    """The order in which everyone locks: finest grain first, then oldest first."""
+    """The sort key for the order in which all processes lock windows: finest grain first, then oldest first.
+
+    A common order prevents deadlocks.
+    """
     return GRAINS.index(window.grain), window
 
 
 def lock_windows(conn: Connection, windows: Iterable[Window]) -> None:
-    """Lock windows for writing, in the common order. Minutes have no lock: their hour's guards them."""
+    """Lock windows for writing until the transaction ends, in the common order.
+
+    Minutes are not locked themselves: callers lock their hour instead.
+    """
     ordered = sorted(set(windows), key=order)
     conn.execute(
-        "SELECT pg_advisory_xact_lock(kind, number) "
-        "FROM unnest(%s::int[], %s::int[]) AS windows (kind, number)",
+        "SELECT pg_advisory_xact_lock(lock, number) "
+        "FROM unnest(%s::int[], %s::int[]) AS windows (lock, number)",
         (
             [_WINDOW[window.grain] for window in ordered],
             [int(window.start.timestamp() // MINUTE.total_seconds()) for window in ordered],
@@ -37,7 +44,11 @@ def lock_windows(conn: Connection, windows: Iterable[Window]) -> None:
 
 
 def lock_definitions(conn: Connection, *, shared: bool) -> None:
-    """Keep the metrics' relations as they are (shared, for a commit) or to oneself (for a migration)."""
+    """Lock the metrics' relations until the transaction ends.
+
+    A commit locks them shared, so that they do not change. A migration locks them exclusively, to change
+    them.
+    """
     function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
     conn.execute(f"SELECT {function}(%s::int, 0)", (_MIGRATION,))  # type: ignore[arg-type]
 
@@ -48,16 +59,16 @@ def lock_backlog(conn: Connection) -> None:
 
 
 def lock_ingestion(conn: Connection, kind: str) -> None:
-    """Plan the steps of one kind of event one process at a time."""
+    """Lock a kind of event until the transaction ends, so that one process at a time plans its ingestion."""
     conn.execute("SELECT pg_advisory_xact_lock(%s::int, hashtext(%s))", (_INGESTION, kind))
 
 
 @contextmanager
 def ingestion_turn(conn: Connection, kind: str) -> Iterator[None]:
-    """Ingest one kind of event one process at a time; a process that dies loses its turn with its connection.
+    """Lock a kind of event for a `with`, so that one process at a time ingests it.
 
-    Raises psycopg.errors.LockNotAvailable when another process does not finish within the session's lock
-    time-out.
+    The lock spans transactions; a process that dies loses it with its connection. Raises
+    psycopg.errors.LockNotAvailable if another process holds it for longer than the session's lock time-out.
     """
     conn.execute("SELECT pg_advisory_lock(%s::int, hashtext(%s))", (_TURN, kind))
     try:

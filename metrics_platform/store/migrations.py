@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from metrics_platform.errors import PlatformError
 from metrics_platform.settings import PACKAGE
 from metrics_platform.store.connection import Connection, only
 
 
-class StoreTooNew(Exception):
+class StoreTooNew(PlatformError):
     """The store was migrated by a newer version of the platform than this one."""
 
 

@@ -1,4 +1,4 @@
-"""Reading the metric store: the newest windows of a metric, now or as they were, and its largest values."""
+"""Reads the metric store: a metric's newest windows, as they are or as they were, and its largest values."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from psycopg import errors, sql
 from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.errors import PlatformError
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label
@@ -23,25 +24,23 @@ from metrics_platform.store.sql_text import names
 from metrics_platform.store.state.definition_versions import dropped_dimensions
 
 
-class QueryError(Exception):
-    """The question cannot be answered; the message is one line that says what to do."""
+class QueryError(PlatformError):
+    """A query cannot be answered. The message is one line that says what to do."""
 
 
 @dataclass(frozen=True)
 class QueryResult:
-    """Windows of one metric, newest first.
-
-    `windows` holds every window that was computed; `rows` their rows, the one with the most events first, as
-    values of `columns`. A window without events has no rows. `dropped` are the dimensions that some of the
-    windows, of older definitions, were counted by and that the metric does not have: their values are not
-    shown.
-    """
+    """Windows of one metric, newest first."""
 
     metric: Metric
     grain: Grain
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # the names of the values in a row
+    # The rows of all windows; in each window those with the most events first. A window without events has
+    # none.
     rows: tuple[tuple[Any, ...], ...]
-    windows: tuple[Label, ...]
+    windows: tuple[Label, ...]  # the labels of all windows that were computed
+    # Dimensions that the older definitions of some windows have and the metric has not. Their values are left
+    # out.
     dropped: tuple[Column, ...]
 
     def records(self) -> list[dict[str, Any]]:
@@ -51,14 +50,14 @@ class QueryResult:
 
 @dataclass(frozen=True)
 class TopValue:
-    """One combination of dimension values and its numbers in some windows, by grain."""
+    """One combination of dimension values and its numbers."""
 
-    dimensions: tuple[Any, ...]
-    values: dict[Grain, Any]
+    dimensions: tuple[Any, ...]  # the values of the metric's dimensions
+    values: dict[Grain, Any]  # the metric's `value` in one window of each grain
 
 
 def find_metric(catalog: Catalog, name: str) -> Metric:
-    """The metric of that name. Raises QueryError that names the nearest one."""
+    """The metric of that name. Raises QueryError, which suggests the most similar name."""
     known = [metric.name for metric in catalog.metrics]
     if name in known:
         return catalog.metric(name)
@@ -68,60 +67,71 @@ def find_metric(catalog: Catalog, name: str) -> Metric:
 
 
 def find_metrics(catalog: Catalog, name: str | None) -> tuple[Metric, ...]:
-    """The metric of that name, or all without one. Raises QueryError that names the nearest one."""
+    """The metric of that name, or all metrics if there is no name.
+
+    Raises QueryError as `find_metric` does.
+    """
     return (find_metric(catalog, name),) if name else catalog.metrics
 
 
 def last_windows(
     conn: Connection, catalog: Catalog, metric: str, grain: Grain, n: int, now: datetime
 ) -> QueryResult:
-    """The newest `n` windows that began by `now`, with their rows and labels. Raises QueryError."""
-    found = find_metric(catalog, metric)
+    """The newest `n` windows that began at or before `now`, with their rows and labels.
+
+    Raises QueryError if the catalogue has no such metric, or if the store does not have its definition yet.
+    """
+    queried = find_metric(catalog, metric)
     with _snapshot(conn, metric):
         labels = accuracy.with_bands(
-            conn, [found], ledger.newest_labels(conn, [found.name], grain, now, n), now
+            conn, [queried], ledger.newest_labels(conn, [queried.name], grain, now, n), now
         )
-        rows = _rows(conn, found, grain, [label.window.start for label in labels])
-        dropped = dropped_dimensions(conn, found, {label.definition for label in labels})
-    return _result(found, grain, labels, rows, dropped)
+        rows = _rows(conn, queried, grain, [label.window.start for label in labels])
+        dropped = dropped_dimensions(conn, queried, {label.definition for label in labels})
+    return _result(queried, grain, labels, rows, dropped)
 
 
 def windows_as_of(
     conn: Connection, catalog: Catalog, metric: str, grain: Grain, n: int, at: datetime, now: datetime
 ) -> QueryResult:
-    """The newest `n` windows as a reader saw them at an instant. Raises QueryError for one that is forgotten.
+    """The newest `n` windows as a reader saw them at the instant `at`.
 
-    Error bands are left out, and the coverage is that of the minutes: what was known then of errors and of
-    accepted events is not kept.
+    Raises QueryError as `last_windows` does, and for an instant in the future or before the kept revisions.
+    Error bands are left out and the coverage is that of the minutes, because the error bands and the accepted
+    events of that time are not kept.
     """
-    found = find_metric(catalog, metric)
+    queried = find_metric(catalog, metric)
     if at > now:
-        raise QueryError(f"{_told(at, catalog)} lies in the future; nobody has seen its numbers")
+        raise QueryError(f"{_minute_text(at, catalog)} lies in the future; nobody has seen its numbers")
     with _snapshot(conn, metric):
         first = revisions.known_since(conn, catalog, grain, now)
         if at < first:
             raise QueryError(
-                f"what was read at {_told(at, catalog)} is not known any more; {grain}s can be shown as they "
-                f"were from {_told(first, catalog)} on (retention: revisions: keeps them longer)"
+                f"what was read at {_minute_text(at, catalog)} is not known any more; {grain}s can be shown "
+                f"as they were from {_minute_text(first, catalog)} on "
+                "(retention: revisions: keeps them longer)"
             )
-        seen = revisions.find_as_of(conn, found.name, grain, at, n)
-        rows = _rows(conn, found, grain, [one.label.window.start for one in seen if one.revision_id is None])
-        starts = {one.revision_id: one.label.window.start for one in seen if one.revision_id is not None}
-        for revision_id, *rest in revisions.rows_of(conn, found, list(starts)):
+        seen = revisions.find_as_of(conn, queried.name, grain, at, n)
+        current = [window.label.window.start for window in seen if window.revision_id is None]
+        rows = _rows(conn, queried, grain, current)
+        starts = {
+            window.revision_id: window.label.window.start for window in seen if window.revision_id is not None
+        }
+        for revision_id, *rest in revisions.rows_of(conn, queried, list(starts)):
             rows.append((starts[revision_id], *rest))
-        dropped = dropped_dimensions(conn, found, {one.label.definition for one in seen})
-    return _result(found, grain, [one.label for one in seen], rows, dropped)
+        dropped = dropped_dimensions(conn, queried, {window.label.definition for window in seen})
+    return _result(queried, grain, [window.label for window in seen], rows, dropped)
 
 
-def _told(at: datetime, catalog: Catalog) -> str:
-    """The instant as it can be typed again, in the catalogue's time zone; part of a minute is a whole one."""
-    whole = catalog.calendar.window(Grain.MINUTE, at + MINUTE - timedelta(microseconds=1)).start
-    return whole.astimezone(catalog.calendar.zone).isoformat(timespec="minutes")
+def _minute_text(at: datetime, catalog: Catalog) -> str:
+    """The instant in the catalogue's time zone, rounded up to a minute, as it can be typed into a command."""
+    minute = catalog.calendar.window(Grain.MINUTE, at + MINUTE - timedelta(microseconds=1)).start
+    return minute.astimezone(catalog.calendar.zone).isoformat(timespec="minutes")
 
 
 @contextmanager
 def _snapshot(conn: Connection, metric: str) -> Iterator[None]:
-    """One view of the store: a window's label and rows belong together."""
+    """One read-only snapshot of the store for a `with`, so that labels and rows of a window fit together."""
     try:
         with conn.transaction():
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -134,7 +144,7 @@ def _snapshot(conn: Connection, metric: str) -> Iterator[None]:
 
 
 def _rows(conn: Connection, metric: Metric, grain: Grain, starts: list[datetime]) -> list[tuple[Any, ...]]:
-    """The current rows of windows: the window's start, then `read_columns`."""
+    """The current rows of the windows that begin at `starts`: the window's start, then `read_columns`."""
     query = sql.SQL("SELECT window_start, {} FROM {} WHERE grain = %s AND window_start = ANY(%s)").format(
         names(column.name for column in metric.read_columns), sql.Identifier("metrics", metric.name)
     )
@@ -148,7 +158,7 @@ def _result(
     rows: Iterable[tuple[Any, ...]],
     dropped: tuple[Column, ...],
 ) -> QueryResult:
-    """Rows (window_start, then `read_columns`) under their labels."""
+    """The result from labels and from rows as `_rows` returns them."""
     by_window: dict[datetime, list[tuple[Any, ...]]] = defaultdict(list)
     width = len(metric.dimensions)
     for start, *rest in rows:
@@ -165,7 +175,7 @@ def _result(
         grain=grain,
         columns=columns,
         rows=tuple(
-            (grain, label.window.start, label.window.end, *row, *_truth(label))
+            (grain, label.window.start, label.window.end, *row, *_label_values(label))
             for label in labels
             for row in sorted(by_window[label.window.start], key=_largest_first)
         ),
@@ -174,7 +184,7 @@ def _result(
     )
 
 
-def _truth(label: Label) -> tuple[Any, ...]:
+def _label_values(label: Label) -> tuple[Any, ...]:
     return (
         label.word,
         label.coverage,
@@ -187,17 +197,17 @@ def _truth(label: Label) -> tuple[Any, ...]:
 
 
 def _largest_first(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """By events, then by the other columns as people read them, absent values last."""
-    *own, events = row
-    return -events, [(value is None, str(value)) for value in own]
+    """The sort key of rows: most events first, then by the other columns as text, None last."""
+    *others, events = row
+    return -events, [(value is None, str(value)) for value in others]
 
 
 def top_values(conn: Connection, metric: Metric, windows: Sequence[Label], limit: int) -> list[TopValue]:
-    """The dimension values with the most events in the longest of the windows.
+    """The dimension values with the most events in the longest of the windows, at most `limit`.
 
-    Each comes with its `value` in every window; the windows are of different grains.
+    Each has its `value` in every one of the windows, which must have different grains.
     """
-    grains = [one.window.grain for one in windows]
+    grains = [label.window.grain for label in windows]
     if not grains:
         return []
     dimensions = [sql.Identifier(dimension.name) for dimension in metric.dimensions]
@@ -218,7 +228,7 @@ def top_values(conn: Connection, metric: Metric, windows: Sequence[Label], limit
         order=sql.SQL(", ").join([*dimensions, sql.SQL("count(*)")]),
     )
     longest = max(grains, key=list(Grain).index)
-    starts = [one.window.start for one in windows]
+    starts = [label.window.start for label in windows]
     rows = conn.execute(query, (grains, starts, longest, limit)).fetchall()
     width = len(dimensions)
     return [TopValue(row[:width], dict(zip(grains, row[width:], strict=True))) for row in rows]

@@ -27,6 +27,7 @@ from psycopg.types.json import Jsonb
 
 from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Catalog, Metric
+from metrics_platform.errors import PlatformError
 from metrics_platform.store import migrations
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_definitions
@@ -41,7 +42,7 @@ _WINDOW = (Column("grain", "text"), Column("window_start", "timestamptz"))
 _REVISION = (Column("revision_id", "bigint"),)
 
 
-class ViewInUse(Exception):
+class ViewInUse(PlatformError):
     """A metric's view must be made anew and something depends on it; the message says what and what to do."""
 
 

@@ -1,4 +1,8 @@
-"""From Arrow to PostgreSQL: a metric's totals go by COPY into a temporary table, before any lock is taken."""
+"""Brings a metric's totals from Arrow into PostgreSQL.
+
+They are copied into a temporary table before any lock is taken, so that locks are held only for the
+insertion.
+"""
 
 from __future__ import annotations
 
@@ -25,27 +29,30 @@ _UTC = pa.timestamp("us", "UTC")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A metric's totals, ready to be sent: rows as CSV; events and rows of each window that has any."""
+    """A metric's totals, ready to be copied into the database. Windows without events have no entries."""
 
     metric: Metric
-    csv: bytes
-    events: dict[tuple[str, object], int]
-    rows: dict[tuple[str, object], int]
+    csv: bytes  # the rows
+    events: dict[tuple[str, object], int]  # window (see `key`) -> events counted
+    rows: dict[tuple[str, object], int]  # window (see `key`) -> number of rows
 
     @property
     def table(self) -> sql.Identifier:
-        """The temporary table's name. Each definition has its own, for they differ in their columns."""
+        """The temporary table's name.
+
+        Each definition has a table of its own, because its columns may differ.
+        """
         digest = hashlib.sha256(f"{self.metric.name} {self.metric.version}".encode()).hexdigest()[:16]
         return sql.Identifier(f"staged_{digest}")
 
 
 def key(window: Window) -> tuple[str, object]:
-    """How totals name a window: its grain and start."""
+    """The grain and the start of a window, by which totals identify it."""
     return window.grain.value, window.start
 
 
 def prepare(metric: Metric, totals: pa.Table) -> Prepared:
-    """Work out everything that needs no database. Raises ValueError when a column is missing."""
+    """Prepare a metric's totals, without the database. Raises ValueError if a column is missing."""
     names = [column.name for column in staged_columns(metric)]
     measure = metric.measure
     if measure.value_sql is None and measure.states[0].name in totals.column_names:
@@ -60,14 +67,20 @@ def prepare(metric: Metric, totals: pa.Table) -> Prepared:
 
 
 def staged_columns(metric: Metric) -> tuple[Column, ...]:
-    """The columns that come from outside; a measure whose values are SQL has them computed at the insert."""
-    own = metric.columns
-    return (*_KEY, *(own[: -len(metric.measure.values)] if metric.measure.value_sql else own))
+    """The columns of the temporary table.
+
+    The value columns are among them for sketches only. Other measures' values are computed in SQL on
+    insertion.
+    """
+    columns = metric.columns
+    return (*_KEY, *(columns[: -len(metric.measure.values)] if metric.measure.value_sql else columns))
 
 
 def stage(conn: Connection, prepared: Prepared) -> None:
-    """Copy the totals into the metric's temporary table, inside the caller's transaction. It is empty again
-    when the transaction ends."""
+    """Copy the totals into the metric's temporary table, inside the caller's transaction.
+
+    The table is emptied when the transaction ends.
+    """
     columns = staged_columns(prepared.metric)
     declared = sql.SQL(", ").join(
         sql.SQL("{} {}").format(sql.Identifier(column.name), pg_type_sql(column)) for column in columns
@@ -85,7 +98,7 @@ def stage(conn: Connection, prepared: Prepared) -> None:
 
 
 def replace(conn: Connection, prepared: Prepared, windows: list[Window], now: datetime) -> None:
-    """Put the windows' rows away (see history.py) and insert the staged ones."""
+    """Replace the windows' rows by the staged ones. The old rows become revisions (see revisions.py)."""
     metric = prepared.metric
     archive(conn, metric, windows, now)
     names = [*(column.name for column in _KEY), *(column.name for column in metric.columns)]
@@ -109,7 +122,7 @@ def replace(conn: Connection, prepared: Prepared, windows: list[Window], now: da
 
 
 def delete(conn: Connection, metric: str, windows: list[Window]) -> int:
-    """Delete the rows of a metric's windows; returns how many there were."""
+    """Delete the rows of a metric's windows. Returns how many there were."""
     return conn.execute(
         sql.SQL(
             """
@@ -122,7 +135,7 @@ def delete(conn: Connection, metric: str, windows: list[Window]) -> int:
 
 
 def value_expressions(metric: Metric) -> list[sql.Composed]:
-    """The measure's values as SQL over its state columns, in their types; empty for a sketch."""
+    """SQL for the measure's values over its state columns, cast to their types. Empty for a sketch."""
     return [
         sql.SQL("({})::{}").format(sql.SQL(cast("LiteralString", expression)), pg_type_sql(column))
         for expression, column in zip(metric.measure.value_sql or (), metric.measure.values, strict=False)
@@ -130,7 +143,7 @@ def value_expressions(metric: Metric) -> list[sql.Composed]:
 
 
 def pg_type_sql(column: Column) -> sql.SQL:
-    """The column's type as SQL. Types come from the platform's own tables, never from a catalogue's text."""
+    """The column's type as SQL. It is safe to insert, because types never come from a catalogue's text."""
     return sql.SQL(cast("LiteralString", column.pg_type))
 
 
@@ -139,15 +152,17 @@ def _arrays(windows: list[Window]) -> tuple[list[str], list[object]]:
 
 
 def _with_values(metric: Metric, totals: pa.Table) -> pa.Table:
+    """The totals of a sketch measure with its value columns."""
     sketches = totals[metric.measure.states[0].name].to_pylist()
-    found = [metric.measure.sketch_values(sketch) for sketch in sketches]
+    rows = [metric.measure.sketch_values(sketch) for sketch in sketches]
     for place, column in enumerate(metric.measure.values):
-        kind = pa.int64() if column.pg_type == "bigint" else pa.float64()
-        totals = totals.append_column(column.name, pa.array([values[place] for values in found], kind))
+        arrow_type = pa.int64() if column.pg_type == "bigint" else pa.float64()
+        totals = totals.append_column(column.name, pa.array([values[place] for values in rows], arrow_type))
     return totals
 
 
 def _by_window(totals: pa.Table) -> tuple[dict[tuple[str, object], int], dict[tuple[str, object], int]]:
+    """The events and the number of rows of each window."""
     sums = totals.group_by(["grain", "window_start"]).aggregate([("events", "sum"), ("events", "count")])
     keys = list(zip(sums["grain"].to_pylist(), sums["window_start"].to_pylist(), strict=True))
     events = dict(zip(keys, sums["events_sum"].to_pylist(), strict=True))
@@ -155,8 +170,8 @@ def _by_window(totals: pa.Table) -> tuple[dict[tuple[str, object], int], dict[tu
 
 
 def _csv(totals: pa.Table) -> bytes:
-    """CSV as COPY reads it: an empty field is null, a quoted empty one the empty string."""
-    # In one chunk each: Arrow's writer gives zero bytes for columns that are cut at different rows.
+    """The totals as CSV for COPY: an empty field is null, a quoted empty field is the empty string."""
+    # Each column is made one chunk, because Arrow's writer gives zero bytes if columns have different chunks.
     printable = pa.table({name: _printable(totals[name]).combine_chunks() for name in totals.column_names})
     buffer = io.BytesIO()
     pyarrow.csv.write_csv(printable, buffer, pyarrow.csv.WriteOptions(include_header=False))
@@ -168,7 +183,7 @@ def _printable(column: pa.ChunkedArray) -> pa.ChunkedArray:
         texts = [None if value is None else "\\x" + value.hex() for value in column.to_pylist()]
         return pa.chunked_array([pa.array(texts, pa.string())])
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        # PostgreSQL's text cannot hold the character NUL; JSON can.
+        # A JSON text may contain the character NUL, which PostgreSQL's text cannot hold.
         return pc.call_function(
             "replace_substring",
             [column],

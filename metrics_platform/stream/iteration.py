@@ -23,7 +23,6 @@ from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
 from metrics_platform.events.kafka.source import read_records
 from metrics_platform.platform import Platform
-from metrics_platform.store.coverage import CoverageInput
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,8 +41,9 @@ class IterationPlan:
 
 
 def plan_iteration(newest_done: datetime | None, closed: Window, since: datetime) -> IterationPlan | None:
-    """What to do now that the minute `closed` has ended; None if that was done before, or if it began before
-    `since`: no batch would ever make it exact.
+    """Which minutes to compute now that the minute `closed` has ended; None when there is nothing to do.
+
+    That is when it was computed before, or when it began before `since`: no batch would ever make it exact.
 
     `newest_done` is the start of the newest minute ever committed by the stream, None before the first.
     """
@@ -71,25 +71,36 @@ def newest_closed(now: datetime, grace: timedelta) -> Window:
     return Window(end - MINUTE, end, Grain.MINUTE)
 
 
+def next_due(newest_done: datetime | None, now: datetime, since: datetime, grace: timedelta) -> datetime:
+    """When there is a minute to compute, `grace` after its end; before `since`, when there may be one.
+
+    `newest_done` is the start of the newest minute that was committed; without one, a minute is due now.
+    """
+    due = now if newest_done is None else newest_done + 2 * MINUTE + grace
+    closed = newest_closed(now, grace)
+    return max(due, closed.end + MINUTE + grace) if closed.start < since else due
+
+
 # Where the records of some minutes lie, by kind of event.
 Ranges = Mapping[str, Sequence[OffsetRange]]
 
 
 @dataclass(frozen=True)
 class ReadableRecords:
-    """Where the records of some minutes lie and, by kind of which a topic cannot be had, why."""
+    """Where the records of some minutes lie, and which kinds of events cannot be read."""
 
-    ranges: Ranges
-    unread: Mapping[str, KafkaError]
+    ranges: Ranges  # of the kinds that can be read
+    unread: Mapping[str, KafkaError]  # by kind that cannot be read, why
 
 
 @dataclass(frozen=True)
 class MinuteTotals:
-    """Totals of some minutes, how many Kafka records were read for them, and, by kind, how many events were
-    counted by minute and cluster; a cluster that was left out has no count."""
+    """What was computed for some minutes."""
 
     computed: Computed
-    records: int
+    records: int  # Kafka records read for it
+    # How many events of each kind were counted, by the minute's start and the cluster; one that was left
+    # out has no count.
     counted: Mapping[str, Mapping[tuple[datetime, str], int]]
 
 
@@ -100,10 +111,10 @@ def find_records(
     until: datetime,
     metrics: Sequence[str] | None = None,
 ) -> Ranges:
-    """Where the records of neighbouring minutes lie that Kafka got before `until`, for whoever asked for
-    every one of the metrics.
+    """Where the records of neighbouring minutes lie, if those of every kind can be read.
 
-    Raises KafkaError as `find_readable` does, and when a topic of any of the kinds cannot be had.
+    The arguments are those of `find_readable`. Raises KafkaError as it does, and also when a single topic
+    cannot be read: who asked for certain metrics is not served with a part of them.
     """
     found = find_readable(platform, log, windows, until, metrics)
     for error in found.unread.values():
@@ -120,8 +131,9 @@ def find_readable(
 ) -> ReadableRecords:
     """Where the records of neighbouring minutes lie that Kafka got before `until`.
 
-    `metrics` restricts the metrics by name. A kind none of whose clusters answers is left out, with its
-    metrics, and so is one of which a topic cannot be had. Raises KafkaError when no kind is left.
+    `metrics` restricts the metrics by name. A kind of events is left out, and its metrics with it, when none
+    of its clusters answers, and when one of its topics cannot be read. Raises KafkaError when no kind is
+    left.
     """
     start = windows[0].start - CLOCK_SKEW
     kinds = [kind for kind in platform.catalog.kinds if _chosen(platform, [kind.name], metrics)]
@@ -171,17 +183,6 @@ def compute_minutes(
         for name in ranges
     }
     return MinuteTotals(computed, count_records(ranges), counted)
-
-
-def coverage_input(
-    counted: Mapping[tuple[datetime, str], int], windows: Sequence[Window], lost: float
-) -> CoverageInput:
-    """What the label of the minutes tells, of one kind: the events of all clusters together."""
-    totals = dict.fromkeys(windows, 0)
-    by_start = {window.start: window for window in windows}
-    for (minute, _), events in counted.items():
-        totals[by_start[minute]] += events
-    return CoverageInput(totals, lost)
 
 
 def count_records(ranges: Ranges) -> int:

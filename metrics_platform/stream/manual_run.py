@@ -13,11 +13,10 @@ from metrics_platform.compute.totals import count_events
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError
 from metrics_platform.platform import Platform
-from metrics_platform.store.commit import Commit, commit, next_revision
-from metrics_platform.store.ledger import Source
+from metrics_platform.store.commit import next_revision
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import event_counts
-from metrics_platform.stream.iteration import MAX_MINUTES, compute_minutes, coverage_input, find_records
+from metrics_platform.stream.iteration import MAX_MINUTES, compute_minutes, find_records
+from metrics_platform.stream.minutes import CommittingRun, commit_minutes
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -28,11 +27,11 @@ STRAGGLERS = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class ManualRun:
-    """Events by metric, rejected events, and the windows that stayed as they were because they are exact."""
+    """What a run by hand did."""
 
-    events: dict[str, int]
-    rejected: int
-    refused: list[tuple[str, Window]]
+    events: dict[str, int]  # counted, by metric
+    rejected: int  # records that are no event
+    refused: list[tuple[str, Window]]  # metrics and minutes that stayed as they were: they are exact
 
 
 def run_manually(
@@ -62,25 +61,10 @@ def run_manually(
                 until = portion[-1].end + STRAGGLERS
                 ranges = find_records(platform, log, portion, until, names)
                 minute_totals = compute_minutes(platform, spark, log, portion, ranges, clock(), names)
+                run = CommittingRun(run_id, revision, clock())
+                # By hand no cluster is left out.
+                done = commit_minutes(conn, platform.catalog, portion, minute_totals, run, lost=lambda _: 0.0)
                 totals = minute_totals.computed
-                done = commit(
-                    conn,
-                    platform.catalog,
-                    Commit(
-                        source=Source.STREAM,
-                        revision=revision,
-                        run_id=run_id,
-                        now=clock(),
-                        windows=tuple(portion),
-                        totals=totals.totals,
-                        coverage_inputs={
-                            kind: coverage_input(counted, portion, lost=0.0)
-                            for kind, counted in minute_totals.counted.items()
-                        },
-                    ),
-                )
-                for kind, counted in minute_totals.counted.items():
-                    event_counts.record_counted(conn, kind, counted)
                 refused += done.refused
                 rejected += sum(totals.rejected.values())
                 for (name, _), count in count_events(totals.totals, platform.catalog.calendar).items():

@@ -6,8 +6,9 @@ The numbers of the rest come all the same. Each lack is said once, when it begin
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from metrics_platform.catalog.windows import Window
@@ -21,12 +22,12 @@ from metrics_platform.stream import iteration
 
 
 class MissingInputs:
-    """What one shift's minutes lack. `log` knows the silent clusters; `say` gets one-line messages."""
+    """What one shift's minutes lack. `log` knows the silent clusters; `logger` hears of each lack."""
 
-    def __init__(self, platform: Platform, log: KafkaLog, say: Callable[[str], None]) -> None:
+    def __init__(self, platform: Platform, log: KafkaLog, logger: logging.Logger) -> None:
         self._platform = platform
         self._log = log
-        self._say = say
+        self._logger = logger
         self._from_newest: frozenset[str] = frozenset()
         self._unread: dict[str, str] = {}  # kinds of which a topic cannot be had, and why
 
@@ -36,26 +37,26 @@ class MissingInputs:
         return tuple(sorted(self._from_newest))
 
     def note_kinds(self, found: iteration.ReadableRecords) -> None:
-        """Take notice of the kinds that cannot be read, and of those that can be read again."""
+        """Note the kinds that cannot be read, and those that can be read again; each change is logged."""
         for kind, error in found.unread.items():
             if kind not in self._unread:
-                self._say(f"the minute comes without '{kind}': {error}")
+                self._logger.warning(f"the minute comes without '{kind}': {error}")
         # Nothing new is known of a kind whose clusters are all down.
         back = [kind for kind in self._unread if kind in found.ranges]
         for kind in back:
-            self._say(f"'{kind}' can be read again")
+            self._logger.info(f"'{kind}' can be read again")
             del self._unread[kind]
         self._unread |= {kind: str(error) for kind, error in found.unread.items()}
 
     def note_clusters(self) -> bool:
-        """Whether a cluster is silent that the newest committed minute had."""
+        """Whether clusters are silent now that the newest committed minute still had; each is logged."""
         lost = self._log.unreachable.keys() - self._from_newest
         for name in sorted(lost):
-            self._say(f"the minute comes without a cluster: {self._log.unreachable[name]}")
+            self._logger.warning(f"the minute comes without a cluster: {self._log.unreachable[name]}")
         return bool(lost)
 
     def newly_silent(self, kinds: Iterable[str]) -> list[str]:
-        """Ask the clusters of the kinds: why those do not answer that did before.
+        """Ask the kinds' clusters again; returns, for each that answered before and does not now, why.
 
         Raises KafkaError if a topic cannot be had.
         """
@@ -65,7 +66,7 @@ class MissingInputs:
         return [reason for name, reason in self._log.unreachable.items() if name not in before]
 
     def lost(self, conn: Connection, kind: str) -> float:
-        """The share of the kind's traffic that the clusters carry which are down, 0 to 1."""
+        """The share of the kind's traffic, 0 to 1, that is carried by clusters which are silent now."""
         names = self._log.names(self._platform.catalog.kind(kind))
         if not self._log.unreachable.keys() & set(names):
             return 0.0
@@ -74,7 +75,10 @@ class MissingInputs:
     def record_outages(
         self, conn: Connection, windows: Sequence[Window], fresh: Sequence[Window], now: datetime
     ) -> None:
-        """Book what the committed minutes lack; `fresh` are those committed for the first time."""
+        """Record as outages what the committed minutes lack.
+
+        `fresh` are the minutes among them that were committed for the first time.
+        """
         for cluster, reason in self._log.unreachable.items():
             _record_outage(conn, cluster, windows, reason, now)
         for cluster, reason in self._kinds_by_cluster().items():
@@ -82,7 +86,7 @@ class MissingInputs:
             _record_outage(conn, cluster, fresh, reason, now)
 
     def committed(self) -> None:
-        """The newest minute was committed as things are now."""
+        """Note that the newest minute was committed without the clusters that are silent now."""
         self._from_newest = frozenset(self._log.unreachable)
 
     def record_gap(
@@ -93,7 +97,7 @@ class MissingInputs:
         reason: str,
         now: datetime,
     ) -> None:
-        """Book the skipped minutes [start, end), with the ranges of the kinds' records that Kafka got then.
+        """Record the skipped minutes [start, end) as a gap, with the offsets of the records Kafka got then.
 
         Raises KafkaError if they cannot be had.
         """
@@ -103,10 +107,12 @@ class MissingInputs:
             for r in self._log.between(self._platform.catalog.kind(kind), *skipped)
         ]
         gaps.record_gap(conn, *skipped, reason, offsets, now)
-        self._say(f"gap: {skipped[0]:%Y-%m-%d %H:%M} to {skipped[1]:%H:%M} UTC was skipped ({reason})")
+        self._logger.warning(
+            f"gap: {skipped[0]:%Y-%m-%d %H:%M} to {skipped[1]:%H:%M} UTC was skipped ({reason})"
+        )
 
     def _kinds_by_cluster(self) -> dict[str, str]:
-        """By cluster that answers, which of its kinds are not in the minute, and why."""
+        """For each cluster that answers, which of its kinds the minute lacks, and why."""
         lacking: dict[str, list[str]] = defaultdict(list)
         for kind, reason in self._unread.items():
             for cluster in self._log.answering(self._platform.catalog.kind(kind)):

@@ -8,11 +8,10 @@ meanwhile become a gap.
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -22,19 +21,20 @@ from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import REQUEST_SECONDS, KafkaError, Unreachable
 from metrics_platform.platform import Platform
 from metrics_platform.spark import application_health
-from metrics_platform.store.commit import Commit, Committed, commit, next_revision
+from metrics_platform.store.commit import Committed, next_revision
 from metrics_platform.store.connection import Connection, StoreUnavailable
-from metrics_platform.store.ledger import Source
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import event_counts, lease
+from metrics_platform.store.state import lease
 from metrics_platform.store.state.lease import Lease
 from metrics_platform.stream import iteration
+from metrics_platform.stream.clock import Clock
+from metrics_platform.stream.minutes import CommittingRun, commit_minutes
 from metrics_platform.stream.missing_inputs import MissingInputs
+from metrics_platform.stream.report import Iteration
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-LEASE = "stream"
 # Longer than the slowest iteration seen (20 s), short enough that a dead shift costs a minute or two.
 LEASE_TTL = timedelta(seconds=60)
 # Also how soon the end of Spark's application is noticed.
@@ -50,58 +50,12 @@ POLL = timedelta(milliseconds=250)
 ANSWER_SECONDS = 1.5
 
 
-class Clock(Protocol):
-    """The edge where time comes from."""
-
-    def now(self) -> datetime:
-        """The current instant in UTC."""
-        ...
-
-    def wait_until(self, instant: datetime) -> None:
-        """Return at the instant or soon after; at once if it has passed."""
-        ...
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """The current instant."""
-        return datetime.now(UTC)
-
-    def wait_until(self, instant: datetime) -> None:
-        """Sleep until the instant."""
-        time.sleep(max(0.0, (instant - self.now()).total_seconds()))
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """What one iteration did; durations in seconds. `fresh` are the minutes committed for the first time.
-
-    `lag` is how long after the newest minute's end its number was readable; `headroom` how much of the
-    next minute was left; `missing` are the clusters that were left out.
-    """
-
-    fresh: tuple[Window, ...]
-    metrics: tuple[str, ...]
-    missing: tuple[str, ...]
-    gap: tuple[datetime, datetime] | None
-    records: int
-    events: dict[tuple[str, Window], int]
-    rows: int
-    rejected: int
-    outside: int
-    lag: float
-    duration: float
-    headroom: float
-
-
 class ShiftFailed(Exception):
     """The shift gave up after repeated failures; the message is the last one's."""
 
 
 class Shift:
-    """One shift, identified by its run id. `report` gets each iteration, `say` one-line messages."""
+    """One shift, identified by its run id. `report` gets each iteration, `logger` one-line messages."""
 
     def __init__(
         self,
@@ -110,18 +64,18 @@ class Shift:
         run_id: str,
         clock: Clock,
         report: Callable[[Iteration], None],
-        say: Callable[[str], None],
+        logger: logging.Logger,
     ) -> None:
         self._platform = platform
         self._spark = spark
         self._run_id = run_id
         self._clock = clock
         self._report = report
-        self._say = say
+        self._logger = logger
         # With one cluster there is nothing to go on with while it is silent.
         patience = ANSWER_SECONDS if len(platform.clusters) > 1 else REQUEST_SECONDS
         self._log = KafkaLog(platform.clusters, patience, leave_out=True)
-        self._missing = MissingInputs(platform, self._log, say)
+        self._missing = MissingInputs(platform, self._log, logger)
         self._conn: Connection = platform.connect()
         self._lease: Lease | None = None
         self._newest: datetime | None = None
@@ -150,7 +104,7 @@ class Shift:
             if self._lease is not None and not self._conn.closed:
                 lease.release(self._conn, self._lease, self._clock.now())
         except psycopg.OperationalError as error:
-            self._say(f"the lease was not released, it expires by itself: {_line(error)}")
+            self._logger.warning(f"the lease was not released, it expires by itself: {_line(error)}")
         finally:
             self._conn.close()
 
@@ -166,20 +120,20 @@ class Shift:
                 windows = iteration.minutes(closed.start - MINUTE, closed.end)
                 self._compute(windows, self._find(windows, closed).ranges, now)
         except KafkaError as error:
-            self._say(f"warm-up without events: {error}")
+            self._logger.warning(f"warm-up without events: {error}")
         self._log.forget()
 
     def take_over(self) -> None:
         """Wait until the lease is ours: at once if it is free or expired, else when it is handed over."""
         while self._lease is None:
             now = self._clock.now()
-            self._lease = lease.acquire(self._conn, LEASE, self._run_id, now, LEASE_TTL)
+            self._lease = lease.acquire(self._conn, lease.STREAM_LEASE, self._run_id, now, LEASE_TTL)
             if self._lease is None:
                 application_health.require_running(self._platform.settings.stream, self._spark)
-                lease.announce_ready(self._conn, LEASE, self._run_id, now)
+                lease.announce_ready(self._conn, lease.STREAM_LEASE, self._run_id, now)
                 self._clock.wait_until(now + POLL)
         self._newest = self._lease.newest_minute
-        self._say(f"shift took the lease (token {self._lease.token})")
+        self._logger.info(f"shift took the lease (token {self._lease.token})")
 
     def attempt(self) -> None:
         """One iteration. Failures of Kafka or PostgreSQL are said and tried again at the next turn.
@@ -192,11 +146,11 @@ class Shift:
             self._iterate()
             self._failures = 0
             for name in self._log.retry_unreachable(self._platform.catalog.kinds):
-                self._say(f"Kafka cluster '{name}' answers again")
+                self._logger.info(f"Kafka cluster '{name}' answers again")
         except (KafkaError, StoreUnavailable, psycopg.OperationalError) as error:
             self._log.forget()
             self._failures += 1
-            self._say(f"iteration failed ({self._failures} of {MAX_FAILURES}): {_line(error)}")
+            self._logger.warning(f"iteration failed ({self._failures} of {MAX_FAILURES}): {_line(error)}")
             if self._failures >= MAX_FAILURES:
                 raise ShiftFailed(_line(error)) from error
             self._clock.wait_until(self._clock.now() + timedelta(seconds=2**self._failures))
@@ -239,8 +193,7 @@ class Shift:
         )
 
     def _oldest(self, now: datetime) -> datetime:
-        """Before that nothing is owed: the catalogue's start, or the hours that old are deleted and no batch
-        makes them exact."""
+        """The first instant of which minutes are owed: no hour before it is kept, to be made exact."""
         catalog = self._platform.catalog
         return max(catalog.first_instant, catalog.kept_from(Grain.HOUR, now))
 
@@ -262,35 +215,25 @@ class Shift:
             raise
 
     def _fresh(self, windows: tuple[Window, ...]) -> tuple[Window, ...]:
-        """Those that were not committed before."""
+        """The minutes among these that were not committed before."""
         return tuple(w for w in windows if self._newest is None or w.start > self._newest)
 
     def _commit(
         self, windows: tuple[Window, ...], totals: iteration.MinuteTotals, revision: int
     ) -> Committed:
-        """The numbers, and in the same transaction the books that say what is in them and what is not."""
+        """Commit the minutes and, in the same transaction, the newest minute of the lease and the outages."""
         assert self._lease is not None  # take_over came first
         now = self._clock.now()
+        run = CommittingRun(self._run_id, revision, now, self._lease.fence)
         with self._conn.transaction():
-            done = commit(
+            done = commit_minutes(
                 self._conn,
                 self._platform.catalog,
-                Commit(
-                    source=Source.STREAM,
-                    revision=revision,
-                    run_id=self._run_id,
-                    now=now,
-                    windows=windows,
-                    totals=totals.computed.totals,
-                    fence=self._lease.fence,
-                    coverage_inputs={
-                        kind: iteration.coverage_input(counted, windows, self._missing.lost(self._conn, kind))
-                        for kind, counted in totals.counted.items()
-                    },
-                ),
+                windows,
+                totals,
+                run,
+                lost=lambda kind: self._missing.lost(self._conn, kind),
             )
-            for kind, counted in totals.counted.items():
-                event_counts.record_counted(self._conn, kind, counted)
             lease.record_committed(self._conn, self._lease, windows[-1].start)
             self._missing.record_outages(self._conn, windows, self._fresh(windows), now)
         return done
@@ -310,12 +253,8 @@ class Shift:
             self._clock.wait_until(min(due, now + RENEW_EVERY))
 
     def _due(self, now: datetime) -> datetime:
-        """When there is a minute to compute; before the catalogue's start, when there may be one."""
-        grace = self._platform.settings.grace
-        due = now if self._newest is None else self._newest + 2 * MINUTE + grace
-        closed = iteration.newest_closed(now, grace)
-        early = closed.start < self._platform.catalog.first_instant
-        return max(due, closed.end + MINUTE + grace) if early else due
+        catalog, grace = self._platform.catalog, self._platform.settings.grace
+        return iteration.next_due(self._newest, now, catalog.first_instant, grace)
 
     def _renew(self, now: datetime) -> None:
         assert self._lease is not None  # take_over came first
@@ -323,30 +262,30 @@ class Shift:
             self._lease = lease.renew(self._conn, self._lease, now)
         except psycopg.OperationalError as error:
             # The iteration that follows reconnects and counts the failure.
-            self._say(f"the lease was not renewed: {_line(error)}")
+            self._logger.warning(f"the lease was not renewed: {_line(error)}")
 
     def _over(self, end: datetime) -> bool:
-        """Hand over to a successor that is ready; also over when none came for too long."""
+        """Whether the shift handed over to a successor, or none came for too long after its `end`."""
         now = self._clock.now()
         try:
             return self.hand_over() or now > end + OVERTIME
         except psycopg.OperationalError as error:
             # The iteration that follows reconnects and counts the failure.
-            self._say(f"the lease could not be read: {_line(error)}")
+            self._logger.warning(f"the lease could not be read: {_line(error)}")
             return False
 
     def hand_over(self) -> bool:
-        """Give the lease to the successor, if one is ready and waits; whether it was given."""
+        """Give the lease to the successor if one is ready and waits; returns whether it was given."""
         assert self._lease is not None  # take_over came first
         now = self._clock.now()
-        current = lease.read_lease(self._conn, LEASE)
+        current = lease.read_lease(self._conn, lease.STREAM_LEASE)
         if current is None or current.successor is None or current.successor_ready_at is None:
             return False
         waits = current.successor_ready_at > now - LEASE_TTL
         if not waits or self._newest is None or self._failures:
             return False
         lease.hand_over(self._conn, self._lease, current.successor, self._newest + MINUTE, now)
-        self._say(f"shift handed over to {current.successor}")
+        self._logger.info(f"shift handed over to {current.successor}")
         return True
 
     def _reconnect(self) -> None:

@@ -1,8 +1,10 @@
 """When to start a shift: the rule behind the sensor, as a pure function.
 
-One shift works at a time. Its successor starts a little before the shift's end, to be warm in time. A
-run that shows no sign of life is buried, so that another can start: for a while it neither held the lease,
-nor waited for it, nor could have just lost it. After failures the next start waits, longer each time.
+One shift works at a time. Its successor starts a little before the shift's end, to be warm in time. After
+failures the next start waits, longer each time.
+
+A run that shows no sign of life is marked as failed, so that another can start. Signs of life are: it holds
+the lease, it waits for it, it started or lost the lease only a short time ago.
 """
 
 from __future__ import annotations
@@ -23,19 +25,19 @@ LONGEST_WAIT = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class ShiftRun:
-    """A shift's run that has not ended; `since` is when it was last known to start."""
+    """A shift's run that has not ended."""
 
     run_id: str
-    since: datetime
+    since: datetime  # when it started, or was queued if it has not
 
 
 @dataclass(frozen=True)
 class NextAction:
-    """Whether to start a shift, which runs to bury first, and why."""
+    """What the sensor has to do."""
 
-    start: bool
-    reason: str
-    fail: tuple[str, ...] = ()
+    start: bool  # whether to start a shift
+    reason: str  # why, or why not
+    fail: tuple[str, ...] = ()  # runs to mark as failed first, by id
 
 
 def next_action(

@@ -1,0 +1,1 @@
+"""Tests of exact windows, repairs and previews, on real servers."""

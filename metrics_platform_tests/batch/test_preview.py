@@ -39,6 +39,7 @@ from metrics_platform_tests.events.records import NOON, frame, millis
 from metrics_platform_tests.store import shop
 from metrics_platform_tests.support import nowhere, oracle
 from metrics_platform_tests.support.clock import START, ManualClock
+from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.traffic import send
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def tried(platform: Platform, conn: Connection, spark: SparkSession) -> tuple[li
     old = replace(platform, catalog=installed(platform.catalog))
     sent = send(old, START, END, rate=6, seed=11)
     for kind in old.catalog.kinds:
-        ingest(old, spark, conn, kind, ManualClock(END), print)
+        ingest(old, spark, conn, kind, ManualClock(END), log_to(print))
     before = (
         content(platform.settings.raw_store),
         conn.execute("SELECT xmin, * FROM platform.metrics").fetchall(),

@@ -30,6 +30,7 @@ from metrics_platform.store.state.changed_hours import UNCOUNTED, changed_hours,
 from metrics_platform.store.state.outages import open_outages, record_outage
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import START, ManualClock
+from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.traffic import produce, send
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def batch(platform: Platform, conn: Connection, spark: SparkSession, clock: ManualClock) -> Batch:
-    return Batch(platform, spark, conn, "batch", clock, print)
+    return Batch(platform, spark, conn, "batch", clock, log_to(print))
 
 
 def test_late_events_reopen_their_hours_and_redelivered_ones_nothing(
@@ -352,7 +353,7 @@ def _redefined(batch: Batch) -> Batch:
 
 def _ingest_all(batch: Batch) -> None:
     for kind in batch.platform.catalog.kinds:
-        ingest(batch.platform, batch.spark, batch.conn, kind, batch.clock, print)
+        ingest(batch.platform, batch.spark, batch.conn, kind, batch.clock, log_to(print))
 
 
 def _late(events: Sequence[Record], hour: Window, now: datetime, count: int) -> list[Record]:

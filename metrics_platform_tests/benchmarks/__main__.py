@@ -18,10 +18,10 @@ from metrics_platform_tests.benchmarks.rows import BARS, BenchError, Row, Run
 from metrics_platform_tests.benchmarks.servers import Say, folder
 
 BUILD = Path("build")
-QUIET_LOAD = 0.5  # above it somebody else is at work, and the numbers are not worth much
+QUIET_LOAD = 0.5  # above this load other programs are running, and the numbers are not reliable
 
 Group = Callable[[Run, Path, Peaks, Say], Iterator[Row]]
-# Each group's rows share servers and inputs; the memory of a shift is taken beside the first two.
+# The rows of a group share servers and inputs. The memory of a shift is measured during the first two groups.
 GROUPS: dict[str, tuple[Group, tuple[str, ...]]] = {
     "live": (live.measure, ("minute_to_number", "change_of_shift")),
     "iteration": (iteration.measure, ("iteration_throughput", "six_metrics")),
@@ -35,7 +35,7 @@ WITH_SHIFTS = ("live", "iteration")
 
 
 def main() -> int:
-    """Measure, write build/bench.json, print a table. Returns 1 when a row failed or missed its bar."""
+    """Measure, write build/bench.json and print a table. Returns 1 if a row failed or missed its bar."""
     run = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(highlight=False)
@@ -47,7 +47,7 @@ def main() -> int:
     rows: list[Row] = []
     for row in _measure(run, lambda line: console.print(f"  {line}", markup=False)):
         rows.append(row)
-        rows.sort(key=lambda each: list(BARS).index(each.name))
+        rows.sort(key=lambda row: list(BARS).index(row.name))
         report.write_json(rows, BUILD / "bench.json")
     report.show(rows, console)
     failed = any(row.value is None or (row.comparable and not row.ok) for row in rows)
@@ -60,7 +60,7 @@ def _measure(run: Run, say: Say) -> Iterator[Row]:
         if not run.wants(*names) and not (name in WITH_SHIFTS and run.wants(MEMORY)):
             continue
         say(f"{name}:")
-        missing = [one for one in names if run.wants(one)]
+        missing = [name for name in names if run.wants(name)]
         try:
             with folder(BUILD.resolve() / "bench" / name) as path:
                 for row in measure(run, path, peaks, say):
@@ -68,7 +68,7 @@ def _measure(run: Run, say: Say) -> Iterator[Row]:
                     yield row
         except (BenchError, StackError) as error:
             say(f"{name} failed: {error}")
-            yield from (run.failed(one, str(error)) for one in missing)
+            yield from (run.failed(name, str(error)) for name in missing)
     if run.wants(MEMORY):
         yield _memory(run, peaks)
 
@@ -88,7 +88,7 @@ def _arguments() -> Run:
     parser.add_argument(
         "--scale", type=float, default=1.0, help="1 is full size; anything else only shows that it works"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of everything that is made up")
+    parser.add_argument("--seed", type=int, default=1, help="of all random events")
     given = parser.parse_args()
     if given.scale <= 0:
         parser.error("--scale must be above 0")

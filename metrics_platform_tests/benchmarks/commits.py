@@ -1,7 +1,7 @@
-"""The row about the metric store: how fast it takes the minutes of a metric with many rows.
+"""Row commit_rows: how fast the metric store commits the minutes of a metric with many rows.
 
-Each minute merges its hour, day and week anew from what is present, so the last minutes of an hour cost most.
-The row is the slowest of an hour's minutes.
+Each minute merges its hour, day and week again from the windows present, so the last minutes of an hour take
+longest. The row's value is that of the slowest minute of an hour.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DATABASE = "commits"
 
 
 def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
-    """Row commit_rows."""
+    """Measure row commit_rows."""
     with postgres_server(path, say, DATABASE) as databases:
         variables = environment(path, "127.0.0.1:1", databases[DATABASE])
         catalog = load_catalog(Settings.from_environment(variables).catalog)
@@ -55,7 +55,7 @@ def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
 
 
 def _commit(conn: Connection, catalog: Catalog, minute: Window, rows: int) -> float:
-    """Commit a minute with so many pages as the stream does; the seconds that it took."""
+    """Commit a minute with so many rows, as the stream does. Returns the seconds that it took."""
     totals = pa.table(
         {
             "grain": pa.array([minute.grain.value] * rows),

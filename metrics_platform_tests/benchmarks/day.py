@@ -1,7 +1,8 @@
-"""The row about the exact recompute of a day: all metrics in one pass, against one query for each.
+"""Row batch_day: the exact recompute of a day, all metrics in one pass, against one plain query for each
+metric.
 
-Both programs read the same Delta tables, with the same Spark settings, and work in turns; they must find the
-same numbers. Ours does more than is asked of the other: it also commits.
+Both programs read the same Delta tables with the same Spark settings, work in turns, and must compute the
+same numbers. Ours does more work, because it also commits.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from metrics_platform_tests.benchmarks.servers import Say, environment, postgres
 from metrics_platform_tests.benchmarks.workers import Worker, worker
 
 EVENTS = 20_000_000
-REPETITIONS = 3  # the median of half a minute each, so that the machine's moods even out
+REPETITIONS = 3  # of half a minute each; the median evens out disturbances of the machine
 DATABASE = "day"
 
-# How far two results may lie apart, as a share: sketches that merged in another order differ by their error.
-# A percentile's error is one of rank, which in the tail of checkout times is more in milliseconds.
+# The largest relative differences between two results: sketches that are merged in another order differ by
+# their error. A percentile's error is an error of rank, which is large in milliseconds in the tail of
+# checkout times.
 _EXACT, _ROUNDED, _DISTINCT, _PERCENTILES = (0.0,), (1e-5,), (0.05,), (0.05, 0.15, 0.5)
 TOLERANCES = {
     "clicks_per_page": _EXACT,
@@ -42,9 +44,9 @@ TOLERANCES = {
 
 
 def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
-    """Row batch_day."""
+    """Measure row batch_day."""
     with postgres_server(path, say, DATABASE) as databases:
-        # Everything is read from the raw store, so there is no broker to reach.
+        # Everything is read from the raw store, so no broker is needed.
         variables = environment(path, "127.0.0.1:1", databases[DATABASE])
         catalog = load_catalog(Settings.from_environment(variables).catalog)
         day = catalog.calendar.last_complete(Grain.DAY, datetime.now(UTC))
@@ -63,7 +65,7 @@ def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
 
 
 def _take_turns(ours: Worker, bare: Worker, day: Window, say: Say) -> dict[str, list[Any]]:
-    """One hour of the day unmeasured, to warm up; then the whole day, some times."""
+    """Let both programs compute one hour to warm up, and then the whole day several times, in turns."""
     answers: dict[str, list[Any]] = {"ours": [], "bare": []}
     warm = (day.start.isoformat(), (day.start + HOUR).isoformat())
     ours.ask("recompute", grain="hour", start=warm[0])
@@ -92,12 +94,12 @@ def _row(run: Run, events: int, built: float, answers: Mapping[str, list[Any]]) 
 
 
 def stored(database: str, catalog: Catalog, day: Window) -> dict[str, list[list[Any]]]:
-    """The day's numbers as a reader of the metric store finds them: dimensions, then values."""
-    found: dict[str, list[list[Any]]] = {}
+    """The day's rows of each metric in the metric store: dimensions, then values."""
+    rows_by_metric: dict[str, list[list[Any]]] = {}
     with connect(database, "bench") as conn:
         for metric in catalog.metrics:
             dimensions = [dimension.name for dimension in metric.dimensions]
-            # The first percentile is also the column `value`.
+            # The column `value` repeats the first percentile and is left out.
             values = [column.name for column in metric.value_columns][-len(TOLERANCES[metric.name]) :]
             query = sql.SQL(
                 "SELECT {} FROM {} WHERE grain = 'day' AND window_start = %s AND label = 'exact'"
@@ -106,12 +108,12 @@ def stored(database: str, catalog: Catalog, day: Window) -> dict[str, list[list[
                 sql.Identifier("metrics", metric.name),
             )
             rows = conn.execute(query, (day.start,)).fetchall()
-            found[metric.name] = [list(row) for row in rows]
-    return found
+            rows_by_metric[metric.name] = [list(row) for row in rows]
+    return rows_by_metric
 
 
 def compare(ours: Mapping[str, list[list[Any]]], bare: Mapping[str, list[list[Any]]]) -> None:
-    """Raises BenchError unless both programs found the same numbers, sketches within their error."""
+    """Raises BenchError unless both programs computed the same numbers, within TOLERANCES."""
     for name, tolerances in TOLERANCES.items():
         mine, theirs = (_by_dimensions(rows, len(tolerances)) for rows in (ours[name], bare[name]))
         if mine.keys() != theirs.keys():

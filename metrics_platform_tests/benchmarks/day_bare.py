@@ -1,8 +1,8 @@
-"""What a person would write instead of the batch layer: one plain Spark query for each metric.
+"""The plain program that the batch layer is compared with: one Spark query for each metric.
 
-Session and sketch functions are the platform's own, so that the two differ in how the work is laid out
-and in nothing else. Each query reads the hours that it needs, filters, drops repeated event ids and
-collects its result.
+It uses the platform's session and the same sketch functions, so that the two differ only in how the work is
+organised. Each query reads the hours that it needs, filters, drops repeated event ids and collects its
+result.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from metrics_platform_tests.benchmarks.serve import cpu_seconds, own_answers, se
 
 @dataclass(frozen=True)
 class Query:
-    """One metric by hand: the table, a filter, what to group by, what to compute."""
+    """The query of one metric."""
 
-    table: str
-    dimensions: Sequence[str]
-    aggregates: Sequence[str]
-    filter: str | None = None
+    table: str  # the kind of event
+    dimensions: Sequence[str]  # the columns to group by
+    aggregates: Sequence[str]  # Spark SQL
+    filter: str | None = None  # Spark SQL
 
 
 _PERCENTILES = (
@@ -51,7 +51,7 @@ QUERIES = {
 
 
 def main() -> None:
-    """Serve `query`, which computes all six over [start, end), whole or hour by hour.
+    """Serve the command `query`: all six queries over [start, end), as a whole or by hour.
 
     It answers with elapsed and CPU seconds and the results.
     """
@@ -63,9 +63,9 @@ def main() -> None:
         seconds: dict[str, float] = {}
         results: dict[str, list[list[object]]] = {}
         cpu = cpu_seconds()
-        for name, one in QUERIES.items():
+        for name, metric_query in QUERIES.items():
             began = time.perf_counter()
-            rows = _frame(spark, platform.settings.raw_store, one, start, end, hourly).collect()
+            rows = _frame(spark, platform.settings.raw_store, metric_query, start, end, hourly).collect()
             seconds[name] = time.perf_counter() - began
             results[name] = [_flat(row) for row in rows]
         return {
@@ -90,7 +90,7 @@ def _frame(spark: SparkSession, root: str, query: Query, start: str, end: str, h
 
 
 def _flat(row: Sequence[object]) -> list[object]:
-    """Dimensions, then values; decimals as text, a list of percentiles as several values."""
+    """A row as plain values: decimals become text, a list of percentiles becomes several values."""
     cells: list[object] = []
     for cell in row:
         cells += cell if isinstance(cell, list) else [cell]

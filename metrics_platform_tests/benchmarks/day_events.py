@@ -1,7 +1,7 @@
-"""A made-up day of the web shop as Kafka records, computed by Spark from each record's number alone.
+"""A synthetic day of the web shop as Kafka records, computed by Spark from each record's number.
 
-The same seed gives the same day. Records come in the order of their event times, spread evenly over the day.
-Every 200th repeats an earlier one, up to half a minute old, as a producer that sends again would.
+The same seed gives the same day. The records are in the order of their event times, which are spread evenly
+over the day. Every 200th record repeats an earlier one of the last half minute, as a retrying producer would.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PARTITIONS = 4
 def day_records(
     spark: SparkSession, kind: EventKind, day: Window, total: int, first: int, after: int, seed: int
 ) -> DataFrame:
-    """The records number `first` up to `after` of the day's `total`, in columns of source.RECORD_SCHEMA."""
+    """The records [first, after) of the day's `total`, with the columns of source.RECORD_SCHEMA."""
     fields = ", ".join(
         f"'{name}', {expression}" for name, expression in _fields(kind, day, total, seed).items()
     )
@@ -42,7 +42,7 @@ def day_records(
 
 
 def _original(day: Window, total: int, seed: int) -> str:
-    """The number of the record that record `id` is: its own, or an earlier one's that repeats none itself."""
+    """SQL for the number of the record that record `id` repeats, or its own number if it repeats none."""
     per_second = total / (day.end - day.start).total_seconds()
     reach = max(1, int(per_second * REPEATED_WITHIN_SECONDS / DUPLICATE_EVERY))
     back = f"least({_hash('id', seed, 'again')} % {reach}, id div {DUPLICATE_EVERY})"
@@ -51,7 +51,7 @@ def _original(day: Window, total: int, seed: int) -> str:
 
 
 def _fields(kind: EventKind, day: Window, total: int, seed: int) -> dict[str, str]:
-    """Field -> SQL over the record's number `n`, with the shop's own shares."""
+    """Field -> SQL over the record's number `n`. The values have the frequencies of the demo's web shop."""
     fields = {
         "event_id": f"lower(concat(lpad(hex({_hash('n', seed, kind.name)}), 16, '0'), lpad(hex(n), 8, '0')))",
         "event_time": _millis("n", day, total),
@@ -60,13 +60,13 @@ def _fields(kind: EventKind, day: Window, total: int, seed: int) -> dict[str, st
         "device": _choice(DEVICES, seed, "device"),
     }
     if kind.name == ORDERS:
-        amount, checkout = _bell(seed, "amount"), _bell(seed, "checkout")
+        amount, checkout = _normal(seed, "amount"), _normal(seed, "checkout")
         return fields | {
             "amount": f"round(exp(3.4 + 0.8 * {amount}) + 1, 2)",
             "checkout_ms": f"round(exp(6.0 + 0.5 * {checkout}), 3)",
         }
-    # The rank is spread log-evenly: page k gets about 1/k of the visits of the first.
-    rank = f"cast(exp({_even(seed, 'page')} * ln({len(PAGES) + 1})) as int)"
+    # The rank is distributed so that page k gets about 1/k of the visits of the first page.
+    rank = f"cast(exp({_uniform(seed, 'page')} * ln({len(PAGES) + 1})) as int)"
     return fields | {"type": _choice(TYPES, seed, "type"), "page": f"concat('/product/', {rank})"}
 
 
@@ -76,19 +76,19 @@ def _millis(number: str, day: Window, total: int) -> str:
 
 
 def _hash(number: str, seed: int, purpose: str) -> str:
-    """A number from 0 to 2**62 - 1 that nobody could tell from a random one."""
+    """SQL for a pseudo-random number from 0 to 2**62 - 1."""
     return f"shiftrightunsigned(xxhash64({number}, {seed}L, '{purpose}'), 2)"
 
 
-def _even(seed: int, purpose: str) -> str:
-    """Evenly spread over [0, 1)."""
+def _uniform(seed: int, purpose: str) -> str:
+    """SQL for a pseudo-random number with a uniform distribution over [0, 1)."""
     return f"({_hash('n', seed, purpose)} % 1000000 / 1e6D)"
 
 
-def _bell(seed: int, purpose: str) -> str:
-    """Nearly normal, mean 0 and deviation 1: three even ones added up."""
-    summed = " + ".join(_even(seed, f"{purpose}{part}") for part in range(3))
-    return f"(({summed} - 1.5D) * 2D)"
+def _normal(seed: int, purpose: str) -> str:
+    """SQL for a nearly normal number, mean 0 and deviation 1: the sum of three uniform numbers."""
+    total = " + ".join(_uniform(seed, f"{purpose}{part}") for part in range(3))
+    return f"(({total} - 1.5D) * 2D)"
 
 
 def _choice(weights: dict[str, float], seed: int, purpose: str) -> str:

@@ -1,4 +1,4 @@
-"""The platform's batch layer as a program: fills its raw store with a day, recomputes windows of it."""
+"""The platform's batch layer as a program: fills the raw store with a day and recomputes windows of it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import ingestion_ledger
 from metrics_platform_tests.benchmarks.day_events import day_records
 from metrics_platform_tests.benchmarks.serve import own_answers, serve
+from metrics_platform_tests.support.logs import log_to
 
 
 def main() -> None:
-    """Serve `build` and `recompute`; both answer with seconds."""
+    """Serve the commands `build` and `recompute`. Both answer with the seconds that they took."""
     answers = own_answers()
     platform = load_platform(Settings.from_environment())
     resource = spark_resources(platform)[BATCH_SPARK]
     spark = open_session(platform.settings.batch, lambda: resource.spark_session)
     with platform.connect() as conn:
         migrate(conn, platform.catalog, _now())
-        batch = Batch(platform, spark, conn, "bench", _now, lambda _line: None)
+        batch = Batch(platform, spark, conn, "bench", _now, log_to(lambda _line: None))
         commands = {
             "build": lambda day, events, seed: build(
                 platform, spark, conn, _window(platform, "day", day), events, seed
@@ -45,7 +46,7 @@ def main() -> None:
 def build(
     platform: Platform, spark: SparkSession, conn: Connection, day: Window, events: int, seed: int
 ) -> dict[str, float]:
-    """Put a day of that many events into the raw store as ingestion does, step by step, but without Kafka."""
+    """Append a day of so many events to the raw store, step by step as ingestion does, but without Kafka."""
     began = time.perf_counter()
     for kind in platform.catalog.kinds:
         share = ORDER_SHARE if kind.name == ORDERS else 1 - ORDER_SHARE
@@ -67,7 +68,7 @@ def build(
 
 
 def recompute(batch: Batch, window: Window) -> dict[str, float]:
-    """Make one window of all metrics exact."""
+    """Compute the exact numbers of one window for all metrics."""
     began = time.perf_counter()
     batch.recompute([window], batch.platform.catalog.metrics)
     return {"seconds": time.perf_counter() - began}

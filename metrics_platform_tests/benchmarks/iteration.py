@@ -1,9 +1,10 @@
-"""The rows about one iteration of the stream over three million events, and the memory it takes.
+"""Rows iteration_throughput and six_metrics: one iteration of the stream over three million events, and its
+memory.
 
-Three programs live side by side and work in turns: the platform with one metric, a bare Spark program
-that computes the same number, and the platform with the six example metrics. Each warms up on the whole
-input once. The one metric reads a topic of interactions alone; the six read as many events in all, mixed
-as the shop mixes them (5 % orders), so that each of them has work.
+Three programs run side by side and work in turns: the platform with one metric, a bare Spark program that
+computes the same number, and the platform with the six example metrics. Each warms up once on the whole
+input. The one metric reads a topic of interactions. The six metrics read as many events in all, with the
+demo's share of orders (5 %), so that each of them has work.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Programs:
-    """The programs that this call needs, by name, with what each reads."""
+    """The programs that this run needs, by name."""
 
     workers: Mapping[str, Worker]
-    inputs: Mapping[str, Sent]
+    inputs: Mapping[str, Sent]  # what each program reads
 
     def turn(self, name: str) -> Answer:
-        """Have one program do its work once. Raises BenchError when it did not see all of its input."""
+        """Let one program do its work once. Raises BenchError if it did not process all of its input."""
         sent = self.inputs[name]
         if name == BARE:
             return self.workers[name].ask("query")
@@ -56,7 +57,7 @@ class Programs:
 
 
 def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
-    """Rows iteration_throughput and six_metrics; the platform's memory goes to `peaks`."""
+    """Measure rows iteration_throughput and six_metrics. The platform's memory goes to `peaks`."""
     names = [ONE]
     names += [BARE] if run.wants("iteration_throughput") else []
     names += [SIX] if run.wants("six_metrics", "shift_memory") else []
@@ -160,6 +161,6 @@ def _stored_clicks(database: str) -> list[list[Any]]:
 
 
 def _compare(ours: list[list[Any]], bare: list[list[Any]]) -> None:
-    """Raises BenchError unless both programs found the same numbers."""
+    """Raises BenchError unless both programs computed the same numbers."""
     if sorted(ours) != sorted(bare):
         raise BenchError(f"the programs disagree: {len(ours)} rows and {len(bare)} rows, not all equal")

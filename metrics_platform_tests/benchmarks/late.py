@@ -1,19 +1,19 @@
-"""The row about late events: the work to keep hours, day and week exact, against fixed lookbacks.
+"""Row late_week: the work to keep hours, day and week exact with late events, against a fixed lookback.
 
-A day of 20 million events is collected by many senders. Seven of them lose their line for an hour each, at
-different hours, and deliver what they held back on one of the seven days that follow: 1 % of the day. Two
-programs live through the day and the week after it, on the same raw store:
+A day of 20 million events is collected by many senders. Seven senders are offline for an hour each, at
+different hours, and deliver their events on one of the seven following days: 1 % of the day's events. Two
+programs process the day and the week after it, on the same raw store:
 
-* ours, the platform: computes each hour when it ends, and the hours that a delivery re-opened, with all their
-  minutes, and commits them.
-* lookback, what a person would write instead: six plain Spark queries over the last four hours every hour,
-  over the day when it ends, over the week when it ends. It commits nothing and computes no minutes.
+* ours, the platform, computes each hour when it ends, and again the hours that late events changed, with all
+  their minutes, and commits them.
+* lookback, the plain program, runs six Spark queries over the last four hours every hour, over the day when
+  it ends, and over the week when it ends. It commits nothing and computes no minutes.
 
-What Kafka has when an hourly run starts, a few minutes after the hour's end, is in the raw store by then, the
-next hour's first minutes with it: so what is delivered again within half a minute is no late event.
+An hourly run starts a few minutes after the hour's end. By then the raw store has everything that Kafka has,
+including the first minutes of the next hour. So a duplicate that comes within half a minute is no late event.
 
-Only runs that have something to read are counted; of lookback's there would be many more. Filling the raw
-store is not counted, ingestion's search for late events is. Both begin warm.
+Only runs that have something to read are counted; lookback would have many more. Filling the raw store is not
+counted, but ingestion's search for late events is. Both programs are warm at the beginning.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from metrics_platform_tests.benchmarks.servers import Say, environment, postgres
 from metrics_platform_tests.benchmarks.workers import Worker, worker
 
 DATABASE = "late"
-# The hours of the day in which a sender was cut off; each held back the same share of its hour's events.
+# The hours of the day in which a sender is offline. Each sender has the same share of its hour's events.
 CUT_OFF = (2, 5, 9, 12, 15, 18, 21)
 LATE, OF = round(0.01 * 24 / len(CUT_OFF) * 100_000), 100_000
 WARM_UP_ROUNDS = 4
-# When the schedules start their runs: after an hour's, a day's, a week's end.
-HOURLY, DAILY, WEEKLY = (timedelta(minutes=each) for each in (3, 20, 50))
+# How long after the end of an hour, a day and a week the schedules start their runs.
+HOURLY, DAILY, WEEKLY = (timedelta(minutes=minutes) for minutes in (3, 20, 50))
 
 
 @dataclass
 class Spent:
-    """What a program used up: CPU and elapsed seconds, and rows read of the raw store."""
+    """What a program has used so far."""
 
-    cpu: float = 0.0
-    seconds: float = 0.0
-    rows: int = 0
+    cpu: float = 0.0  # CPU seconds
+    seconds: float = 0.0  # elapsed seconds
+    rows: int = 0  # rows of the raw store that were read
     runs: int = 0
 
     def add(self, done: Mapping[str, float], rows: int) -> None:
-        """Note a run."""
+        """Add a run."""
         self.cpu += done["cpu"]
         self.seconds += done["seconds"]
         self.rows += rows
@@ -62,7 +62,7 @@ class Spent:
 
 @dataclass
 class Life:
-    """The day and the week after it, as both programs live through them."""
+    """The day and the week after it, which both programs process."""
 
     day: Window
     week: Window
@@ -74,10 +74,10 @@ class Life:
     held: dict[datetime, int] = field(default_factory=dict)  # events in the raw store, by hour
     ours: Spent = field(default_factory=Spent)
     lookback: Spent = field(default_factory=Spent)
-    days_results: Any = None  # lookback's, of its last look at the day
+    days_results: Any = None  # the results of lookback's last query over the day
 
     def live(self) -> None:
-        """Hour by hour, then delivery by delivery, with the runs that the schedules start."""
+        """Process the day hour by hour, then the late deliveries, with the runs that the schedules start."""
         hours = [self.day.start + number * HOUR for number in range(24)]
         arrived = self.day.start
         for number, hour in enumerate(hours):
@@ -88,12 +88,12 @@ class Life:
                 self._begin(hour)
             else:
                 self._run(run_at, Grain.HOUR)
-            self._look(max(self.day.start, hour - (FRESH_HOURS - 1) * HOUR), hour + HOUR, hourly=True)
+            self._look_back(max(self.day.start, hour - (FRESH_HOURS - 1) * HOUR), hour + HOUR, hourly=True)
             self.say(f"hour {number + 1}: {self._so_far()}")
         for number in range(1, FRESH_HOURS):
-            self._look(self.day.end - (FRESH_HOURS - number) * HOUR, self.day.end, hourly=True)
+            self._look_back(self.day.end - (FRESH_HOURS - number) * HOUR, self.day.end, hourly=True)
         self._run(self.day.end + DAILY, Grain.DAY)
-        self.days_results = self._look(self.day.start, self.day.end)
+        self.days_results = self._look_back(self.day.start, self.day.end)
         week_ended = False
         for number, cut_off in enumerate(CUT_OFF):
             delivered = self.day.end + timedelta(days=number, hours=12)
@@ -105,7 +105,10 @@ class Life:
             self.say(f"delivery {number + 1}: {self._so_far()}")
 
     def _begin(self, hour: datetime) -> None:
-        """Warm both programs up on the first hour; the platform's last round counts as its run of it."""
+        """Warm both programs up on the first hour.
+
+        The platform's last round counts as its run of that hour.
+        """
         done: Any = None
         for _ in range(WARM_UP_ROUNDS):
             now = (hour + HOUR + HOURLY).isoformat()
@@ -114,15 +117,15 @@ class Life:
         self.ours.add(done, self.held[hour])
 
     def _end_week(self) -> None:
-        # Nothing came, and ingestion has seen that.
+        # Ingestion runs once more and finds no events.
         self._arrive(self.day.end, self.day.end, self.week.end + WEEKLY)
-        # The week's hours without events were made exact when they ended, by runs that nobody counts.
+        # This run makes the week's hours without events exact. It is not counted.
         self._ask(self.week.end + WEEKLY, Grain.WEEK)
         self._run(self.week.end + WEEKLY, Grain.WEEK)
-        self._look(self.week.start, self.week.end)
+        self._look_back(self.week.start, self.week.end)
 
     def _arrive(self, first: datetime, after: datetime, now: datetime, held_back: bool = False) -> None:
-        """Records of [first, after) come into the raw store, and the platform looks what they change."""
+        """Append the records of [first, after) and let the platform mark the hours that they change."""
         brought = self.platform.ask(
             "append",
             now=now.isoformat(),
@@ -139,7 +142,7 @@ class Life:
         for name, count in brought.items():
             hour = datetime.fromisoformat(name)
             self.held[hour] = self.held.get(hour, 0) + count
-        # What was held back comes to an hour that was exact: all of its ids are read.
+        # Late events come to an hour that was exact, so all of its ids are read.
         self.ours.add(self.platform.ask("mark", now=now.isoformat()), self.held[first] if held_back else 0)
 
     def _run(self, now: datetime, grain: Grain) -> None:
@@ -150,7 +153,7 @@ class Life:
         since = self.day.start.isoformat()
         return self.platform.ask("run", now=now.isoformat(), grain=grain, since=since)
 
-    def _look(self, start: datetime, end: datetime, hourly: bool = False) -> Any:
+    def _look_back(self, start: datetime, end: datetime, hourly: bool = False) -> Any:
         done = self.plain.ask("query", start=start.isoformat(), end=end.isoformat(), hourly=hourly)
         self.lookback.add(done, sum(rows for hour, rows in self.held.items() if start <= hour < end))
         return done["results"]
@@ -160,9 +163,9 @@ class Life:
 
 
 def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
-    """Row late_week."""
+    """Measure row late_week."""
     with postgres_server(path, say, DATABASE) as databases:
-        # Everything is read from the raw store, so there is no broker to reach.
+        # Everything is read from the raw store, so no broker is needed.
         variables = environment(path, "127.0.0.1:1", databases[DATABASE])
         catalog = load_catalog(Settings.from_environment(variables).catalog)
         week = catalog.calendar.last_complete(Grain.WEEK, datetime.now(UTC) - timedelta(days=7))
@@ -174,16 +177,16 @@ def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
             life = Life(day, week, run.size(EVENTS), run.seed, ours, bare, say)
             life.live()
             state = ours.ask("state", day=day.start.isoformat(), week=week.start.isoformat())
-            truth = bare.ask("query", start=day.start.isoformat(), end=day.end.isoformat())["results"]
+            exact = bare.ask("query", start=day.start.isoformat(), end=day.end.isoformat())["results"]
         if any(state.values()):
             raise BenchError(f"the week did not end exact: {state}")
-        compare(stored(databases[DATABASE], catalog, day), truth)
-        yield _row(run, life, _equal(life.days_results, truth))
+        compare(stored(databases[DATABASE], catalog, day), exact)
+        yield _row(run, life, _equal(life.days_results, exact))
 
 
-def _equal(found: Mapping[str, list[list[Any]]], truth: Mapping[str, list[list[Any]]]) -> bool:
+def _equal(found: Mapping[str, list[list[Any]]], exact: Mapping[str, list[list[Any]]]) -> bool:
     try:
-        compare(found, truth)
+        compare(found, exact)
     except BenchError:
         return False
     return True

@@ -1,4 +1,7 @@
-"""The batch layer as a program that lives through a week of late events, by a clock that is told to it."""
+"""The batch layer as a program that processes a week of late events.
+
+Each command gives the time of the clock.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,11 @@ from metrics_platform.store.state import ingestion_ledger
 from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform_tests.benchmarks.day_events import PARTITIONS, day_records
 from metrics_platform_tests.benchmarks.serve import cpu_seconds, own_answers, serve
+from metrics_platform_tests.support.logs import log_to
 
 
 def main() -> None:
-    """Serve `append`, `mark`, `run`, `recompute` and `state`."""
+    """Serve the commands `append`, `mark`, `run`, `recompute` and `state`."""
     answers = own_answers()
     platform = load_platform(Settings.from_environment())
     spark = spark_resources(platform)[BATCH_SPARK].spark_session
@@ -48,21 +52,21 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Span:
-    """The records of [start, end) among a day's `total`: their numbers are those from `first` to `after`."""
+    """The records of a day in [start, end). Their numbers are [first, after)."""
 
     day: Window
-    total: int
+    total: int  # how many records the day has
     start: datetime
     end: datetime
 
     @property
     def first(self) -> int:
-        """The number of the first record that does not begin before the span."""
+        """The number of the first record at or after the start."""
         return self._number(self.start)
 
     @property
     def after(self) -> int:
-        """The number of the first record that does not begin before the span's end."""
+        """The number of the first record at or after the end."""
         return self._number(self.end)
 
     def _number(self, instant: datetime) -> int:
@@ -71,7 +75,7 @@ class Span:
 
 @dataclass
 class Program:
-    """The platform's batch layer. Instants come and go as ISO texts."""
+    """The platform's batch layer. Instants are passed as ISO 8601 texts."""
 
     platform: Platform
     spark: SparkSession
@@ -92,10 +96,10 @@ class Program:
         of: int,
         held_back: bool,
     ) -> dict[str, int]:
-        """Put records of [first, after) into the raw store: those that were held back, or the others.
+        """Append records of [first, after) to the raw store: the late ones (`held_back`) or the others.
 
-        Of the hours `cut_off` those were whose number's hash lies in the first `late` of `of` parts. Returns
-        how many events came, by hour.
+        A record is late if it lies in one of the hours `cut_off` and the hash of its number, modulo `of`, is
+        below `late`. Returns the number of accepted events by hour.
         """
         at = datetime.fromisoformat(now)
         migrate(self.conn, self.platform.catalog, at)
@@ -121,7 +125,7 @@ class Program:
         return brought
 
     def mark(self, now: str) -> dict[str, float]:
-        """What ingestion does after an append: it looks for late events and marks their hours."""
+        """Do what ingestion does after an append: look for late events and mark their hours as dirty."""
         at = datetime.fromisoformat(now)
         through = {cluster.name: at for cluster in self.platform.clusters}
         log = KafkaLog(self.platform.clusters)
@@ -132,27 +136,27 @@ class Program:
         return self._spent(*began)
 
     def run(self, now: str, grain: str, since: str) -> dict[str, object]:
-        """A scheduled run of hours, days or weeks that have ended, of hours those from `since` on."""
+        """Run the batch as the schedule of a grain does. Hours before `since` are left out."""
         at, calendar = datetime.fromisoformat(now), self.platform.catalog.calendar
         began = self._cpu(), time.perf_counter()
-        asked = [calendar.last_complete(Grain(grain), at)]
+        windows = [calendar.last_complete(Grain(grain), at)]
         if grain == Grain.HOUR:
-            asked = [
+            windows = [
                 hour for hour in fresh_hours(at, calendar) if hour.start >= datetime.fromisoformat(since)
             ]
         repair = grain == Grain.HOUR
-        done = self._batch(at).catch_up(asked, self.platform.catalog.metrics, repair=repair)
+        done = self._batch(at).catch_up(windows, self.platform.catalog.metrics, repair=repair)
         return {**self._spent(*began), "hours": [hour.start.isoformat() for hour in done.computed]}
 
     def recompute(self, now: str, hour: str) -> dict[str, float]:
-        """Compute an hour, exact or not."""
+        """Compute an hour, even if it is exact already."""
         at = datetime.fromisoformat(now)
         began = self._cpu(), time.perf_counter()
         self._batch(at).recompute([self._window(Grain.HOUR, hour)], self.platform.catalog.metrics)
         return self._spent(*began)
 
     def state(self, day: str, week: str) -> dict[str, int]:
-        """How many hours wait, and how many windows of the day and the week are not exact and whole."""
+        """How many hours are dirty, and how many windows of day and week are not exact and fully covered."""
         catalog = self.platform.catalog
         whole = self._window(Grain.DAY, day)
         hours = catalog.calendar.windows(Grain.HOUR, whole.start, whole.end)
@@ -163,7 +167,7 @@ class Program:
         return {"dirty": len(changed_hours(self.conn)), "not_whole": bad + missing}
 
     def _batch(self, now: datetime) -> Batch:
-        return Batch(self.platform, self.spark, self.conn, "bench", lambda: now, print)
+        return Batch(self.platform, self.spark, self.conn, "bench", lambda: now, log_to(print))
 
     def _window(self, grain: Grain, start: str) -> Window:
         return self.platform.catalog.calendar.window(grain, datetime.fromisoformat(start))

@@ -1,7 +1,8 @@
-"""The rows that need the whole platform at work: how soon a number is readable, and the change of shift.
+"""Rows minute_to_number and change_of_shift: how soon numbers are readable, normally and at a change of
+shift.
 
-The stack runs as a person would run it, webserver, schedules and all. The shift is as long as the first
-measurement takes, so that the change of shift follows it.
+The whole stack runs, with webserver and schedules. The shift is just long enough for the first measurement,
+so that the change of shift follows it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from metrics_platform.settings import PREFIX, Settings
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.state import gaps, lease
 from metrics_platform.store.state.lease import Lease
-from metrics_platform.stream.shift import LEASE
 from metrics_platform.stream.supervision import WARM_UP
 from metrics_platform_tests.benchmarks.memory import Peaks, sampling, spark_drivers
 from metrics_platform_tests.benchmarks.reader import MINUTE, Reader, await_that, reading
@@ -39,14 +39,14 @@ from metrics_platform_tests.benchmarks.servers import Say, jars
 RATE = 2000  # events per second
 MEASURED_MINUTES = 10
 WARM_MINUTES = 2  # minutes that a new shift commits before it counts as warm
-FIRST_NUMBER_SECONDS = 240.0  # from a stack that is ready to the shift's first commit
-CHANGE_SECONDS = 300.0  # beyond the shift's end: what a change may take before it counts as failed
-AROUND = timedelta(minutes=2)  # minutes that end so long before or after the change belong to it
+FIRST_NUMBER_SECONDS = 240.0  # the most from the start of the stack to the shift's first commit
+CHANGE_SECONDS = 300.0  # after so long beyond the shift's end, a change counts as failed
+AROUND = timedelta(minutes=2)  # minutes that end at most so long before or after the change belong to it
 
 
 @dataclass(frozen=True)
 class Live:
-    """A stack at work and the two who watch it."""
+    """A running stack, and the reader and the connection that observe it."""
 
     stack: StackState
     shift_length: timedelta
@@ -56,14 +56,14 @@ class Live:
 
     def lease(self) -> Lease:
         """The shift's lease as it stands. Raises BenchError when nobody holds it."""
-        found = lease.read_lease(self.conn, LEASE)
+        found = lease.read_lease(self.conn, lease.STREAM_LEASE)
         if found is None or found.holder is None:
             raise BenchError("no shift is at work")
         return found
 
 
 def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
-    """Rows minute_to_number and change_of_shift, each once known; the shifts' memory goes to `peaks`."""
+    """Measure rows minute_to_number and change_of_shift. The shifts' memory goes to `peaks`."""
     measured = run.size(MEASURED_MINUTES) if run.wants("minute_to_number", "shift_memory") else 0
     length = _shift_minutes(measured)
     with _stack(run, path, length, say) as stack, _watched(stack, length, peaks, say) as live:
@@ -77,7 +77,10 @@ def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
 
 
 def _shift_minutes(measured: int) -> int:
-    """Long enough that the successor, which starts WARM_UP before the end, disturbs no measured minute."""
+    """The length of a shift.
+
+    The successor, which starts WARM_UP before its end, disturbs no measured minute.
+    """
     return WARM_MINUTES + measured + 1 + round(WARM_UP / MINUTE)
 
 
@@ -133,21 +136,24 @@ def _change_of_shift(run: Run, live: Live, first: datetime) -> Row:
 
 
 def _changed(live: Live, old: Lease) -> bool:
-    current = lease.read_lease(live.conn, LEASE)
+    current = lease.read_lease(live.conn, lease.STREAM_LEASE)
     return current is not None and current.holder not in (None, old.holder)
 
 
 def _await_warm(live: Live) -> datetime:
-    """Wait until a shift has committed its first two minutes in time; returns the start of the next one."""
+    """Wait until a shift has committed WARM_MINUTES minutes after its first ones.
+
+    Returns the start of the next.
+    """
     await_that(lambda: bool(live.reader.delays()), FIRST_NUMBER_SECONDS, "the first number")
-    # What a shift commits at once when it takes over is not yet steady work.
+    # The minutes that a shift commits when it takes over are not typical.
     first = max(live.reader.delays()) + MINUTE
     _await_minute(live, first + WARM_MINUTES * MINUTE)
     return first + WARM_MINUTES * MINUTE
 
 
 def _await_minute(live: Live, after: datetime) -> None:
-    """Wait until the minute before `after` is readable, at most a minute longer than it should take."""
+    """Wait until the minute before `after` is readable, at most a minute after its end."""
     left = (after - datetime.now(UTC)).total_seconds()
     last = after - MINUTE
     try:
@@ -158,7 +164,7 @@ def _await_minute(live: Live, after: datetime) -> None:
 
 @contextmanager
 def _watched(stack: StackState, shift_minutes: int, peaks: Peaks, say: Say) -> Iterator[Live]:
-    """Reader, memory sampler and a connection for questions, all working while the context lasts."""
+    """A reader, a memory sampler and a connection, for a `with`."""
     minutes = {PREFIX + "SHIFT_MINUTES": str(shift_minutes)}
     settings = Settings.from_environment({**environment(stack), **minutes})
     metrics = [metric.name for metric in load_catalog(stack.catalog).metrics]
@@ -184,7 +190,7 @@ def _migrated(url: str, metrics: list[str]) -> bool:
 
 @contextmanager
 def _stack(run: Run, path: Path, shift_minutes: int, say: Say) -> Iterator[StackState]:
-    """A stack of its own below `path`, stopped on the way out."""
+    """Run a stack in the folder `path`, for a `with`."""
     rate = run.size(RATE)
     say(f"starting a stack: {rate} events/s, shifts of {shift_minutes} minutes")
     command = (sys.executable, "-m", "metrics_platform.cli.main")
@@ -220,7 +226,7 @@ def _own_environment() -> Mapping[str, str]:
 
 
 def _other_runs(live: Live, start: datetime, end: datetime) -> str:
-    """The Dagster runs that began meanwhile and share the machine, such as raw ingestion."""
+    """The Dagster runs that began in this time, such as raw ingestion, because they share the machine."""
     with psycopg.connect(postgres.url(live.stack.ports.postgres, postgres.DAGSTER)) as conn:
         rows = conn.execute(
             "SELECT pipeline_name, to_timestamp(start_time) FROM runs "
@@ -231,7 +237,7 @@ def _other_runs(live: Live, start: datetime, end: datetime) -> str:
 
 
 def _nearest_rank(values: list[float], rank: float) -> float:
-    """The smallest of the sorted values that a share `rank` of them does not exceed."""
+    """The percentile at `rank` (0 to 1) of sorted values, by the nearest-rank method."""
     return values[math.ceil(rank * len(values)) - 1]
 
 

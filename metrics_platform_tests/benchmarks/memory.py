@@ -1,4 +1,4 @@
-"""How much memory a shift takes: its Python process and all it started, the JVM above all."""
+"""Measures the memory of a shift: its Python process and all child processes, mainly the JVM."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ GIGABYTE = 1e9
 
 @dataclass
 class Peaks:
-    """The largest resident sizes seen, in bytes, by the Python process's id; `parts` splits them."""
+    """The largest resident set sizes that were measured, in bytes, by the id of the Python process."""
 
     totals: dict[int, int] = field(default_factory=dict)
-    parts: dict[int, dict[str, int]] = field(default_factory=dict)
+    parts: dict[int, dict[str, int]] = field(default_factory=dict)  # the totals, split into jvm and python
 
     def sample(self, pid: int) -> None:
-        """Look at a process and its children now. A process that ended meanwhile is left out."""
+        """Measure a process and its children now. Nothing is recorded if one of them has ended meanwhile."""
         try:
             root = psutil.Process(pid)
             family = [root, *root.children(recursive=True)]
@@ -35,13 +35,13 @@ class Peaks:
             self.parts[pid] = {"jvm": jvm, "python": total - jvm}
 
     def largest(self) -> int:
-        """The process with the highest peak. Raises ValueError when nothing was seen."""
+        """The process with the highest peak. Raises ValueError if nothing was measured."""
         return max(self.totals, key=lambda pid: self.totals[pid])
 
 
 @contextmanager
 def sampling(peaks: Peaks, pids: Callable[[], Iterable[int]]) -> Iterator[None]:
-    """Sample the processes that `pids` names, twice a second, while the context lasts."""
+    """Sample the processes that `pids` returns twice a second, for a `with`."""
     stopping = Event()
 
     def work() -> None:
@@ -59,7 +59,7 @@ def sampling(peaks: Peaks, pids: Callable[[], Iterable[int]]) -> Iterator[None]:
 
 
 def spark_drivers(root: int, driver_memory: str) -> list[int]:
-    """The Python processes below `root` whose JVM has a heap of that size, unlike a batch's."""
+    """The Python processes below `root` whose JVM has a heap of this size, which a batch's JVM has not."""
     try:
         family = psutil.Process(root).children(recursive=True)
         return [

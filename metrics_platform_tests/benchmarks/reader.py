@@ -1,4 +1,4 @@
-"""A reader of the metric store that knows nothing of the platform's inside: when can a number be read?"""
+"""Measures when numbers become readable in the metric store, from outside the platform."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class Reader:
-    """Notes for each minute when it was first readable for all metrics, by this machine's clock."""
+    """Records when each minute was first readable for all metrics, by this machine's clock."""
 
     def __init__(self, metrics: Collection[str]) -> None:
         self._query = _readable(metrics)
@@ -28,9 +28,10 @@ class Reader:
         self._failure: Exception | None = None
 
     def delays(self) -> dict[datetime, float]:
-        """Seconds from a minute's end until it was readable, by the minute's start, so far.
+        """By the start of each minute that is readable so far, the seconds from its end until it was
+        readable.
 
-        Raises BenchError when the reader lost its connection.
+        Raises BenchError if the reader lost its connection.
         """
         with self._lock:
             if self._failure:
@@ -44,18 +45,18 @@ class Reader:
         return [minute for minute in (first + n * MINUTE for n in range(count)) if minute not in seen]
 
     def look(self, conn: Connection) -> None:
-        """Ask once for every minute that ended and was not readable yet."""
+        """Query once whether the minutes that have ended and were not readable yet are readable now."""
         newest = datetime.now(UTC).replace(second=0, microsecond=0) - MINUTE
         self._waited |= {newest} - self._seen.keys()
-        found = conn.execute(self._query, {"minutes": sorted(self._waited)}).fetchall()
+        readable = conn.execute(self._query, {"minutes": sorted(self._waited)}).fetchall()
         now = datetime.now(UTC)
         with self._lock:
-            for (minute,) in found:
+            for (minute,) in readable:
                 self._seen[minute] = (now - minute - MINUTE).total_seconds()
                 self._waited.discard(minute)
 
     def work(self, url: str, stopping: Event) -> None:
-        """Look every 50 ms until told to stop."""
+        """Query every 50 ms until `stopping` is set."""
         try:
             with connect(url, "bench-reader") as conn:
                 while not stopping.wait(POLL_SECONDS):
@@ -67,7 +68,7 @@ class Reader:
 
 @contextmanager
 def reading(url: str, metrics: Collection[str]) -> Iterator[Reader]:
-    """A reader, on a connection of its own, that looks while the context lasts. The views must exist."""
+    """Run a reader with a connection of its own, for a `with`. The views must exist."""
     reader, stopping = Reader(metrics), Event()
     thread = Thread(target=reader.work, args=(url, stopping), name="reader", daemon=True)
     thread.start()
@@ -79,7 +80,7 @@ def reading(url: str, metrics: Collection[str]) -> Iterator[Reader]:
 
 
 def await_that(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Look twice a second until the condition holds. Raises BenchError after `seconds`."""
+    """Wait until the condition holds, checking twice a second. Raises BenchError after `seconds`."""
     pause, end = Event(), datetime.now(UTC) + timedelta(seconds=seconds)
     while not condition():
         if datetime.now(UTC) > end:
@@ -88,7 +89,7 @@ def await_that(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def _readable(metrics: Collection[str]) -> sql.Composed:
-    """Those of the minutes that every metric's view shows."""
+    """SQL for those of the minutes that every metric's view shows."""
     shown = sql.SQL(" AND ").join(
         sql.SQL("EXISTS (SELECT FROM {} WHERE grain = 'minute' AND window_start = minute)").format(
             sql.Identifier("metrics", name)

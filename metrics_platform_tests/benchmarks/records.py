@@ -1,4 +1,4 @@
-"""The web shop's events of three minutes, on Kafka topics of their own, sent at the broker's full speed."""
+"""Sends the web shop's events of three minutes to new Kafka topics, as fast as the broker takes them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from metrics_platform.stream.iteration import minutes
 from metrics_platform_tests.benchmarks.rows import BenchError
 
 MINUTES = 3
-# The events end this long before the third minute does: arrivals are random, and none may fall outside.
+# The events end so long before the third minute's end, because arrivals are random and must not lie after it.
 _MARGIN_SECONDS = 10.0
 FLUSH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Sent:
-    """Events on Kafka: the topic of each kind, the minutes in which they lie, their number and size."""
+    """Events that were sent to Kafka."""
 
-    topics: Mapping[str, str]
-    windows: tuple[Window, ...]
+    topics: Mapping[str, str]  # kind of event -> topic
+    windows: tuple[Window, ...]  # the minutes in which the events lie
     events: int
-    mean_bytes: float
+    mean_bytes: float  # the mean size of a record's value
 
 
 def newest_minutes(now: datetime) -> tuple[Window, ...]:
@@ -40,9 +40,9 @@ def newest_minutes(now: datetime) -> tuple[Window, ...]:
 def send(
     bootstrap: str, seed: int, events: int, topics: Mapping[str, str], windows: tuple[Window, ...]
 ) -> Sent:
-    """Create the topics and send that many well-formed events, with their event times as Kafka times.
+    """Create the topics and send so many valid events, with their event times as Kafka times.
 
-    The shop's kinds are mixed as it mixes them; with one topic all events are of its kind.
+    The kinds of events have the shop's shares. With one topic all events are of its kind.
     """
     assert all(window.grain is Grain.MINUTE for window in windows)
     kafka.create_topics(bootstrap, topics.values(), partitions=4)
@@ -72,7 +72,7 @@ def _produce(producer: Producer, topic: str, partition: int, value: bytes, milli
     while True:
         try:
             producer.produce(topic, value, partition=partition, timestamp=millis)
-        except BufferError:  # full: wait for the broker
+        except BufferError:  # the queue is full: wait for the broker
             producer.poll(0.1)
         else:
             return

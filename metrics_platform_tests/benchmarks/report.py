@@ -1,4 +1,4 @@
-"""How the rows are shown: a table for people, a JSON file for programs."""
+"""Shows the measured rows: a table for people, a JSON file for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_json(rows: Sequence[Row], path: Path) -> None:
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
-    """Print a table: value, bar and their ratio; below it what else was found on the way."""
+    """Print a table of values, bars and their ratios, and below it the details of each row."""
     table = Table(title="Benchmarks", title_justify="left")
     for heading in ("what", "value", "bar", "value / bar", "ok"):
         table.add_column(heading, justify="left" if heading in ("what", "ok") else "right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""What is measured: the rows, their units and the bars they must reach."""
+"""The rows of the benchmarks: what is measured, in which unit, and the bar that it must reach."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ Sense = Literal["at most", "at least"]
 
 
 class BenchError(Exception):
-    """A benchmark could not be measured; the message is one line that says why."""
+    """A benchmark could not be measured. The message is one line that says why."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What a row must reach, in `unit`; `sense` says on which side of it the value has to be."""
+    """The value that a row must reach."""
 
     unit: str
-    sense: Sense
+    sense: Sense  # whether the row's value must be at most or at least the bar
     bar: float
 
     def reached(self, value: float) -> bool:
-        """Whether the value is on the right side."""
+        """Whether the value reaches the bar."""
         return value <= self.bar if self.sense == "at most" else value >= self.bar
 
 
@@ -36,7 +36,7 @@ BARS: Mapping[str, Bar] = {
     "batch_day": Bar("x", "at most", 0.6),
     "late_week": Bar("x", "at most", 0.333),
     "scaling_cores": Bar("x", "at least", 1.4),
-    # On two cores: one executor leaves the driver a core of its own, two take both.
+    # On two cores one executor leaves a core for the driver, and two executors take both.
     "scaling_workers": Bar("x", "at least", 1.0),
     "commit_rows": Bar("rows/s", "at least", 5_000),
 }
@@ -44,16 +44,13 @@ BARS: Mapping[str, Bar] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One measured number. `value` is None when it could not be measured; `detail` then says why.
-
-    `comparable` is false for a run whose sizes were scaled: it says that the benchmark works, nothing else.
-    """
+    """One measured number."""
 
     name: str
-    value: float | None
-    ok: bool
+    value: float | None  # None if it could not be measured; `detail` then says why
+    ok: bool  # whether it reached its bar
     seed: int
-    comparable: bool
+    comparable: bool  # False if the sizes were scaled: the run only shows that the benchmark works
     detail: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -73,10 +70,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """One call of the benchmarks: which rows, how large (1 is full size), from which seed."""
+    """One run of the benchmarks."""
 
-    names: frozenset[str]
-    scale: float
+    names: frozenset[str]  # the rows to measure
+    scale: float  # 1 is full size
     seed: int
 
     def wants(self, *names: str) -> bool:
@@ -84,11 +81,11 @@ class Run:
         return not self.names.isdisjoint(names)
 
     def size(self, full: int) -> int:
-        """A full size, scaled."""
+        """A size, multiplied by the scale."""
         return max(1, round(full * self.scale))
 
     def row(self, name: str, value: float, detail: Mapping[str, Any], also: bool = True) -> Row:
-        """A measured row. `also` is a second condition that it has to meet beside its bar."""
+        """A measured row. `also` is a second condition for `ok`, in addition to the bar."""
         reached = BARS[name].reached(value) and also
         return Row(name, round(value, 3), reached, self.seed, math.isclose(self.scale, 1.0), detail)
 

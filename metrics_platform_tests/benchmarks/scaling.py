@@ -1,8 +1,9 @@
-"""The rows about scaling: one exact recompute, on more cores of a machine and on more workers of a cluster.
+"""Rows scaling_cores and scaling_workers: a recompute with more cores of a machine and more workers of a
+cluster.
 
-Four programs read the same raw store and commit to the same metric store, in turns; they differ in their
-master alone. On the standalone cluster an executor has one core, so two workers have as many as local[2]; the
-driver comes beside them. After each turn the stored numbers must be those of the first.
+Four programs read the same raw store and commit to the same metric store, in turns. They differ only in their
+master. On the standalone cluster an executor has one core, so two workers have as many cores as local[2]; the
+driver runs beside them. After each turn the stored numbers must equal those of the first turn.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from metrics_platform_tests.benchmarks.servers import Say, environment, postgres
 from metrics_platform_tests.benchmarks.workers import Worker, worker
 from metrics_platform_tests.support.standalone import standalone
 
-# So many that what does not scale, planning and the commits, is a small part on one core.
+# Enough events to make the parts that do not scale (planning, commits) small on one core.
 EVENTS = 8_000_000
 REPETITIONS = 3
 DATABASE = "scaling"
 BASE = "local[1]"
-# An executor that waits for its program's turn must not be given back.
+# Executors must not be returned while they wait for their program's turn.
 PROPERTIES = "spark.dynamicAllocation.executorIdleTimeout 1h\n"
 MEMORY = "1g"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the batch works: its name in the result, the master's URL, and how many executors of one core."""
+    """A place where the batch runs."""
 
-    name: str
-    master: str
-    executors: int
+    name: str  # its name in the result
+    master: str  # the URL
+    executors: int  # of one core each
 
     def variables(self, properties: Path) -> dict[str, str]:
-        """The settings that say so."""
+        """The environment variables for this place."""
         return {
             f"{PREFIX}SPARK_MASTER_BATCH": self.master,
             f"{PREFIX}SPARK_EXECUTORS_BATCH": str(self.executors),
@@ -60,12 +61,12 @@ class Place:
 
 
 def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
-    """Rows scaling_cores and scaling_workers."""
+    """Measure rows scaling_cores and scaling_workers."""
     properties = path / "spark.conf"
     properties.write_text(PROPERTIES)
     with ExitStack() as stack:
         database = stack.enter_context(postgres_server(path, say, DATABASE))[DATABASE]
-        # Everything is read from the raw store, so there is no broker to reach.
+        # Everything is read from the raw store, so no broker is needed.
         variables = environment(path, f"{HOST}:1", database)
         catalog = load_catalog(Settings.from_environment(variables).catalog)
         day = catalog.calendar.last_complete(Grain.DAY, datetime.now(UTC))
@@ -85,7 +86,7 @@ def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
 
 
 def _places(stack: ExitStack, path: Path) -> list[Place]:
-    """The four places; the clusters among them live as long as the stack."""
+    """The four places. The clusters among them run until `stack` is closed."""
     places = [Place(BASE, BASE, 1), Place("local[2]", "local[2]", 1)]
     for name, workers in (("one worker", 1), ("two workers", 2)):
         folder = path / f"cluster-{workers}"
@@ -98,7 +99,10 @@ def _places(stack: ExitStack, path: Path) -> list[Place]:
 def _take_turns(
     programs: Mapping[str, Worker], day: Window, database: str, catalog: Catalog, say: Say
 ) -> dict[str, list[float]]:
-    """The whole day, some times; the first time is unmeasured, for it takes the JVMs twice as long."""
+    """Recompute the day several times in turns.
+
+    The first time is not measured, because cold JVMs take twice as long.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     expected: dict[str, list[list[Any]]] | None = None
     for program in programs.values():
@@ -115,7 +119,7 @@ def _take_turns(
 
 
 def _rows(run: Run, seconds: Mapping[str, list[float]], shared: Mapping[str, Any]) -> Iterator[Row]:
-    """Each ratio says how many times as fast; all times stand in both rows' detail."""
+    """The rows: each value says how many times faster it was. The details of both have all times."""
     median = {name: statistics.median(each) for name, each in seconds.items()}
     faster = {name: round(median[BASE] / each, 2) for name, each in median.items()}
     detail = {**shared, "seconds": seconds, f"times {BASE}": faster}

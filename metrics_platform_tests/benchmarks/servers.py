@@ -1,4 +1,4 @@
-"""Folders and servers for the benchmarks: on loopback, on free ports, gone at the end."""
+"""Temporary folders and servers for the benchmarks, on free ports of the loopback interface."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """An empty directory that every user may enter, removed afterwards, PostgreSQL's data wherever it is."""
+    """An empty directory that every user may enter, for a `with`. It is removed with PostgreSQL's data."""
     remove(path)
     path.mkdir(parents=True)
     path.chmod(0o755)
@@ -32,7 +32,7 @@ def folder(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a directory of data, and PostgreSQL's part of it wherever that is."""
+    """Remove a directory of data, and PostgreSQL's data, which may lie elsewhere."""
     if path.exists():
         shutil.rmtree(postgres.data_folder(path), ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
@@ -40,7 +40,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def kafka_server(path: Path, say: Say) -> Iterator[str]:
-    """A broker over `path`; its bootstrap address."""
+    """Run a broker with its data in `path`, for a `with`. Gives its bootstrap address."""
     [port] = free_ports(1)
     with _served(kafka.kafka_component(path, port, path / "kafka.log", jars()), say):
         yield kafka.bootstrap(port)
@@ -48,7 +48,7 @@ def kafka_server(path: Path, say: Say) -> Iterator[str]:
 
 @contextmanager
 def postgres_server(path: Path, say: Say, *databases: str) -> Iterator[Mapping[str, str]]:
-    """A PostgreSQL over `path` with the databases; their URLs by name."""
+    """Run PostgreSQL with its data in `path`, for a `with`. Gives the URLs of the databases by name."""
     [port] = free_ports(1)
     with _served(postgres.postgres_component(path, port, path / "postgres.log"), say):
         postgres.create_databases(port, databases)
@@ -61,7 +61,7 @@ def jars() -> Path:
 
 
 def environment(path: Path, bootstrap: str, database: str) -> dict[str, str]:
-    """The settings of an installation that lives in `path`; writes its clusters file."""
+    """The environment variables of an installation in `path`. Writes its clusters file."""
     clusters = path / "clusters.yaml"
     clusters.write_text(f"clusters:\n  - name: local\n    bootstrap_servers: {bootstrap}\n")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -1,4 +1,4 @@
-"""What a person would write instead of the platform's iteration: plain Spark, defaults, one query.
+"""The plain program that the platform's iteration is compared with: one Spark query with default settings.
 
 Arguments: the broker's address, the topic, the master, the driver's memory, the folder of jars.
 """
@@ -21,7 +21,7 @@ SCHEMA = (
 
 
 def main(bootstrap: str, topic: str, master: str, memory: str, jars: str) -> None:
-    """Serve `query`, which answers with seconds and the clicks of each minute and page."""
+    """Serve the command `query`, which answers with the seconds and the clicks of each minute and page."""
     answers = own_answers()
     spark = (
         SparkSession.builder.master(master)

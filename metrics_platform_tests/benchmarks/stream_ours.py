@@ -22,7 +22,10 @@ from metrics_platform_tests.benchmarks.serve import own_answers, serve
 
 
 def main(prefix: str, *metrics: str) -> None:
-    """Serve `iterate`: it takes the minutes [start, end) in ISO 8601, answers with seconds and counts."""
+    """Serve the command `iterate` for the minutes [start, end) in ISO 8601.
+
+    It answers with seconds and counts.
+    """
     answers = own_answers()
     platform = _with_topics(load_platform(Settings.from_environment()), prefix)
     spark = spark_resources(platform)[STREAM_SPARK].spark_session

@@ -1,6 +1,6 @@
-"""Programs under measurement: each in a process of its own, told by pipe when to work.
+"""Runs the measured programs, each in a process of its own that gets commands through a pipe.
 
-Two programs that are compared live side by side and work in turns, so that the machine's mood meets both.
+Programs that are compared run side by side and work in turns, so that disturbances affect both.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from metrics_platform_tests.benchmarks.rows import BenchError
 
 PACKAGE = "metrics_platform_tests.benchmarks"
 REPOSITORY = Path(__file__).parents[2]
-STOP_SECONDS = 30.0  # a Spark session says goodbye within a few
+STOP_SECONDS = 30.0  # a Spark session stops within a few seconds
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A running program. Its words go to `log`, its answers come by pipe."""
+    """A running program."""
 
     name: str
-    process: subprocess.Popen[str]
-    log: Path
+    process: subprocess.Popen[str]  # its standard input takes commands, its standard output gives answers
+    log: Path  # what the program prints
 
     @property
     def pid(self) -> int:
-        """The id of its Python process; its JVM is a child of that."""
+        """The id of its Python process, whose child is the JVM."""
         return self.process.pid
 
     def ask(self, command: str, **arguments: object) -> Any:
-        """Have a command done and return its answer. Raises BenchError when it fails or the program ends."""
+        """Send a command and return its answer. Raises BenchError if it fails or the program ends."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -62,7 +62,7 @@ class Worker:
 def worker(
     module: str, name: str, folder: Path, environment: Mapping[str, str], *arguments: object
 ) -> Iterator[Worker]:
-    """A program (a module of this package) that has answered once, stopped on the way out with its JVM."""
+    """Run a module of this package as a program, for a `with`. At the end it is stopped with its JVM."""
     work = folder / name
     work.mkdir()
     log = folder / f"{name}.log"
@@ -86,7 +86,7 @@ def worker(
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """The end of its input asks the program to leave; what then still lives is ended."""
+    """Close the program's input, which makes it end, and end the processes that still run after a while."""
     try:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     except psutil.NoSuchProcess:

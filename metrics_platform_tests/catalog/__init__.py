@@ -1,0 +1,1 @@
+"""Tests of catalogues, windows and measures; they start no server."""

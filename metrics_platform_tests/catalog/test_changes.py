@@ -1,4 +1,4 @@
-"""What a changed catalogue changes: definitions, told part by part, and not the words about them."""
+"""Comparing two catalogues: which definitions change, and in which parts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ Edit = Callable[..., Catalog]
 
 @pytest.fixture
 def edit(tmp_path: Path) -> Edit:
-    """The catalogue after each `old` text in it was replaced by a `new` one."""
+    """The catalogue, with each `old` text replaced by the `new` one."""
 
     def edited(*replacements: tuple[str, str]) -> Catalog:
         text = SHOP
@@ -47,7 +47,7 @@ def names(found: list[Change]) -> dict[str, str]:
     return {change.metric.name: change.word for change in found}
 
 
-def test_words_keep_the_definition(edit: Edit) -> None:
+def test_a_changed_description_is_no_change_of_the_definition(edit: Edit) -> None:
     later = edit(("Euros.", "Money."), ("{events: orders, f", "{owner: team:shop, events: orders, f"))
     assert changes(edit(), later) == []
 
@@ -63,7 +63,7 @@ def test_words_keep_the_definition(edit: Edit) -> None:
         ("event_id: string", "event_id: bigint"),
     ],
 )
-def test_how_time_is_cut_and_where_events_come_from_change_every_metric(
+def test_another_time_zone_topic_cluster_id_or_time_changes_every_metric(
     edit: Edit, old: str, new: str
 ) -> None:
     assert names(changes(edit(), edit((old, new)))) == {"revenue": "changed", "orders": "changed"}
@@ -82,7 +82,7 @@ def test_a_fields_type_changes_the_metrics_that_use_it(edit: Edit) -> None:
     ]
 
 
-def test_a_change_is_told_part_by_part(edit: Edit) -> None:
+def test_a_change_lists_the_parts_that_differ(edit: Edit) -> None:
     later = edit(("[country]", "{land: upper(country)}"), ("{sum: amount}", "{max: amount}"))
     [change] = changes(edit(), later)
     assert (change.word, change.metric.name) == ("changed", "revenue")
@@ -92,7 +92,7 @@ def test_a_change_is_told_part_by_part(edit: Edit) -> None:
     ]
 
 
-def test_metrics_come_and_go(edit: Edit) -> None:
+def test_added_and_removed_metrics_are_changes(edit: Edit) -> None:
     found = changes(edit(), edit(("  orders: {", "  paid_orders: {")))
     assert names(found) == {"paid_orders": "new", "orders": "removed"}
     assert Difference("filter", None, "amount > 0") in found[0].differences

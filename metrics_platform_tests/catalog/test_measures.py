@@ -1,4 +1,4 @@
-"""The laws of measures, run over every one of them: parts merge into the whole, in any split and order."""
+"""Laws that hold for every measure: the states of parts merge into the whole, in any split and order."""
 
 import math
 import sqlite3
@@ -38,7 +38,7 @@ ALL = [*IN_SQL, *SKETCHES]
 parts = st.lists(st.lists(st.none() | st.integers(-(10**9), 10**9), max_size=20), min_size=1, max_size=5)
 
 
-def test_every_measure_is_put_to_the_laws() -> None:
+def test_every_measure_is_tested() -> None:
     assert {type(measure) for measure in ALL} == set(MEASURES.values())
     assert all(name == measure.name for name, measure in MEASURES.items())
 
@@ -72,7 +72,7 @@ def test_a_measure_merges_in_sql_or_as_a_sketch_and_never_both(measure: Measure)
     ("rank", "column"),
     [(0.5, "p50"), (0.95, "p95"), (0.99, "p99"), (0.999, "p99_9"), (0.05, "p5"), (0.1, "p10"), (0.29, "p29")],
 )
-def test_a_rank_names_its_column(rank: float, column: str) -> None:
+def test_percentile_columns_are_named_after_their_rank(rank: float, column: str) -> None:
     assert percentile_column(rank) == column
 
 
@@ -95,7 +95,7 @@ def test_whole_numbers_and_decimals_stay_exact(spark_type: str, slot: str, colum
     assert (measure.aggregated_type, measure.values[0].pg_type) == (slot, column)
 
 
-def test_numbers_are_told_from_other_types() -> None:
+def test_is_numeric_accepts_number_types_only() -> None:
     assert all(map(is_numeric, ("int", "bigint", "double", "decimal(12,2)")))
     assert not any(map(is_numeric, ("string", "date", "boolean", "timestamp")))
     assert not is_integral("double")
@@ -105,7 +105,7 @@ def test_numbers_are_told_from_other_types() -> None:
 
 
 def merged_in_sql(measure: Measure, parts: Sequence[Part]) -> float | None:
-    """The value after each part made its state and the states merged, computed by a SQL engine."""
+    """The value that a SQL engine computes by merging the states of the parts."""
     rows = [(number, x) for number, part in enumerate(parts) for x in part]
     if not rows:
         return None
@@ -151,7 +151,7 @@ def test_parts_merge_in_sql_into_the_number_of_the_whole(measure: Measure, parts
 
 
 def sketch_of(measure: Measure, values: Sequence[float]) -> bytes:
-    """The sketch that the engine would make of the values."""
+    """The sketch that Spark would compute of the values."""
     if isinstance(measure, Distinct):
         distinct = hll_sketch(HLL_LOG2_REGISTERS, tgt_hll_type.HLL_8)
         for value in values:
@@ -164,7 +164,7 @@ def sketch_of(measure: Measure, values: Sequence[float]) -> bytes:
 
 
 def assert_near(measure: Measure, sketch: bytes, values: Sequence[float]) -> None:
-    """The sketch's numbers are within its error of the true ones (four standard errors)."""
+    """Check that the sketch's numbers are within four standard errors of the true ones."""
     found = measure.sketch_values(sketch)
     if isinstance(measure, Distinct):
         error = 4 * 1.04 / math.sqrt(2**HLL_LOG2_REGISTERS)
@@ -212,7 +212,7 @@ def test_an_empty_sketch_changes_nothing(measure: Measure) -> None:
 
 
 @pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
-def test_without_input_there_is_no_number_to_invent(measure: Measure) -> None:
+def test_a_window_without_input_has_no_number(measure: Measure) -> None:
     nothing = (0,) if isinstance(measure, Distinct) else (None,) * len(measure.values)
     assert tuple(measure.sketch_values(None)) == nothing
     assert tuple(measure.sketch_values(sketch_of(measure, []))) == nothing
@@ -227,14 +227,14 @@ def test_few_inputs_are_counted_exactly(measure: Measure) -> None:
 
 
 @pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
-def test_a_sketch_has_one_number_for_each_column(measure: Measure) -> None:
+def test_sketch_values_has_one_number_for_each_column(measure: Measure) -> None:
     assert len(measure.sketch_values(sketch_of(measure, range(10)))) == len(measure.values)
 
 
 # Two computations of the same events ----------------------------------------------------------------------
 
 
-def test_exact_numbers_differ_by_anything_and_doubles_by_more_than_noise() -> None:
+def test_exact_numbers_differ_by_any_amount_and_doubles_by_more_than_noise() -> None:
     decimals, doubles = Sum("x", "decimal(12,2)"), Sum("x", "double")
     assert decimals.differ(Decimal("0.30"), Decimal("0.31"), [])
     assert not doubles.differ(0.1 + 0.2, 0.3, [])

@@ -1,4 +1,4 @@
-"""The model: versions that follow the definition, and the columns of a relation."""
+"""The model: versions of definitions and the columns of a relation."""
 
 from dataclasses import replace
 from typing import Any
@@ -39,16 +39,16 @@ METRIC = Metric(
     ],
     ids=str,
 )
-def test_another_definition_is_another_version(change: dict[str, Any]) -> None:
+def test_another_definition_has_another_version(change: dict[str, Any]) -> None:
     assert replace(METRIC, **change).version != METRIC.version
 
 
 @pytest.mark.parametrize("change", [{"description": "Money."}, {"owner": None}], ids=str)
-def test_words_about_a_metric_do_not_change_its_version(change: dict[str, Any]) -> None:
+def test_description_and_owner_do_not_change_the_version(change: dict[str, Any]) -> None:
     assert replace(METRIC, **change).version == METRIC.version
 
 
-def test_other_ranks_are_another_version() -> None:
+def test_other_ranks_have_another_version() -> None:
     one = replace(METRIC, measure=Percentiles("amount", "double", at=(0.5,)))
     other = replace(METRIC, measure=Percentiles("amount", "double", at=(0.5, 0.9)))
     assert one.version != other.version
@@ -83,7 +83,7 @@ def test_a_time_in_milliseconds_is_decoded_to_a_timestamp() -> None:
     assert Field("amount", "decimal(12,2)").column_type == "decimal(12,2)"
 
 
-def test_things_are_found_by_name() -> None:
+def test_kinds_fields_and_metrics_are_looked_up_by_name() -> None:
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
     assert catalog.metric("revenue_by_country").kind == "orders"
     assert catalog.kind("orders").field("amount").type == "decimal(12,2)"

@@ -1,4 +1,4 @@
-"""Which windows restating computes and replaces, and the spans that it refuses."""
+"""Restatement: which windows it computes and replaces, and which spans it refuses."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,14 +17,14 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def test_hours_that_overlap_the_span() -> None:
+def test_hours_that_overlap_the_span_are_computed() -> None:
     found = windows_to_restate(BERLIN, at("2026-11-22T09:30"), at("2026-11-22T11:01"), NOW)
     assert {grain: [window.start for window in windows] for grain, windows in found.items()} == {
         Grain.HOUR: [at("2026-11-22T09:00"), at("2026-11-22T10:00"), at("2026-11-22T11:00")]
     }
 
 
-def test_days_where_hours_are_no_longer_kept() -> None:
+def test_days_are_computed_where_hours_are_no_longer_kept() -> None:
     # Hours are kept for 90 days, from the beginning of a day on: 24 August in Berlin.
     found = windows_to_restate(BERLIN, at("2026-08-22T10:00"), at("2026-08-23T23:30"), NOW)
     assert [window.start for window in found[Grain.HOUR]] == [at("2026-08-23T22:00"), at("2026-08-23T23:00")]
@@ -32,7 +32,7 @@ def test_days_where_hours_are_no_longer_kept() -> None:
     assert Grain.WEEK not in found
 
 
-def test_weeks_where_days_are_no_longer_kept() -> None:
+def test_weeks_are_computed_where_days_are_no_longer_kept() -> None:
     later = NOW + 4 * 365 * DAY
     found = windows_to_restate(BERLIN, at("2026-11-16T05:00"), at("2026-11-17T05:00"), later)
     assert [window.start for window in found[Grain.WEEK]] == [at("2026-11-15T23:00")]
@@ -57,20 +57,18 @@ def test_a_span_older_than_all_retention_is_refused() -> None:
         ),
     ],
 )
-def test_a_span_outside_the_catalogues_time_is_refused_in_one_line(
-    start: str, end: str, message: str
-) -> None:
+def test_a_span_that_is_empty_too_early_or_too_late_is_refused(start: str, end: str, message: str) -> None:
     with pytest.raises(SpanError) as refused:
         check_span(BERLIN, at(start), at(end), NOW)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_the_whole_time_until_the_last_complete_hour_is_accepted() -> None:
+def test_a_span_from_the_start_to_the_last_complete_hour_is_accepted() -> None:
     check_span(BERLIN, BERLIN.first_instant, at("2026-11-22T12:00"), NOW)
 
 
-def test_restating_writes_what_has_ended_and_is_kept() -> None:
+def test_restating_writes_windows_that_have_ended_and_are_kept() -> None:
     whole = windows_to_write(BERLIN, BERLIN.first_instant, at("2026-11-22T12:00"), NOW)
     assert whole[Grain.MINUTE] == 7 * 24 * 60
     assert whole[Grain.HOUR] == 90 * 24 + 14  # from midnight on
@@ -89,7 +87,7 @@ def test_a_day_is_written_only_when_all_of_its_hours_are_restated() -> None:
     assert week == {Grain.MINUTE: 0, Grain.HOUR: 7 * 24 + 1, Grain.DAY: 7, Grain.WEEK: 1}
 
 
-def test_days_and_weeks_that_are_computed_themselves_are_written_too() -> None:
+def test_computed_days_and_weeks_are_counted_as_written() -> None:
     old = windows_to_write(BERLIN, at("2026-08-22T10:00"), at("2026-08-23T23:30"), NOW)
     assert (old[Grain.HOUR], old[Grain.DAY], old[Grain.WEEK]) == (2, 2, 0)
     nothing = windows_to_write(BERLIN, at("2026-11-16T05:00"), at("2026-11-17T05:00"), NOW + 11 * 365 * DAY)

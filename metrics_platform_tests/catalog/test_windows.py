@@ -1,4 +1,4 @@
-"""The laws of time: windows tile it, coarser ones are tiled by finer ones, whatever clocks do."""
+"""Windows tile time, and finer windows tile coarser ones, whatever the clocks do."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from metrics_platform.catalog.windows import Calendar, Grain, Window, child_grain
 
-# Zones that have something to get wrong: half and quarter hours, skipped midnights (Sao_Paulo, Beirut,
+# Zones with unusual clocks: half and quarter hours, skipped midnights (Sao_Paulo, Beirut,
 # Havana, Azores), a whole day that is skipped (Apia), clocks that go back a minute past midnight (St_Johns,
 # Goose_Bay) or by three hours across it (Casey), two hours at once (Troll), and a backward summer (Dublin).
 CALENDARS = [
@@ -59,7 +59,7 @@ def in_some_calendar() -> st.SearchStrategy[Place]:
 
 
 @given(in_some_calendar(), grains)
-def test_an_instant_lies_in_its_window_and_both_ends_of_the_window_agree(place: Place, grain: Grain) -> None:
+def test_window_of_an_instant_contains_it_and_ends_before_the_next_window(place: Place, grain: Grain) -> None:
     calendar, instant = place
     window = calendar.window(grain, instant)
     assert window.contains(instant)
@@ -140,7 +140,7 @@ def day_of(zone: str, day: date) -> Window:
         ("Asia/Kolkata", date(2026, 3, 29), 24),
     ],
 )
-def test_days_have_the_hours_that_clocks_give_them(zone: str, day: date, hours: int) -> None:
+def test_a_day_is_shorter_or_longer_when_clocks_change(zone: str, day: date, hours: int) -> None:
     window = day_of(zone, day)
     assert window.minutes == hours * 60
     assert len(list(Calendar(zone).children(window))) == hours

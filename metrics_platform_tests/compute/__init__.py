@@ -1,0 +1,1 @@
+"""Tests of totals on a local Spark, judged by an oracle in plain Python."""

@@ -1,4 +1,4 @@
-"""Totals in plain Python: what any computation must find, written as directly as can be."""
+"""An oracle: computes the expected totals in plain Python, as directly as possible."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _NAMES = {"at": "_event_time", "reason": "_reason"}
 
 
 def frame(spark: SparkSession, events: Sequence[Event]) -> DataFrame:
-    """The events as decode gives them."""
+    """The events as a DataFrame with the columns that `decode` returns."""
     columns = {
         _NAMES.get(field.name, field.name): pa.array(
             [getattr(event, field.name) for event in events], _TYPES[field.name]
@@ -63,7 +63,7 @@ def frame(spark: SparkSession, events: Sequence[Event]) -> DataFrame:
 
 @dataclass(frozen=True)
 class Case:
-    """A metric, and what its expressions say of an event, in Python."""
+    """A metric and its expressions as Python functions of an event."""
 
     metric: Metric
     dimensions: Callable[[Event], tuple[object, ...]] = lambda _event: ()
@@ -76,7 +76,7 @@ Totals = dict[tuple[object, ...], tuple[int, tuple[object, ...]]]
 
 
 def expected(case: Case, events: Iterable[Event], windows: Iterable[Window], calendar: Calendar) -> Totals:
-    """The totals of a case for exactly the windows."""
+    """The expected totals of a case for exactly the given windows."""
     groups: dict[tuple[object, ...], list[Event]] = defaultdict(list)
     for window in set(windows):
         for event in events:
@@ -90,7 +90,7 @@ def expected(case: Case, events: Iterable[Event], windows: Iterable[Window], cal
 
 
 def found(case: Case, table: pa.Table) -> Totals:
-    """The same from a computed table."""
+    """The totals of a computed table, in the same form."""
     measure = case.metric.measure
     names = ["grain", "window_start", *(dimension.name for dimension in case.metric.dimensions)]
     assert table.column_names == [*names, "events", *(state.name for state in measure.states)]
@@ -109,7 +109,8 @@ def found(case: Case, table: pa.Table) -> Totals:
 
 
 def _plain(value: object) -> object:
-    # Local times of the hour that clocks repeat equal no other time: compare in UTC.
+    # Python compares the local times of a repeated hour as unequal to all others, so times are compared in
+    # UTC.
     return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 

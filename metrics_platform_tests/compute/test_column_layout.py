@@ -1,4 +1,4 @@
-"""Metrics share columns where their types allow it, and never where they do not."""
+"""Metrics share columns of the same type, and no others."""
 
 from metrics_platform.catalog.measures import Avg, Count, Distinct, Measure, Percentiles, Sum
 from metrics_platform.catalog.model import Dimension, Metric
@@ -11,7 +11,7 @@ def metric(name: str, measure: Measure, *types: str) -> Metric:
     )
 
 
-def test_metrics_of_one_shape_share_all_their_slots() -> None:
+def test_metrics_of_the_same_types_share_all_columns() -> None:
     layout = assign_columns(
         [metric("one", Sum("x", "double"), "string"), metric("two", Sum("y", "double"), "string")]
     )
@@ -20,7 +20,7 @@ def test_metrics_of_one_shape_share_all_their_slots() -> None:
     assert len(layout.dimension_columns) == len(layout.input_columns) == 1
 
 
-def test_two_dimensions_of_a_type_need_two_slots_and_a_third_metric_reuses_them() -> None:
+def test_two_dimensions_of_a_type_need_two_columns_and_another_metric_reuses_them() -> None:
     layout = assign_columns(
         [
             metric("one", Count(), "string", "string"),
@@ -34,7 +34,7 @@ def test_two_dimensions_of_a_type_need_two_slots_and_a_third_metric_reuses_them(
     assert layout.dimensions["three"] == (first, number, second)
 
 
-def test_a_metrics_own_slots_differ_from_each_other() -> None:
+def test_the_columns_of_one_metric_are_different() -> None:
     layout = assign_columns([metric("one", Count(), "string", "date", "string", "string")])
     assert len(set(layout.dimensions["one"])) == 4
 
@@ -52,7 +52,7 @@ def test_inputs_are_shared_only_by_the_same_measure() -> None:
     assert layout.inputs["many"].type == "decimal(20,0)"
 
 
-def test_percentiles_of_other_ranks_share_their_sketch() -> None:
+def test_percentiles_of_different_ranks_share_a_column() -> None:
     layout = assign_columns(
         [
             metric("one", Percentiles("x", "double", (0.5,))),
@@ -62,12 +62,12 @@ def test_percentiles_of_other_ranks_share_their_sketch() -> None:
     assert layout.inputs["one"] == layout.inputs["two"]
 
 
-def test_a_count_needs_no_input() -> None:
+def test_a_count_has_no_input_column() -> None:
     layout = assign_columns([metric("one", Count(), "string"), metric("two", Distinct("x", "int"))])
     assert set(layout.inputs) == {"two"}
     assert layout.inputs["two"] == SharedColumn("_x0", "string")
 
 
-def test_nothing_needs_nothing() -> None:
+def test_no_metrics_give_an_empty_layout() -> None:
     layout = assign_columns([])
     assert layout.dimension_columns == layout.input_columns == ()

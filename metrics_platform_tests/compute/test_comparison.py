@@ -1,4 +1,4 @@
-"""Two results side by side: the same numbers as the store's, and differences told row by row."""
+"""Comparing two results: the numbers equal the store's, and rows are matched and compared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VISITS = [
 
 
 def found(metric: Metric, visits: list[Visit] = VISITS) -> Totals:
-    """What compute would find of the metric in both hours."""
+    """The totals that compute would return for the metric in both hours."""
     return Totals(metric, totals(catalog(metric), HOURS, visits)[metric.name])
 
 
@@ -42,14 +42,16 @@ def named(name: str) -> Metric:
         ("visitors", 2, 1),
     ],
 )
-def test_the_windows_merge_by_the_measures_own_rules(name: str, home: Number, nowhere: Number) -> None:
+def test_the_totals_of_all_windows_are_merged_by_the_measures_rules(
+    name: str, home: Number, nowhere: Number
+) -> None:
     assert results(found(named(name)), ["page"]) == {
         ("home",): ComparedRow(3, {"value": home}),
         (None,): ComparedRow(1, {"value": nowhere}),
     }
 
 
-def test_an_average_and_a_percentile_merge_too() -> None:
+def test_averages_and_percentiles_of_all_windows_are_merged() -> None:
     assert results(found(named("average_order")), []) == {(): ComparedRow(4, {"value": Decimal("4.00")})}
     assert results(found(named("latency")), []) == {
         (): ComparedRow(4, {"value": 1.5, "p50": 1.5, "p95": 2.5})
@@ -78,7 +80,7 @@ def test_rows_are_missing_extra_or_different() -> None:
     assert (home.difference("value"), home.relative("value")) == (-1, -0.25)
 
 
-def test_other_dimensions_are_compared_by_those_that_both_have() -> None:
+def test_definitions_with_different_dimensions_are_compared_by_the_common_ones() -> None:
     plain = replace(named("visits"), dimensions=())
     compared = compare(found(plain), found(named("visits")))
     assert (compared.dimensions, compared.rows) == ((), (compared.total,))
@@ -86,21 +88,21 @@ def test_other_dimensions_are_compared_by_those_that_both_have() -> None:
     assert compare(found(named("visits")), found(renamed)).dimensions == ()
 
 
-def test_another_measure_is_compared_by_its_number() -> None:
+def test_definitions_with_different_measures_are_compared_by_value() -> None:
     average = replace(named("revenue"), measure=Avg("amount", "decimal(12,2)"))
     compared = compare(found(named("revenue")), found(average))
     assert _of_total(compared, "value") == (-8, pytest.approx(-8 / 12))
     assert [pair.difference("value") for pair in compared.rows] == [-2, 0]
 
 
-def test_a_metric_that_is_new_or_goes_has_one_side() -> None:
+def test_a_new_or_removed_metric_has_rows_of_one_side_only() -> None:
     new, gone = compare(None, found(named("visits"))), compare(found(named("visits")), None)
     assert (new.extra, new.missing, gone.extra, gone.missing) == (2, 0, 0, 2)
     assert (new.total.difference("value"), gone.total.difference("value")) == (4, -4)
     assert new.total.relative("value") is None
 
 
-def test_a_number_that_is_not_known_has_no_difference() -> None:
+def test_a_number_that_is_null_has_no_difference() -> None:
     nothing = [replace(visit, seconds=None) for visit in VISITS]
     compared = compare(found(named("latency")), found(named("latency"), nothing))
     assert _of_total(compared, "p50") == (None, None)
@@ -112,7 +114,7 @@ def _of_total(compared: Comparison, name: str) -> tuple[float | None, float | No
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_computing_many_events_twice_makes_no_difference(seed: int) -> None:
+def test_two_computations_of_the_same_events_do_not_differ(seed: int) -> None:
     draw = random.Random(seed)
     visits = [
         Visit(hour.start, visitor=f"{draw.random()}", amount=None, seconds=draw.lognormvariate(0, 1))
@@ -128,7 +130,7 @@ def test_computing_many_events_twice_makes_no_difference(seed: int) -> None:
     assert compare(*(found(named("visitors"), each) for each in alone)).different == 0
 
 
-def test_an_effect_on_the_last_percentile_is_seen() -> None:
+def test_a_change_of_the_last_percentile_alone_is_a_difference() -> None:
     latency = replace(named("latency"), measure=Percentiles("seconds", "double", (0.5, 0.99)))
     visits = [Visit(HOURS[0].start, seconds=float(second)) for second in range(2000)]
     slow = [
@@ -141,7 +143,7 @@ def test_an_effect_on_the_last_percentile_is_seen() -> None:
     assert compared.total.different
 
 
-def test_another_percentile_is_another_number() -> None:
+def test_another_percentile_is_a_difference() -> None:
     other = replace(named("latency"), measure=Percentiles("seconds", "double", (0.5, 0.99)))
     compared = compare(found(named("latency")), found(other))
     assert compared.numbers == ("p50", "p95", "p99")

@@ -25,7 +25,7 @@ SCHEMA = (
 
 @dataclass(frozen=True)
 class Delivery:
-    """A record; `second` is when Kafka got it, `page` tells it from others with its id."""
+    """A record. `second` is its Kafka time, `page` distinguishes it from others with the same id."""
 
     name: str
     hour: int
@@ -57,7 +57,7 @@ def frame(spark: SparkSession, deliveries: Sequence[Delivery]) -> DataFrame:
 def kept(
     spark: SparkSession, deliveries: Sequence[Delivery], expected: int | None = None
 ) -> list[tuple[str, int, str]]:
-    """Id, hour and page of the records that count."""
+    """The id, hour and page of the records that remain."""
     left = drop_duplicates({"visits": frame(spark, deliveries)}, expected)["visits"]
     found = left.select("_event_id", "event_hour", "page").collect()
     return sorted((row["_event_id"], row["event_hour"] // 3600, row["page"]) for row in found)
@@ -72,18 +72,18 @@ def first_of_each(deliveries: Sequence[Delivery]) -> list[tuple[str, int, str]]:
 
 
 STORY = [
-    # By Kafka time, although it lies on a later partition and offset.
+    # The Kafka time decides first, although the record has a later partition and offset.
     Delivery("twice", 12, 5, 1, 90, "first"),
     Delivery("twice", 12, 9, 0, 1, "second"),
     Delivery("twice", 12, 10, 0, 2, "third"),
-    # At the same time, by position: cluster, then topic, partition and offset.
+    # At the same Kafka time the position decides: cluster, topic, partition, offset.
     Delivery("tie", 12, 5, 1, 5, "later offset"),
     Delivery("tie", 12, 5, 1, 4, "first"),
     Delivery("tie", 12, 5, 2, 3, "later partition"),
     Delivery("across", 12, 5, 0, 0, "oslo", cluster="oslo"),
     Delivery("across", 12, 5, 7, 7, "berlin"),
     Delivery("across", 12, 5, 0, 1, "berlin, a topic later", topic="web.visits2"),
-    # Two hours count one each.
+    # The same id counts once in each hour.
     Delivery("again", 12, 5, 0, 10, "at noon"),
     Delivery("again", 13, 6, 0, 11, "at one"),
     Delivery("again", 13, 7, 0, 12, "at one, again"),
@@ -104,14 +104,14 @@ def test_the_first_record_of_an_id_in_an_hour_counts(spark: SparkSession) -> Non
     assert kept(spark, STORY) == expected
 
 
-def test_all_columns_of_what_counts_stay_as_they_are(spark: SparkSession) -> None:
+def test_remaining_events_keep_all_their_columns(spark: SparkSession) -> None:
     events = frame(spark, STORY)
     left = drop_duplicates({"visits": events})["visits"]
     assert sorted(left.columns) == sorted(events.columns)
     assert left.select(events.columns).subtract(events).count() == 0
 
 
-def test_without_duplicates_the_plan_is_as_cheap_as_before(spark: SparkSession) -> None:
+def test_without_duplicates_the_plan_is_unchanged(spark: SparkSession) -> None:
     events = frame(spark, [d for d in STORY if d.page in ("first", "alone")])
     assert drop_duplicates({"visits": events})["visits"] is events
     assert drop_duplicates({"visits": events}, expected=len(STORY))["visits"] is events
@@ -146,7 +146,7 @@ def many(seed: int, count: int = 400) -> list[Delivery]:
 
 @pytest.mark.parametrize("expected", [None, 400, 5_000_000])
 @pytest.mark.parametrize("suspects", [3, 500_000])
-def test_the_rule_does_not_depend_on_how_many_duplicates_there_are(
+def test_the_result_is_the_same_for_any_limit_of_suspects(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, suspects: int, expected: int | None
 ) -> None:
     monkeypatch.setattr(deduplication, "_BROADCAST_ROWS", suspects)
@@ -155,9 +155,7 @@ def test_the_rule_does_not_depend_on_how_many_duplicates_there_are(
     assert kept(spark, deliveries, expected) == first_of_each(deliveries)
 
 
-def test_as_many_suspects_as_fit_are_still_broadcast(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_suspects_up_to_the_limit_are_broadcast(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = [
         Delivery(f"event-{n}", 12, n, 0, 10 * n + copy, f"{copy}") for n in range(3) for copy in range(2)
     ]

@@ -1,4 +1,4 @@
-"""The arithmetic of both layers against an oracle of a few lines of Python."""
+"""Totals are compared with those of an oracle in a few lines of Python."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def metric(
 
 
 def page(event: Event) -> str | None:
-    """Spark's result may hold every character but NUL, which PostgreSQL refuses."""
+    """Replace NUL as Spark's result must, because PostgreSQL refuses it."""
     return event.page and event.page.replace("\0", "\ufffd")
 
 
@@ -43,7 +43,7 @@ def page_number(event: Event) -> int | None:
     return int(event.page) if event.page and event.page.isdigit() else None
 
 
-# NaN, both infinities and a division by zero.
+# An input that is NaN, infinite or a division by zero.
 NO_NUMBER = """
     case n
     when 0 then sqrt(-1) when 1 then exp(1000) when 2 then -exp(1000) when 3 then 1 / (n - 3) else x end
@@ -73,7 +73,7 @@ CASES = [
          where=lambda e: page_number(e) == 7),
     Case(metric("filtered_away", Count(), PAGE, where="page = 'nowhere'"), where=lambda _e: False),
     Case(metric("sum_decimal", Sum("m", "decimal(12,2)"), PAGE), lambda e: (page(e),), lambda e: e.m),
-    # Two of these are more than 64 bits hold.
+    # The sum of two of these needs more than 64 bits.
     Case(metric("sum_bigint", Sum("big", "bigint")), value=lambda e: e.big),
     Case(metric("sum_double", Sum("x", "double"), OK), lambda e: (e.ok,), lambda e: e.x),
     Case(metric("sum_int", Sum("n * 2", "int"), PAGE), lambda e: (page(e),), lambda e: e.n and 2 * e.n),
@@ -124,7 +124,7 @@ DAYS_AND_WEEKS = [
 
 
 def some(chance: random.Random, *values: Any) -> Any:
-    """One of the values, or in one of eight cases none."""
+    """One of the values, or None in one of eight cases."""
     return None if chance.random() < 1 / 8 else chance.choice(values)
 
 
@@ -144,7 +144,7 @@ def random_event(chance: random.Random, at: datetime) -> Event:
 
 
 def random_events(seed: int, windows: Sequence[Window], count: int) -> list[Event]:
-    """Events in and around the windows, some of them exactly at their ends."""
+    """Events in and around the windows, some exactly at their edges."""
     chance = random.Random(seed)
     first, last = min(windows).start, max(one.end for one in windows)
     edges = [
@@ -161,7 +161,7 @@ def random_events(seed: int, windows: Sequence[Window], count: int) -> list[Even
 
 
 def check(spark: SparkSession, windows: Sequence[Window], seed: int) -> None:
-    """One pass over two kinds, all metrics, all windows, compared with the oracle."""
+    """Compute all metrics and windows over two kinds in one pass, and compare them with the oracle."""
     events = {"visits": random_events(seed, windows, 250), "sales": random_events(seed + 1, windows, 60)}
     done = compute({kind: frame(spark, some) for kind, some in events.items()}, METRICS, windows, BERLIN)
     assert set(done.totals) == {one.name for one in METRICS}
@@ -176,7 +176,7 @@ def check(spark: SparkSession, windows: Sequence[Window], seed: int) -> None:
 
 
 def check_leftovers(done: Computed, events: dict[str, list[Event]], windows: Sequence[Window]) -> None:
-    """Rejected events are counted by reason, good ones outside all windows by kind; none goes missing."""
+    """Check the counts of rejected events and of events outside all windows. No event is lost."""
     for kind, some_events in events.items():
         rejected = [event.reason for event in some_events if event.reason]
         assert {r: n for (k, r), n in done.rejected.items() if k == kind} == {
@@ -187,11 +187,11 @@ def check_leftovers(done: Computed, events: dict[str, list[Event]], windows: Seq
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_minutes_and_hours_in_one_pass(spark: SparkSession, seed: int) -> None:
+def test_totals_of_minutes_and_hours_are_those_of_the_oracle(spark: SparkSession, seed: int) -> None:
     check(spark, MINUTES_AND_HOURS, seed)
 
 
-def test_days_and_weeks_on_which_clocks_change(spark: SparkSession) -> None:
+def test_totals_of_days_and_weeks_with_clock_changes_are_those_of_the_oracle(spark: SparkSession) -> None:
     long_day = window(Grain.DAY, "2026-10-25T12:00")
     assert long_day.minutes == 25 * 60
     check(spark, DAYS_AND_WEEKS, seed=3)
@@ -230,7 +230,9 @@ def test_hours_and_days_in_kolkata_begin_at_half_past(spark: SparkSession) -> No
     }
 
 
-def test_a_windows_end_belongs_to_the_next_and_windows_need_not_be_neighbours(spark: SparkSession) -> None:
+def test_an_event_at_the_edge_of_windows_counts_in_the_window_that_it_starts(
+    spark: SparkSession,
+) -> None:
     windows = [window(Grain.MINUTE, f"2026-03-02T12:{minute}") for minute in ("00", "02")]
     seconds = ["11:59:59.999999", "12:00:00", "12:00:59.999999", "12:01:00", "12:02:00", "12:03:00"]
     instants = [f"2026-03-02T{second}" for second in seconds]
@@ -238,9 +240,7 @@ def test_a_windows_end_belongs_to_the_next_and_windows_need_not_be_neighbours(sp
 
 
 @pytest.mark.parametrize("timezone", ["Europe/Berlin", "Asia/Kolkata"])
-def test_all_minutes_of_hours_and_all_but_one_are_each_what_was_asked(
-    spark: SparkSession, timezone: str
-) -> None:
+def test_only_the_asked_minutes_of_an_hour_are_computed(spark: SparkSession, timezone: str) -> None:
     calendar = Calendar(timezone)
     hours = [window(Grain.HOUR, f"2026-11-22T{hour}:45", calendar) for hour in (12, 15)]
     minutes = [minute for hour in hours for minute in calendar.children(hour)]
@@ -256,7 +256,7 @@ def test_all_minutes_of_hours_and_all_but_one_are_each_what_was_asked(
     assert count(spark, calendar, minutes[:-1], instants) == wanted
 
 
-def test_no_events_are_no_rows_and_no_failure(spark: SparkSession) -> None:
+def test_empty_tables_of_events_give_no_rows(spark: SparkSession) -> None:
     done = compute(
         {"visits": frame(spark, []), "sales": frame(spark, [])}, METRICS, MINUTES_AND_HOURS, BERLIN
     )
@@ -265,7 +265,7 @@ def test_no_events_are_no_rows_and_no_failure(spark: SparkSession) -> None:
         assert found(case, done.totals[case.metric.name]) == {}
 
 
-def test_without_any_table_of_events_there_is_nothing(spark: SparkSession) -> None:
+def test_no_tables_of_events_give_no_totals(spark: SparkSession) -> None:
     assert compute({}, METRICS, MINUTES_AND_HOURS, BERLIN) == Computed({}, {}, {})
 
 
@@ -274,13 +274,13 @@ def test_metrics_of_a_kind_that_was_not_read_are_left_out(spark: SparkSession) -
     assert set(done.totals) == {"sales", "sales_sum"}
 
 
-def test_a_kind_without_metrics_still_says_what_was_rejected(spark: SparkSession) -> None:
+def test_rejected_events_of_a_kind_without_metrics_are_counted(spark: SparkSession) -> None:
     events = [Event(utc("2026-10-25T00:30")), Event(utc("2026-10-25T00:30"), reason="no JSON object")]
     done = compute({"visits": frame(spark, events)}, [], MINUTES_AND_HOURS, BERLIN)
     assert (done.totals, done.rejected, done.outside) == ({}, {("visits", "no JSON object"): 1}, {})
 
 
-def test_events_inside_the_windows_are_counted_by_minute_and_cluster_if_asked(spark: SparkSession) -> None:
+def test_count_inside_counts_events_by_minute_and_cluster(spark: SparkSession) -> None:
     # In Berlin the clocks show the time of the first two minutes twice.
     instants = [utc(f"2026-10-25T{time}") for time in ("00:30:10", "01:30:00", "01:30:59", "05:00:00")]
     events = [Event(at, page=page) for at in instants for page in ("oslo", "oslo", "bonn")]

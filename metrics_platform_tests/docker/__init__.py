@@ -1,0 +1,1 @@
+"""Tests of the container files, without building an image."""

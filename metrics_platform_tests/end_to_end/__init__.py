@@ -1,0 +1,1 @@
+"""Tests of whole installations: a running stack, both layers, clusters out of reach, a standalone Spark."""

@@ -20,9 +20,11 @@ from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Source
 from metrics_platform.store.state import gaps
-from metrics_platform.stream.shift import Iteration, Shift
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import START, ManualClock
+from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.traffic import send
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def test_stream_then_batch_equal_the_ledger(
     _coarser_windows_are_there_already(conn)
 
     clock = ManualClock()
-    _recompute(Batch(platform, spark, conn, "batch", clock, print), clock)
+    _recompute(Batch(platform, spark, conn, "batch", clock, log_to(print)), clock)
 
     events = oracle.deduplicated(sent)
     for grain in Grain:
@@ -60,7 +62,7 @@ def test_stream_then_batch_equal_the_ledger(
 
 
 def test_an_open_window_cannot_be_exact(platform: Platform, conn: Connection, spark: SparkSession) -> None:
-    batch = Batch(platform, spark, conn, "batch", ManualClock(), print)
+    batch = Batch(platform, spark, conn, "batch", ManualClock(), log_to(print))
     open_hour = platform.catalog.calendar.window(Grain.HOUR, START)
     with pytest.raises(NotComplete, match="ends only at 2026-03-29 22:00 UTC"):
         batch.recompute([open_hour], platform.catalog.metrics)
@@ -70,7 +72,7 @@ def _stream(platform: Platform, spark: SparkSession) -> list[Iteration]:
     """One shift works four minutes, is away for nine, and works three more."""
     clock = ManualClock(FIRST_CLOSE + GRACE)
     iterations: list[Iteration] = []
-    shift = Shift(platform, spark, "shift-1", clock, iterations.append, print)
+    shift = Shift(platform, spark, "shift-1", clock, iterations.append, log_to(print))
     try:
         shift.take_over()
         for close in (*_closes(FIRST_CLOSE, LAST_BEFORE), *_closes(BACK, LAST)):

@@ -17,7 +17,7 @@ from metrics_platform.platform import Platform
 from metrics_platform.settings import STREAM
 from metrics_platform.spark.startup import ClusterUnavailable
 from metrics_platform.store.connection import Connection
-from metrics_platform.stream.shift import Iteration
+from metrics_platform.stream.report import Iteration
 from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.support import nowhere, oracle, standalone
 from metrics_platform_tests.support.clock import START

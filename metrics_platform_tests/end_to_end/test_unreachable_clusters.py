@@ -41,10 +41,12 @@ from metrics_platform.store.state import gaps, ingestion_ledger, outages
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform.stream import iteration
-from metrics_platform.stream.shift import Iteration, Shift
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import ManualClock
 from metrics_platform_tests.support.installation import Broker
+from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.topics import delete_topic, new_topic
 from metrics_platform_tests.support.traffic import produce, send
 
@@ -73,7 +75,7 @@ def traffic(
 def shift_at_work(
     platform: Platform, spark: SparkSession, clock: ManualClock, done: list[Iteration], said: list[str]
 ) -> Iterator[Shift]:
-    shift = Shift(platform, spark, "shift", clock, done.append, said.append)
+    shift = Shift(platform, spark, "shift", clock, done.append, log_to(said.append))
     try:
         shift.take_over()
         yield shift
@@ -292,7 +294,7 @@ def test_the_minutes_that_lack_a_kind_are_an_outage_until_they_are_exact(
     hour = there.catalog.calendar.window(Grain.HOUR, NINE)
     clock.wait_until(hour.end + 3 * MINUTE)
     late = _earlier(there, hour)  # some events came only after their hour
-    Batch(there, spark, conn, "hourly", clock, print).catch_up([late, hour], there.catalog.metrics)
+    Batch(there, spark, conn, "hourly", clock, log_to(print)).catch_up([late, hour], there.catalog.metrics)
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
     assert outages.open_outages(conn) == []
@@ -362,13 +364,13 @@ def test_ingestion_goes_on_without_a_cluster_and_catches_up(
     kind = pair.catalog.kinds[0]
     sent = traffic(pair, NINE, NINE + MINUTE)
     clock, said = ManualClock(NINE + MINUTE), list[str]()
-    ingest(pair, spark, conn, kind, clock, said.append)
+    ingest(pair, spark, conn, kind, clock, log_to(said.append))
     _all_once(pair, spark, sent)
     sent += traffic(pair, NINE + MINUTE, NINE + 2 * MINUTE)
     clock.advance(3 * MINUTE)
     before = len(_positions(pair, spark))
     with second_broker.silent():
-        done = ingest(pair, spark, conn, kind, clock, said.append)
+        done = ingest(pair, spark, conn, kind, clock, log_to(said.append))
     assert done.missing == ("dc2",)
     assert {cluster for cluster, *_ in _positions(pair, spark)} == {"dc1", "dc2"}
     assert len(_positions(pair, spark)) == before + done.accepted + sum(done.rejected.values())
@@ -380,7 +382,7 @@ def test_ingestion_goes_on_without_a_cluster_and_catches_up(
     assert (outage.cause, outage.start, outage.end) == (Cause.BEHIND, NINE + MINUTE, NINE + 5 * MINUTE)
 
     clock.advance(2 * MINUTE)
-    ingest(pair, spark, conn, kind, clock, said.append)
+    ingest(pair, spark, conn, kind, clock, log_to(said.append))
     _all_once(pair, spark, sent)
     assert outages.open_outages(conn) == []
     assert ingestion_ledger.ingested_through(conn, kind.name) == clock.now()
@@ -416,18 +418,18 @@ def test_a_planned_step_of_a_cluster_that_went_away_holds_nobody_up(
         patched.setattr(
             *((ingestion_ledger, "finish_step", die) if written else (type(pair.raw_store), "append", die))
         )
-        ingest(pair, spark, conn, kind, clock, print)
+        ingest(pair, spark, conn, kind, clock, log_to(print))
     assert ingestion_ledger.pending_step(conn, kind.name) is not None
 
     sent += traffic(pair, NINE + MINUTE, NINE + 2 * MINUTE)
     clock.advance(MINUTE)
     with second_broker.silent():
-        ingest(pair, spark, conn, kind, clock, print)
+        ingest(pair, spark, conn, kind, clock, log_to(print))
     assert ingestion_ledger.pending_step(conn, kind.name) is None
     clusters = {cluster for cluster, *_ in _positions(pair, spark)}
     assert clusters == ({"dc1", "dc2"} if written else {"dc1"})
     clock.advance(MINUTE)
-    ingest(pair, spark, conn, kind, clock, print)
+    ingest(pair, spark, conn, kind, clock, log_to(print))
     _all_once(pair, spark, sent)
 
 
@@ -438,12 +440,12 @@ def test_an_hour_is_exact_only_with_every_cluster(
     sent = traffic(pair, hour.end - 3 * MINUTE, hour.end - MINUTE)
     clock, said = ManualClock(hour.end - MINUTE), list[str]()
     for kind in pair.catalog.kinds:
-        ingest(pair, spark, conn, kind, clock, print)
+        ingest(pair, spark, conn, kind, clock, log_to(print))
     sent += traffic(pair, hour.end - MINUTE, hour.end)
     with shift_at_work(pair, spark, ManualClock(hour.end + GRACE), [], []) as shift:
         shift.attempt()
 
-    run = Batch(pair, spark, conn, "batch", clock, said.append)
+    run = Batch(pair, spark, conn, "batch", clock, log_to(said.append))
     clock.wait_until(hour.end + 3 * MINUTE)
     before = label(conn, Grain.HOUR, NINE, pair)
     with second_broker.silent():
@@ -542,7 +544,7 @@ def test_a_day_is_computed_of_the_kinds_that_are_there_and_made_up_for_in_one_pa
         return compute(events, *arguments)
 
     monkeypatch.setattr(execute, "compute", counted)
-    Batch(without, spark, conn, "daily", clock, said.append).catch_up([day], platform.catalog.metrics)
+    Batch(without, spark, conn, "daily", clock, log_to(said.append)).catch_up([day], platform.catalog.metrics)
     assert passes
     assert {kind for found in passes for kind in found} == {INTERACTIONS}
     assert said[0].startswith("'orders' cannot be ingested: topic 'nowhere' does not exist")
@@ -552,21 +554,23 @@ def test_a_day_is_computed_of_the_kinds_that_are_there_and_made_up_for_in_one_pa
     assert {kinds[name] for name, _ in known if known[name, day].exact} == {INTERACTIONS}
     assert {mark.kind for mark in changed_hours(conn)} == {"orders"}
     with pytest.raises(KafkaError, match="'orders' cannot be ingested"):
-        Batch(without, spark, conn, "by hand", clock, print).recompute(
+        Batch(without, spark, conn, "by hand", clock, log_to(print)).recompute(
             [day], [metric for metric in platform.catalog.metrics if metric.kind == "orders"]
         )
 
     assert {outage.cluster for outage in outages.open_outages(conn)} == {"local"}
     clock.advance(MINUTE)
     for kind in platform.catalog.kinds:
-        ingest(platform, spark, conn, kind, clock, print)
+        ingest(platform, spark, conn, kind, clock, log_to(print))
     assert outages.open_outages(conn) == []
-    Batch(platform, spark, conn, "daily again", clock, print).catch_up([day], platform.catalog.metrics)
+    Batch(platform, spark, conn, "daily again", clock, log_to(print)).catch_up(
+        [day], platform.catalog.metrics
+    )
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.DAY) == []
     passes.clear()
     hour = platform.catalog.calendar.window(Grain.HOUR, NINE)
-    Batch(platform, spark, conn, "by hand", clock, print).recompute([hour], platform.catalog.metrics)
+    Batch(platform, spark, conn, "by hand", clock, log_to(print)).recompute([hour], platform.catalog.metrics)
     assert passes == [{INTERACTIONS, "orders"}]
 
 

@@ -1,4 +1,4 @@
-"""A kind of event and raw records of it: in a DataFrame, as Kafka's source gives them, or on Kafka itself."""
+"""A kind of event and raw records of it, in a DataFrame or on Kafka."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def millis(instant: datetime) -> int:
 def frame(
     spark: SparkSession, values: Sequence[bytes | None], kafka_time: datetime = NOON, first_offset: int = 0
 ) -> DataFrame:
-    """One record per value, in order, on partition 0 of one topic."""
+    """A DataFrame with a record for each value, in order, on partition 0 of one topic."""
     rows = [
         (None if value is None else bytearray(value), "local", "web.visits", 0, offset, kafka_time)
         for offset, value in enumerate(values, start=first_offset)
@@ -41,7 +41,7 @@ def frame(
 
 
 def send(bootstrap: str, topic: str, records: Iterable[tuple[int, datetime, str]]) -> None:
-    """Produce (partition, Kafka time, value), and return when the broker has them all."""
+    """Produce records of (partition, Kafka time, value), and wait until the broker has stored them."""
     producer = Producer({"bootstrap.servers": bootstrap})
     for partition, instant, value in records:
         producer.produce(topic, value.encode(), partition=partition, timestamp=millis(instant))

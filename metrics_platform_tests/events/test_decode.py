@@ -52,7 +52,7 @@ def raw(value: Raw) -> bytes | None:
 
 
 def with_field(name: str, value: str) -> str:
-    """A good record with one more field, given as JSON text."""
+    """A valid record with one more field, given as JSON text."""
     return f'{{{REQUIRED},"{name}":{value}}}'
 
 
@@ -71,7 +71,7 @@ def reasons(spark: SparkSession, values: Sequence[Raw], **changes: Any) -> dict[
     return {value: row["_reason"] for value, row in zip(values, rows, strict=True)}
 
 
-def test_what_is_no_json_object_is_rejected(spark: SparkSession) -> None:
+def test_a_value_that_is_no_json_object_is_rejected(spark: SparkSession) -> None:
     expected: dict[Raw, str | None] = {
         GOOD: None,
         None: "empty record",
@@ -99,7 +99,7 @@ def test_what_is_no_json_object_is_rejected(spark: SparkSession) -> None:
     assert reasons(spark, list(expected)) == expected
 
 
-def test_nothing_but_white_space_may_stand_around_the_object(spark: SparkSession) -> None:
+def test_an_object_with_other_text_than_white_space_around_it_is_rejected(spark: SparkSession) -> None:
     expected: dict[Raw, str | None] = {
         f" \n{GOOD}\r\n\t": None,
         f"{GOOD} x": "no JSON object",
@@ -116,7 +116,7 @@ def test_nothing_but_white_space_may_stand_around_the_object(spark: SparkSession
     assert reasons(spark, list(expected)) == expected
 
 
-def test_a_missing_required_field_is_named(spark: SparkSession) -> None:
+def test_a_record_without_a_required_field_is_rejected_with_its_name(spark: SparkSession) -> None:
     at = f'"at":{millis(NOON)}'
     expected: dict[Raw, str | None] = {
         "{}": "missing field id",
@@ -133,7 +133,7 @@ def test_a_missing_required_field_is_named(spark: SparkSession) -> None:
     assert reasons(spark, list(expected)) == expected
 
 
-def test_a_value_of_another_type_is_rejected_and_its_field_named(spark: SparkSession) -> None:
+def test_a_value_of_another_type_is_rejected_with_the_fields_name(spark: SparkSession) -> None:
     wrong = {
         "n": ['"1"', "1.5", "1.0", "2147483648", "true", "{}", "[]", '""'],
         "big": ['"1"', "1.5", "1e2", "9223372036854775808", "false", '""'],
@@ -154,7 +154,7 @@ def test_a_value_of_another_type_is_rejected_and_its_field_named(spark: SparkSes
     assert reasons(spark, list(expected)) == expected
 
 
-def test_the_event_time_itself_must_be_an_instant(spark: SparkSession) -> None:
+def test_an_event_time_that_is_no_instant_is_rejected(spark: SparkSession) -> None:
     expected: dict[Raw, str | None] = {
         f'{{"id":"v-1","at":{value},"page":"home"}}': "wrong type in field at"
         for value in (
@@ -169,12 +169,12 @@ def test_the_event_time_itself_must_be_an_instant(spark: SparkSession) -> None:
     assert reasons(spark, list(expected)) == expected
 
 
-def test_several_mistakes_give_the_first_fields_reason(spark: SparkSession) -> None:
+def test_several_mistakes_give_the_reason_of_the_first_field(spark: SparkSession) -> None:
     value = f'{{{REQUIRED},"ok":"yes","n":"one"}}'
     assert reasons(spark, [value]) == {value: "wrong type in field n"}
 
 
-def test_every_type_is_read(spark: SparkSession) -> None:
+def test_fields_of_every_type_are_decoded(spark: SparkSession) -> None:
     fields = {
         "n": ("-7", -7),
         "big": ("9223372036854775807", 2**63 - 1),
@@ -199,7 +199,7 @@ def test_every_type_is_read(spark: SparkSession) -> None:
     )
 
 
-def test_values_that_are_read_although_they_could_be_written_better(spark: SparkSession) -> None:
+def test_unusual_forms_of_values_are_accepted(spark: SparkSession) -> None:
     in_berlin = datetime(2026, 3, 2, 11, tzinfo=UTC)
     table = [
         ("x", "3", 3.0),
@@ -227,13 +227,13 @@ def test_values_that_are_read_although_they_could_be_written_better(spark: Spark
     ] == [(name, text, None, value) for name, text, value in table]
 
 
-def test_bytes_that_are_no_utf_8_are_read_as_replaced_and_kept_as_they_are(spark: SparkSession) -> None:
+def test_bytes_that_are_no_utf_8_are_decoded_as_u_fffd_and_stored_unchanged(spark: SparkSession) -> None:
     value = with_field("s", '"caf?"').encode().replace(b"?", b"\xe9")
     [row] = decoded(spark, [value])
     assert (row["_reason"], row["s"], row["_value"]) == (None, "caf\ufffd", value)
 
 
-def test_a_number_is_a_good_id(spark: SparkSession) -> None:
+def test_a_number_is_accepted_as_id(spark: SparkSession) -> None:
     [row] = decoded(spark, [f'{{"id":17,"at":{millis(NOON)},"page":"home"}}'])
     assert (row["_reason"], row["_event_id"]) == (None, "17")
 
@@ -248,7 +248,7 @@ def test_fields_that_the_catalogue_does_not_name_are_ignored(spark: SparkSession
     assert "unknown" not in rows[0]
 
 
-def test_the_future_is_rejected_and_the_past_is_not(spark: SparkSession) -> None:
+def test_an_event_time_in_the_future_is_rejected_and_one_in_the_past_accepted(spark: SparkSession) -> None:
     def at(instant: datetime) -> str:
         return f'{{"id":"v-1","at":{millis(instant)},"page":"home"}}'
 
@@ -262,7 +262,7 @@ def test_the_future_is_rejected_and_the_past_is_not(spark: SparkSession) -> None
         at(NOON + timedelta(days=365)): "event time in the future",
     }
     assert reasons(spark, list(expected)) == expected
-    # The earlier of Kafka's clock and the reader's decides, so that reading again decides alike.
+    # The earlier of Kafka time and the reader's clock decides, so that reading again gives the same result.
     [late_reader] = decoded(spark, [at(NOON + BOUND + milli)], now=NOON + timedelta(days=9))
     assert late_reader["_reason"] == "event time in the future"
     [fast_kafka] = decoded(spark, [at(NOON + BOUND + milli)], kafka_time=NOON + timedelta(days=9))

@@ -1,4 +1,4 @@
-"""The raw store: each record once, by event hour; nothing is lost, nothing changes."""
+"""The raw store: every record is stored once, by event hour, and never lost or changed."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def append(
     calendar: Calendar = BERLIN,
     now: datetime = NOON + 365 * 24 * HOUR,
 ) -> Appended:
-    """One step; its records' offsets begin at 100 times its number."""
+    """Append a step. The offsets of its records begin at 100 times its number."""
     records = frame(spark, list(values), now, first_offset=100 * step)
     return store.append(decode(records, kind, now, timedelta(minutes=5)), kind, step, now, calendar)
 
 
 def appended(accepted: dict[datetime, int], rejected: dict[str, int]) -> Appended:
-    """What a step changed whose events all lie in the first minute of their hour."""
+    """The change by a step whose events all lie in the first minute of their hour."""
     return Appended(accepted, rejected, {(hour, "local"): events for hour, events in accepted.items()})
 
 
@@ -75,16 +75,16 @@ def test_a_step_appended_again_changes_nothing(spark: SparkSession, store: RawSt
     assert append(spark, store, 1, values, now=NOON + 400 * 24 * HOUR) == first
     assert everything(spark, store) == before
 
-    # The next step counts its own records alone, and leaves the first one's as they are.
+    # The next step counts its own records only, and does not change those of the first step.
     assert append(spark, store, 2, [visit("c", NOON)]) == appended({NOON: 1}, {})
     assert [row["_offset"] for row in everything(spark, store)] == [100, 101, 102, 103, 200]
     assert everything(spark, store)[:4] == before
-    # A step that comes late, after a newer one, is a repeated one.
+    # A step that comes after a newer one counts as a repeated one.
     append(spark, store, 1, values)
     assert len(everything(spark, store)) == 5
 
 
-def test_a_row_says_where_it_came_from_and_when(spark: SparkSession, store: RawStore) -> None:
+def test_a_row_has_its_position_on_kafka_and_its_times(spark: SparkSession, store: RawStore) -> None:
     now = NOON + 30 * 24 * HOUR
     value = visit("a", NOON + timedelta(minutes=7), unknown="kept in the value")
     append(spark, store, 3, [value], now=now)
@@ -108,7 +108,7 @@ def test_a_row_says_where_it_came_from_and_when(spark: SparkSession, store: RawS
     )
 
 
-def test_rejected_records_keep_their_bytes_and_reason_and_are_no_events(
+def test_rejected_records_keep_value_and_reason_and_are_not_read_as_events(
     spark: SparkSession, store: RawStore
 ) -> None:
     now = NOON + timedelta(minutes=10)
@@ -126,7 +126,7 @@ def test_rejected_records_keep_their_bytes_and_reason_and_are_no_events(
     assert ids(spark, store, NOON, NOON + 365 * 24 * HOUR) == ["good"]
 
 
-def test_events_of_chosen_hours_only(spark: SparkSession, store: RawStore) -> None:
+def test_only_events_of_the_given_hours_are_read(spark: SparkSession, store: RawStore) -> None:
     microsecond = timedelta(milliseconds=1)
     append(
         spark,
@@ -149,7 +149,9 @@ def test_events_of_chosen_hours_only(spark: SparkSession, store: RawStore) -> No
     assert (row["_event_id"], row["_event_time"], row["at"]) == ("last week", *[NOON - 7 * 24 * HOUR] * 2)
 
 
-def test_the_hour_that_clocks_repeat_is_two_hours(spark: SparkSession, store: RawStore) -> None:
+def test_the_repeated_hour_of_a_clock_change_is_stored_as_two_hours(
+    spark: SparkSession, store: RawStore
+) -> None:
     summer, winter = datetime(2026, 10, 25, 0, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)
     half = timedelta(minutes=30)
     done = append(spark, store, 1, [visit("summer", summer + half), visit("winter", winter + half)])
@@ -158,18 +160,16 @@ def test_the_hour_that_clocks_repeat_is_two_hours(spark: SparkSession, store: Ra
     assert ids(spark, store, winter) == ["winter"]
 
 
-def test_hours_begin_where_the_calendar_says(spark: SparkSession, store: RawStore) -> None:
+def test_event_hours_begin_at_the_calendars_hours(spark: SparkSession, store: RawStore) -> None:
     kolkata = Calendar("Asia/Kolkata")
     done = append(spark, store, 1, [visit("a", NOON)], calendar=kolkata)
     assert done.accepted == {NOON - HOUR / 2: 1}
-    # A catalogue that moves to a zone with other hours still finds them.
+    # After a change to a time zone with other hours they are still found.
     assert ids(spark, store, NOON) == ids(spark, store, NOON - HOUR) == ["a"]
     assert ids(spark, store, NOON + HOUR) == ids(spark, store, NOON - 2 * HOUR) == []
 
 
-def test_a_field_that_the_catalogue_names_later_is_read_from_the_values_before(
-    spark: SparkSession, store: RawStore
-) -> None:
+def test_a_field_added_to_the_catalogue_is_read_from_old_values(spark: SparkSession, store: RawStore) -> None:
     later = replace(VISITS, fields=(*VISITS.fields, Field("country", "string"), Field("n", "int")))
     append(spark, store, 1, [visit("old", NOON, country="DE")])
 
@@ -181,7 +181,7 @@ def test_a_field_that_the_catalogue_names_later_is_read_from_the_values_before(
     assert countries() == {"old": "DE"}
     append(spark, store, 2, [visit("new", NOON, country="FR")], later)
     assert countries() == {"old": "DE", "new": "FR"}
-    # The catalogue may also forget a field: the store does not mind.
+    # A field may also be removed from the catalogue.
     append(spark, store, 3, [visit("newest", NOON, country="GB")])
     assert ids(spark, store, NOON) == ["new", "newest", "old"]
     assert countries() == {"old": "DE", "new": "FR", "newest": "GB"}
@@ -199,7 +199,7 @@ def test_a_field_may_change_its_type_and_change_it_back(spark: SparkSession, sto
     def pages(kind: EventKind) -> dict[str, object]:
         return {row["id"]: row["page"] for row in store.events(spark, kind, [NOON]).collect()}
 
-    # As text, as whole numbers, as money: what does not fit is null, and stays an event.
+    # The field becomes text, a whole number, a decimal. A value that does not fit is null; the event stays.
     assert pages(VISITS) == {"word": "home", "7": "7", "8": "8", "9.5": "9.5", "text": "10", "back": "x"}
     assert pages(as_int) == dict.fromkeys(pages(VISITS)) | {"8": 8}
     assert pages(as_money) == dict.fromkeys(pages(VISITS)) | {
@@ -233,7 +233,7 @@ def test_fields_that_change_places_with_id_and_time_are_read_from_the_raw_value(
     [a, b] = store.events(spark, swapped, [NOON]).orderBy("_event_id").toArrow().to_pylist()
     assert (a["_event_id"], a["_event_time"]) == ("a", NOON)
     assert (a["id"], a["at"], a["key"], a["paid"]) == ("a", NOON, "k", later)
-    # Where today's id and time are not in the record, those are meant that it was accepted with.
+    # If the current id and time fields are not in the record, those with which it was accepted are used.
     assert (b["id"], b["at"], b["key"], b["paid"]) == ("b", NOON, "b", NOON)
 
 
@@ -246,7 +246,7 @@ def test_a_time_that_changes_its_type_stays_the_time(spark: SparkSession, store:
         assert {(row["id"], row["at"]) for row in rows} == {("a", NOON), ("b", NOON)}
 
 
-def test_events_that_were_looked_up_are_those_of_then(spark: SparkSession, store: RawStore) -> None:
+def test_events_appended_after_the_lookup_are_not_read(spark: SparkSession, store: RawStore) -> None:
     append(spark, store, 1, [visit("a", NOON)])
     events = store.events(spark, VISITS, [NOON])
     append(spark, store, 2, [visit("a", NOON)])
@@ -259,11 +259,11 @@ LATER = replace(
 
 
 def countries(spark: SparkSession, store: RawStore) -> dict[str, str | None]:
-    """Each event's country, as the later catalogue reads it."""
+    """The country of each event, read with the later catalogue."""
     return {row["id"]: row["country"] for row in store.events(spark, LATER, [NOON]).collect()}
 
 
-def test_a_field_that_the_catalogue_names_later_is_read_from_the_raw_value(
+def test_a_field_added_to_the_catalogue_is_read_from_the_raw_value(
     spark: SparkSession, store: RawStore
 ) -> None:
     append(spark, store, 1, [visit("old", NOON, country="DE"), visit("without", NOON)])
@@ -274,7 +274,7 @@ def test_a_field_that_the_catalogue_names_later_is_read_from_the_raw_value(
     assert ids(spark, store, NOON, kind=LATER) == ["new", "newer", "old", "without"]
 
 
-def test_a_field_that_was_forgotten_for_a_while_is_read_from_the_raw_value(
+def test_a_field_that_was_removed_for_a_while_is_read_from_the_raw_value(
     spark: SparkSession, store: RawStore
 ) -> None:
     append(spark, store, 1, [visit("known", NOON, country="DE")], LATER)
@@ -293,7 +293,7 @@ def test_a_step_that_was_written_before_the_catalogue_changed_is_read_from_the_r
     assert countries(spark, store) == {"first": None, "old": "DE"}
 
 
-def test_what_an_old_event_holds_of_another_type_reads_as_null(spark: SparkSession, store: RawStore) -> None:
+def test_an_old_value_that_does_not_fit_the_new_type_is_null(spark: SparkSession, store: RawStore) -> None:
     values = [visit("a", NOON, n="seven", seen="2026-03-01"), visit("b", NOON, seen="soon", country="DE")]
     append(spark, store, 1, values)
     found = store.events(spark, LATER, [NOON]).select("id", "n", "seen", "country").collect()
@@ -309,7 +309,7 @@ def test_events_are_read_without_their_raw_values_while_the_fields_stay_the_same
     assert "_value" not in chosen.queryExecution().executedPlan().toString()
 
 
-def test_the_store_says_what_hours_hold(spark: SparkSession, store: RawStore) -> None:
+def test_held_counts_hours_files_bytes_and_events(spark: SparkSession, store: RawStore) -> None:
     append(spark, store, 1, [visit("a", NOON), visit("b", NOON + HOUR), visit("c", NOON + 5 * HOUR)])
     append(spark, store, 2, [visit("d", NOON), b"rejected"])
     held = store.held(spark, VISITS, NOON, NOON + 2 * HOUR)
@@ -319,13 +319,13 @@ def test_the_store_says_what_hours_hold(spark: SparkSession, store: RawStore) ->
 
 
 def files_of(spark: SparkSession, store: RawStore, hour: datetime) -> dict[str, int]:
-    """The files that hold an event hour, with their sizes."""
+    """The files of an event hour, with their sizes."""
     table = spark.read.format("delta").load(store.path(VISITS)).where(f"event_hour = {millis(hour) // 1000}")
     files = table.select("_metadata.file_path", "_metadata.file_size").distinct().collect()
     return {row["file_path"]: row["file_size"] for row in files}
 
 
-def test_late_events_of_an_old_hour_are_compacted_without_the_hour(
+def test_late_events_of_an_old_hour_are_compacted_without_rewriting_the_hour(
     spark: SparkSession, store: RawStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(spark, store, 1, [visit(f"{n}", NOON) for n in range(1000)])
@@ -356,7 +356,7 @@ def test_compaction_keeps_the_content_in_fewer_files(spark: SparkSession, store:
     store.optimize(spark, VISITS, since=NOON - HOUR)
     assert (files(NOON), files(NOON - 24 * HOUR), files_of_rejected()) == (1, 1, 1)
     assert everything(spark, store) == before
-    # And the store still knows which steps it holds.
+    # The store still refuses to append a step twice.
     append(spark, store, 3, [visit("again", NOON)])
     assert everything(spark, store) == before
 
@@ -378,7 +378,7 @@ def replay(
     return store.replay(spark, kind, Selection(**selected), step, BERLIN, timedelta(minutes=5))
 
 
-def test_what_decodes_by_now_is_replayed_once(spark: SparkSession, store: RawStore) -> None:
+def test_rejected_records_that_are_events_now_are_replayed_once(spark: SparkSession, store: RawStore) -> None:
     done = append(spark, store, 1, [*MIXED, visit("good", NOON, page=5, shop="x")], WRONG)
     assert done == appended(
         {NOON: 1}, {"wrong type in field page": 3, "missing field shop": 1, "no JSON object": 1}
@@ -394,12 +394,12 @@ def test_what_decodes_by_now_is_replayed_once(spark: SparkSession, store: RawSto
     assert {row["id"]: row["page"] for row in pages} == {"a": "home", "c": "home", "d": "1", "good": "5"}
 
     assert replay(spark, store, 3) == appended({}, {})
-    # A step that was interrupted after its change is only counted again.
+    # A step that was interrupted after the MERGE only counts its changes again.
     assert replay(spark, store, 2) == moved
     assert everything(spark, store) == after
 
 
-def test_only_what_was_selected_is_replayed_and_what_fails_otherwise_gets_its_new_reason(
+def test_only_selected_records_are_replayed_and_get_a_new_reason_if_they_fail(
     spark: SparkSession, store: RawStore
 ) -> None:
     append(spark, store, 1, MIXED, WRONG)
@@ -418,9 +418,7 @@ def test_only_what_was_selected_is_replayed_and_what_fails_otherwise_gets_its_ne
     assert [(row["_reason"], row["_step"]) for row in left] == [("no JSON object", 1)]
 
 
-def test_waiting_for_a_replay_makes_no_future_event_one_of_the_past(
-    spark: SparkSession, store: RawStore
-) -> None:
+def test_a_replay_still_rejects_an_event_time_in_the_future(spark: SparkSession, store: RawStore) -> None:
     append(spark, store, 1, [visit("soon", NOON + HOUR)], now=NOON)
     assert replay(spark, store, 2) == appended({}, {})
     moved = store.replay(spark, VISITS, Selection(), 3, BERLIN, future_bound=HOUR)
@@ -440,7 +438,7 @@ def test_a_row_that_was_replayed_under_a_new_type_is_read_from_its_columns(
     assert (kept["page"], kept["_page_decimal_6_2"], kept["n"]) == (None, Decimal("2.50"), 3)
 
 
-def test_a_step_brings_new_events_or_only_what_was_there(spark: SparkSession, store: RawStore) -> None:
+def test_new_events_leaves_out_duplicates_of_earlier_events(spark: SparkSession, store: RawStore) -> None:
     def step(number: int, *values: bytes, at: datetime) -> dict[datetime, int]:
         append(spark, store, number, values, now=at)
         return store.new_events(spark, VISITS, number, [NOON, NOON + HOUR])
@@ -448,7 +446,7 @@ def test_a_step_brings_new_events_or_only_what_was_there(spark: SparkSession, st
     there = NOON + 10 * HOUR
     assert step(1, visit("a", NOON), visit("b", NOON + HOUR), at=there) == {NOON: 1, NOON + HOUR: 1}
     assert step(2, visit("a", NOON), visit("b", NOON + HOUR), at=there + HOUR) == {}
-    # The same id in another hour is another event, and twice in a step it is one.
+    # The same id in another hour is another event; twice in a step it is one event.
     assert step(3, visit("a", NOON + HOUR), visit("a", NOON + HOUR), at=there) == {NOON + HOUR: 1}
-    # What Kafka had earlier takes the place of what counted until now.
+    # A record that lies earlier on Kafka takes the place of the one that counted until now.
     assert step(4, visit("a", NOON), visit("b", NOON + HOUR), at=there - HOUR) == {NOON: 1, NOON + HOUR: 1}

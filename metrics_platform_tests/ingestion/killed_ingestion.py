@@ -22,6 +22,7 @@ from metrics_platform.platform import Platform
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.spark.session import spark_settings
 from metrics_platform.store.state import ingestion_ledger
+from metrics_platform_tests.support.logs import log_to
 
 
 def _die(*_arguments: object, **_options: object) -> None:
@@ -58,7 +59,7 @@ def main() -> None:
         if work == "replay":
             replay_rejected(platform, spark, conn, kind, Selection(), lambda: datetime.now(UTC))
         else:
-            ingest(platform, spark, conn, kind, lambda: datetime.now(UTC), print)
+            ingest(platform, spark, conn, kind, lambda: datetime.now(UTC), log_to(print))
 
 
 def run(work: str, platform: Platform) -> int:

@@ -20,6 +20,7 @@ from metrics_platform.store.state import ingestion_ledger
 from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform_tests.ingestion import killed_ingestion
 from metrics_platform_tests.support.clock import START, ManualClock
+from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.topics import delete_topic, new_topic
 from metrics_platform_tests.support.traffic import produce, send
 
@@ -42,13 +43,13 @@ def test_each_run_continues_where_the_last_one_ended(
     kind = platform.catalog.kinds[0]
     first = send(platform, START, START + MINUTE, rate=10, seed=1)
     clock = ManualClock(START + MINUTE)
-    done = ingest(platform, spark, conn, kind, clock, print)
+    done = ingest(platform, spark, conn, kind, clock, log_to(print))
     assert done.accepted + sum(done.rejected.values()) == sum(r.kind == kind.name for r in first)
 
     second = send(platform, START + MINUTE, START + 2 * MINUTE, rate=10, seed=2)
     clock.advance(MINUTE)
-    ingest(platform, spark, conn, kind, clock, print)
-    nothing = ingest(platform, spark, conn, kind, clock, print)
+    ingest(platform, spark, conn, kind, clock, log_to(print))
+    nothing = ingest(platform, spark, conn, kind, clock, log_to(print))
 
     positions = _positions(platform, spark)
     assert len(positions) == len(set(positions)) == sum(r.kind == kind.name for r in first + second)
@@ -68,7 +69,7 @@ def test_killed_between_the_write_and_the_ledger_and_run_again(
     assert ingestion_ledger.committed_offsets(conn, kind.name) == {}  # the ledger knew nothing of it.
     assert ingestion_ledger.pending_step(conn, kind.name) is not None
 
-    ingest(platform, spark, conn, kind, ManualClock(START + MINUTE), print)
+    ingest(platform, spark, conn, kind, ManualClock(START + MINUTE), log_to(print))
 
     positions = _positions(platform, spark)
     assert len(positions) == len(set(positions)) == expected
@@ -84,10 +85,10 @@ def test_a_topic_made_anew_is_said_in_one_line(
 ) -> None:
     send(platform, START, START + MINUTE, rate=5, seed=4)
     kind = platform.catalog.kinds[0]
-    ingest(platform, spark, conn, kind, ManualClock(), print)
+    ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     conn.execute("UPDATE platform.ingestion_offsets SET next_offset = next_offset + 1000")
     with pytest.raises(KafkaError, match="was deleted and made anew"):
-        ingest(platform, spark, conn, kind, ManualClock(), print)
+        ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
 
 
 def test_a_topic_made_anew_that_outgrew_the_one_before_is_said_too(
@@ -95,17 +96,17 @@ def test_a_topic_made_anew_that_outgrew_the_one_before_is_said_too(
 ) -> None:
     kind, bootstrap = platform.catalog.kinds[0], platform.clusters[0].bootstrap_servers
     send(platform, START, START + MINUTE, rate=2, seed=13)
-    ingest(platform, spark, conn, kind, ManualClock(), print)
+    ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     before = _positions(platform, spark)
     delete_topic(bootstrap, kind.topics[0])
     new_topic(bootstrap, kind.topics[0])
     sent = send(platform, START, START + MINUTE, rate=20, seed=14)
     for _ in range(2):
         with pytest.raises(KafkaError, match="was deleted and made anew: partition"):
-            ingest(platform, spark, conn, kind, ManualClock(), print)
+            ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     assert _positions(platform, spark) == before
     conn.execute("DELETE FROM platform.ingestion_offsets")
-    ingest(platform, spark, conn, kind, ManualClock(), print)
+    ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     assert len(_positions(platform, spark)) == len(before) + sum(r.kind == kind.name for r in sent)
 
 
@@ -117,7 +118,7 @@ def test_an_event_of_the_first_days_that_there_are_is_ingested(
     ancient = datetime(1, 1, 3, tzinfo=UTC)
     event = {**first.event, "event_id": "ancient", "event_time": round(ancient.timestamp() * 1000)}
     produce(platform, [replace(first, event=event, value=json.dumps(event).encode())])
-    done = ingest(platform, spark, conn, kind, ManualClock(), print)
+    done = ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     assert ancient in done.hours or min(done.hours) < START - 1000 * 365 * DAY
     assert ingestion_ledger.pending_step(conn, kind.name) is None
     assert min(mark.start for mark in changed_hours(conn)) >= platform.catalog.first_instant
@@ -128,13 +129,13 @@ def test_records_that_kafka_dropped_are_said_and_the_rest_is_ingested(
 ) -> None:
     send(platform, START, START + MINUTE, rate=5, seed=5)
     kind = platform.catalog.kinds[0]
-    ingest(platform, spark, conn, kind, ManualClock(), print)
+    ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     before = len(_positions(platform, spark))
     send(platform, START + MINUTE, START + 2 * MINUTE, rate=5, seed=6)
     ends = ingestion_ledger.committed_offsets(conn, kind.name)
     _drop_records(platform, {partition: end + 3 for partition, end in ends.items()})
     said: list[str] = []
-    more = ingest(platform, spark, conn, kind, ManualClock(), said.append)
+    more = ingest(platform, spark, conn, kind, ManualClock(), log_to(said.append))
     assert more.accepted + sum(more.rejected.values()) > 0
     assert len(_positions(platform, spark)) > before
     assert len(said) == len(ends)
@@ -163,7 +164,7 @@ def _kill(
                 else (type(platform.raw_store), "append", die)
             )
         )
-        ingest(platform, spark, conn, kind, ManualClock(), print)
+        ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     step = ingestion_ledger.pending_step(conn, kind.name)
     assert step is not None
     return step
@@ -182,7 +183,7 @@ def test_a_planned_step_whose_records_kafka_dropped_is_not_waited_for(
     _drop_records(platform, {(r.cluster, r.topic, r.partition): 4 for r in step.ranges})
     said: list[str] = []
     kind = platform.catalog.kinds[0]
-    ingest(platform, spark, conn, kind, ManualClock(), said.append)
+    ingest(platform, spark, conn, kind, ManualClock(), log_to(said.append))
 
     first = 0 if written else 4
     expected = [(r.partition, offset) for r in step.ranges for offset in range(first, r.end)]
@@ -197,7 +198,7 @@ def test_a_planned_step_of_a_topic_made_anew_makes_room_for_what_is_wrong(
 ) -> None:
     kind = platform.catalog.kinds[0]
     send(platform, START, START + MINUTE, rate=5, seed=8)
-    ingest(platform, spark, conn, kind, ManualClock(), print)
+    ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     before = _positions(platform, spark)
     send(platform, START, START + MINUTE, rate=5, seed=9)
     _kill(platform, conn, spark, monkeypatch, written=False)
@@ -206,11 +207,11 @@ def test_a_planned_step_of_a_topic_made_anew_makes_room_for_what_is_wrong(
     new_topic(bootstrap, kind.topics[0])
 
     with pytest.raises(KafkaError, match="was deleted and made anew"):
-        ingest(platform, spark, conn, kind, ManualClock(), print)
+        ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     assert ingestion_ledger.pending_step(conn, kind.name) is None
     conn.execute("DELETE FROM platform.ingestion_offsets")
     sent = send(platform, START, START + MINUTE, rate=1, seed=10)
-    ingest(platform, spark, conn, kind, ManualClock(), print)
+    ingest(platform, spark, conn, kind, ManualClock(), log_to(print))
     assert len(_positions(platform, spark)) == len(before) + sum(r.kind == kind.name for r in sent)
 
 

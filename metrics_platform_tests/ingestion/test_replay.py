@@ -25,6 +25,7 @@ from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform_tests.events.records import millis, send
 from metrics_platform_tests.ingestion import killed_ingestion
 from metrics_platform_tests.support.clock import START, ManualClock
+from metrics_platform_tests.support.logs import log_to
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -65,7 +66,7 @@ def ingest_by_mistake(platform: Platform, conn: Connection, spark: SparkSession)
         kind.topics[0],
         [(number % 3, LATER, value) for number, value in enumerate(RECORDS)],
     )
-    done = ingest(wrong, spark, conn, kind, ManualClock(LATER), print)
+    done = ingest(wrong, spark, conn, kind, ManualClock(LATER), log_to(print))
     assert (done.accepted, done.rejected) == (1, {"wrong type in field page": 3, "no JSON object": 1})
     return platform.catalog.kinds[0]
 
@@ -87,7 +88,7 @@ def test_the_command_replays_and_the_next_batch_counts(
     platform: Platform, conn: Connection, spark: SparkSession
 ) -> None:
     kind = ingest_by_mistake(platform, conn, spark)
-    batch = Batch(platform, spark, conn, "batch", ManualClock(LATER), print)
+    batch = Batch(platform, spark, conn, "batch", ManualClock(LATER), log_to(print))
     hours = list(platform.catalog.calendar.windows(Grain.HOUR, FIRST, FIRST + 2 * HOUR))
     batch.recompute(hours, platform.catalog.metrics)
     assert clicks(conn) == {FIRST: 1, FIRST + HOUR: 0}
@@ -125,7 +126,7 @@ def test_a_killed_replay_is_finished_by_plain_ingestion(
     assert moved.accepted == {FIRST: 2, FIRST + HOUR: 1}  # Spark had moved them,
     assert (sums(conn), changed_hours(conn)) == ((1, 4), [])  # the books knew nothing of it.
 
-    ingest(platform, spark, conn, kind, ManualClock(LATER), print)
+    ingest(platform, spark, conn, kind, ManualClock(LATER), log_to(print))
 
     assert sums(conn) == (4, 1)
     assert {mark.reason for mark in changed_hours(conn)} == {"replayed rejects"}

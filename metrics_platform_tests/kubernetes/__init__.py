@@ -1,0 +1,1 @@
+"""Tests of values files and manifests; no cluster is needed."""

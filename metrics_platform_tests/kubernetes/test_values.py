@@ -6,8 +6,7 @@ import pytest
 
 from metrics_platform.catalog.loading.catalog import CatalogError
 from metrics_platform.clusters import ClustersError
-from metrics_platform.kubernetes.errors import ValuesError
-from metrics_platform.kubernetes.values import load_values
+from metrics_platform.kubernetes.values import ValuesError, load_values
 from metrics_platform_tests.kubernetes.conftest import Changed
 
 STORE = "  claim: {name: raw-store, size: 200Gi}"

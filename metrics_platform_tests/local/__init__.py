@@ -1,0 +1,1 @@
+"""Tests of the stack on this machine, most with trivial processes for servers."""

@@ -27,7 +27,7 @@ from metrics_platform.local.process import Identity, marked
 from metrics_platform.local.servers.kafka import cluster_id
 from metrics_platform.local.stack import CATALOG, JARS, StackPlan, running
 from metrics_platform.local.state import StackState
-from metrics_platform.monitoring.status import status
+from metrics_platform.local.status import stack_status
 from metrics_platform.settings import Settings
 
 pytestmark = pytest.mark.server
@@ -162,7 +162,7 @@ def test_status_names_every_component_that_is_down(stack_state: StackState, data
     me = stack_state.supervisor
     gone = replace(me, created=me.created - 3600)
     state.write_state(replace(stack_state, ready=True, components={"kafka": me, "daemon": gone}))
-    found = status(data_dir, datetime.now(UTC))
+    found = stack_status(data_dir, datetime.now(UTC))
     assert not found.healthy
     assert [(each.name, each.up, each.port) for each in found.components][:1] == [
         ("kafka", True, PORTS.kafka)

@@ -1,0 +1,1 @@
+"""Tests of verdicts. What Dagster shows of them is tested in orchestration."""

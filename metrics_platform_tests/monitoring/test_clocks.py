@@ -16,6 +16,7 @@ from metrics_platform.monitoring.clocks import Reading, judge_clocks
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.state.alarms import last_state
+from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.traffic import send
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def test_records_of_the_future_betray_a_clock_that_is_ahead(platform: Platform) 
 
 
 def test_a_silent_cluster_is_not_judged(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metrics_platform.events.stamps._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("metrics_platform.events.kafka.timestamps._ANSWER_SECONDS", 0.5)
     away = replace(platform, clusters=(Cluster("away", "127.0.0.1:1"),))
     assert clocks.check_kafka_clocks(away, shifted(-20)).severity == "ok"
 
@@ -111,10 +112,10 @@ def test_a_run_warns_and_status_hears_of_it(
     said: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(clocks, "check_postgres_clock", lambda _conn: wrong)
-        clocks.check_clocks(platform, platform.settings.stream, spark, said.append)
+        clocks.check_clocks(platform, platform.settings.stream, spark, log_to(said.append))
     assert said == [wrong.message]
     assert last_state(conn, clocks.POSTGRES) == wrong
-    clocks.check_clocks(platform, platform.settings.stream, spark, said.append)
+    clocks.check_clocks(platform, platform.settings.stream, spark, log_to(said.append))
     assert last_state(conn, clocks.POSTGRES) != wrong
     assert len(said) == 1
 
@@ -123,4 +124,4 @@ def test_a_store_that_is_away_is_no_reason_to_fail(platform: Platform, spark: Sp
     away = replace(
         platform, settings=replace(platform.settings, postgres="postgresql://nobody@127.0.0.1:1/x")
     )
-    clocks.check_clocks(away, away.settings.stream, spark, pytest.fail)
+    clocks.check_clocks(away, away.settings.stream, spark, log_to(pytest.fail))

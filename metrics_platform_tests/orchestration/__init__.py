@@ -1,0 +1,1 @@
+"""Tests of what Dagster loads: definitions, checks, jobs, queue, launcher, backfills."""

@@ -12,9 +12,10 @@ from typer.testing import CliRunner, Result
 from metrics_platform.catalog.restating import SpanError, windows_to_restate
 from metrics_platform.catalog.windows import HOUR
 from metrics_platform.cli.main import app
-from metrics_platform.errors import StackError
+from metrics_platform.cli.restate import NotRestated
 from metrics_platform.orchestration import backfills
 from metrics_platform.orchestration.backfills import Progress
+from metrics_platform.orchestration.graphql import DagsterRefused
 from metrics_platform.settings import PACKAGE, PREFIX
 from metrics_platform.store.connection import StoreUnavailable, connect
 from metrics_platform.store.query import QueryError
@@ -70,7 +71,7 @@ def test_a_webserver_that_is_down_is_named(database: str) -> None:
     with connect(database) as conn:
         migrate(conn, WEBSHOP, datetime.now(UTC))
     answer = ask(database, "clicks_per_page", *SPAN)
-    assert isinstance(answer.exception, StackError)
+    assert isinstance(answer.exception, DagsterRefused)
     assert str(answer.exception).startswith("the webserver at http://127.0.0.1:1 does not answer")
 
 
@@ -89,7 +90,7 @@ def done(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_waiting_fails_when_a_run_that_succeeded_left_windows(done: str) -> None:
     now, hour = datetime.now(UTC), datetime(2026, 11, 1, 10, tzinfo=UTC)
     answer = ask(done, CLICKS.name, *SPAN, "--wait")
-    assert isinstance(answer.exception, StackError)
+    assert isinstance(answer.exception, NotRestated)
     assert str(answer.exception) == "2 of 2 windows are left; restate them again"
     with connect(done) as conn:
         mark_waiting(conn, CLICKS.kind, [hour], 1, "cluster east not ingested yet", now)
@@ -124,7 +125,7 @@ def test_a_store_that_no_run_has_migrated_yet_follows_no_definition(database: st
         stored = backfills.stored_versions(conn)
     loaded: dict[str, str | None] = {CLICKS.name: CLICKS.version}
     with pytest.raises(
-        StackError, match=r"the metric store follows no definition of .* try again in a minute"
+        DagsterRefused, match=r"the metric store follows no definition of .* try again in a minute"
     ):
         backfills.refuse_other_definitions([CLICKS], loaded, stored, CATALOG)
 
@@ -141,7 +142,7 @@ def test_a_store_that_no_run_has_migrated_yet_follows_no_definition(database: st
 def test_another_definition_in_dagster_or_the_store_is_refused(
     loaded: dict[str, str | None], stored: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(StackError, match=message):
+    with pytest.raises(DagsterRefused, match=message):
         backfills.refuse_other_definitions([CLICKS], loaded, stored, "mine.yaml")
 
 

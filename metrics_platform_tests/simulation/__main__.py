@@ -1,4 +1,4 @@
-"""Random weeks, judged.
+"""Simulates random weeks.
 
 `python -m metrics_platform_tests.simulation [--seeds N] [--first-seed S] [--jobs N]`.
 """
@@ -16,35 +16,35 @@ from pathlib import Path
 from metrics_platform_tests.benchmarks.servers import folder, jars, kafka_server, postgres_server
 from metrics_platform_tests.simulation.installation import Servers
 from metrics_platform_tests.simulation.seed import Outcome
-from metrics_platform_tests.simulation.workers import judged
+from metrics_platform_tests.simulation.workers import simulate_seeds
 from metrics_platform_tests.simulation.world import CLUSTERS
 
-BUILD = Path("build/judge")
-SHOWN = 20  # lines of a seed on the screen; all are in its folder
+BUILD = Path("build/simulation")
+SHOWN = 20  # how many differences of a seed are printed; its folder has all of them
 
 
 def main() -> int:
-    """Judge the seeds. The last line sums up; returns 1 on any difference."""
+    """Simulate the seeds and print a summary. Returns 1 if there is any difference, otherwise 0."""
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     outcomes: list[Outcome] = []
     with folder(BUILD.resolve() / "servers") as path, _servers(path) as servers:
-        for outcome in judged(seeds, servers, BUILD.resolve(), arguments.jobs, arguments.verbose):
+        for outcome in simulate_seeds(seeds, servers, BUILD.resolve(), arguments.jobs, arguments.verbose):
             outcomes.append(outcome)
             _show(outcome)
     return _sum_up(outcomes)
 
 
 def _show(outcome: Outcome) -> None:
-    verdict = (
+    result = (
         f"{len(outcome.differences)} differences, see {BUILD / f'seed-{outcome.seed}'}"
         if outcome.differences
         else "as expected"
     )
     print(
         f"seed {outcome.seed}: {outcome.records} records, {outcome.windows} windows, "
-        f"{outcome.seconds:.0f} s: {verdict}",
+        f"{outcome.seconds:.0f} s: {result}",
         flush=True,
     )
     for line in outcome.differences[:SHOWN]:
@@ -52,10 +52,14 @@ def _show(outcome: Outcome) -> None:
 
 
 def _sum_up(outcomes: list[Outcome]) -> int:
-    bad = [str(outcome.seed) for outcome in sorted(outcomes, key=lambda one: one.seed) if outcome.differences]
+    bad = [
+        str(outcome.seed)
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.seed)
+        if outcome.differences
+    ]
     print(
         f"{len(outcomes)} seeds, {sum(outcome.records for outcome in outcomes)} records, "
-        f"{sum(outcome.windows for outcome in outcomes)} windows judged in "
+        f"{sum(outcome.windows for outcome in outcomes)} windows compared in "
         f"{sum(outcome.seconds for outcome in outcomes):.0f} s of work: "
         + (f"DIFFERENCES in seeds {', '.join(bad)}" if bad else "no difference")
     )
@@ -70,9 +74,9 @@ def _servers(path: Path) -> Iterator[Servers]:
     with (
         kafka_server(path / east, print) as first,
         kafka_server(path / west, print) as second,
-        postgres_server(path, print, "judge") as databases,
+        postgres_server(path, print, "simulation") as databases,
     ):
-        yield Servers({east: first, west: second}, databases["judge"], jars())
+        yield Servers({east: first, west: second}, databases["simulation"], jars())
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,7 +1,8 @@
-"""What every window must hold, by SQL over the generator's ledger.
+"""The expected content of every window, computed in DuckDB from the records that were sent.
 
-Nothing here knows how the platform computes. Time is cut by asking ICU what a clock on the wall shows at each
-minute: a day is the minutes that show its date, an hour lasts from one that shows a full hour to the next.
+The calculation is independent of the platform's. ICU tells what a clock in the time zone shows at each
+minute. A day consists of the minutes that show its date; an hour lasts from a minute that shows a full hour
+to the next such minute.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _CALENDAR = """
            min(minute) OVER (PARTITION BY date_trunc('week', date)) AS week
     FROM shown
 """
-# The windows of a grain that are complete, and still kept; an hour's minutes go together.
+# The windows of a grain that are complete and not deleted by retention, which deletes an hour's minutes
+# together.
 _WINDOWS = """
     SELECT '{grain}' AS grain, {grain} AS window_start, max(minute) + INTERVAL 1 MINUTE AS window_end,
            count(*) AS minutes
@@ -62,71 +64,79 @@ _AGGREGATES = {
 
 
 @dataclass(frozen=True)
-class Moment:
-    """When the week is judged: the last batch's clock, and the last clearing of old minutes, if any."""
+class Cutoff:
+    """The times on which the expected windows depend."""
 
-    now: datetime
-    pruned_at: datetime | None
+    now: datetime  # when the last batch ran
+    pruned_at: datetime | None  # when retention last ran
 
 
 @dataclass(frozen=True)
-class Older:
-    """A definition that windows may keep which ended before it was replaced."""
+class OlderDefinition:
+    """A replaced definition of a metric. Windows that ended before `replaced_at` may keep its numbers."""
 
     rule: Rule
     replaced_at: datetime
 
 
 class Expected:
-    """A seed's ledger in a DuckDB of its own: tables windows, events_KIND and, per metric, want_METRIC.
+    """The expected content, in a DuckDB database of its own.
 
-    The table older says which windows follow an older definition, see `follow`.
+    It has the tables windows, events_KIND and, for each metric, expected_METRIC. The table older lists the
+    windows that follow an older definition, see `expect_kept_definitions`.
     """
 
     def __init__(
-        self, world: World, folder: Path, rules: Sequence[Rule], moment: Moment, older: Sequence[Older] = ()
+        self,
+        world: World,
+        folder: Path,
+        rules: Sequence[Rule],
+        cutoff: Cutoff,
+        older: Sequence[OlderDefinition] = (),
     ) -> None:
         self.db = duckdb.connect()
         self.world = world
         self.rules = rules
         self.db.execute(f"SET TimeZone = '{world.zone.key}'")
-        self._cut_time(moment)
+        self._cut_time(cutoff)
         for kind in world.kinds:
             path = folder / f"sent-{kind.name}.parquet"
             self.db.execute(_EVENTS.format(kind=kind.name, file=path))
-        self._older = {one.rule.name: one for one in older}
+        self._older = {definition.rule.name: definition for definition in older}
         self.db.execute(
             "CREATE TABLE older (metric VARCHAR, grain VARCHAR, window_start TIMESTAMPTZ, definition VARCHAR)"
         )
         for rule in rules:
             self._count(rule)
 
-    def follow(self, current: Mapping[str, str]) -> None:
-        """Expect of each window that may keep an older definition the one that found_ledger says it has;
-        `current` are the metrics' versions of today."""
+    def expect_kept_definitions(self, current: Mapping[str, str]) -> None:
+        """Expect an older definition of each window that has one in actual_ledger and may keep it.
+
+        `current` maps the metrics to the versions of their current definitions.
+        """
         self.db.execute("DELETE FROM older")
-        for name, one in self._older.items():
+        for name, definition in self._older.items():
             self.db.execute(
-                "INSERT INTO older SELECT metric, grain, window_start, definition FROM found_ledger "
+                "INSERT INTO older SELECT metric, grain, window_start, definition FROM actual_ledger "
                 "WHERE metric = $metric AND definition <> $current AND window_end <= $replaced_at",
-                {"metric": name, "current": current[name], "replaced_at": one.replaced_at},
+                {"metric": name, "current": current[name], "replaced_at": definition.replaced_at},
             )
 
-    def _cut_time(self, moment: Moment) -> None:
-        # A week more on both sides, so that the windows at the edges are whole.
+    def _cut_time(self, cutoff: Cutoff) -> None:
+        # Two weeks more on both sides, so that the windows at the edges are complete.
         first = int(self.world.midnight(-14).timestamp())
-        last = int(moment.now.timestamp()) + 14 * 86400
+        last = int(cutoff.now.timestamp()) + 14 * 86400
         self.db.execute(_CALENDAR.format(first=first, last=last))
-        # The batch knows whole hours: what is younger than the last of them is not judged.
+        # The batch computes whole hours, so windows that end after the last whole hour are not compared.
         [(self.until,)] = self.db.execute(
-            "SELECT max(hour) FROM calendar WHERE minute <= $now", {"now": moment.now}
+            "SELECT max(hour) FROM calendar WHERE minute <= $now", {"now": cutoff.now}
         ).fetchall()
         self.db.execute(
             "CREATE TABLE windows "
             "(grain VARCHAR, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ, minutes INT)"
         )
         for grain in GRAINS:
-            kept = moment.pruned_at and moment.pruned_at - self.world.minute_retention
+            kept = cutoff.pruned_at and cutoff.pruned_at - self.world.minute_retention
             values = {
                 "start": self.world.start,
                 "now": self.until,
@@ -136,25 +146,25 @@ class Expected:
 
     @property
     def windows(self) -> int:
-        """How many windows are judged, of all metrics."""
+        """How many windows of all metrics are compared."""
         [(number,)] = self.db.execute("SELECT count(*) FROM windows").fetchall()
         return number * len(self.rules)
 
     def _count(self, rule: Rule) -> None:
-        """want_METRIC: a row per grain, window and dimensions; `size` sums the inputs' magnitudes."""
+        """Create expected_METRIC, whose column `size` is the sum of the inputs' magnitudes."""
         self.db.execute(f"CREATE TABLE now_{rule.name} AS {self._complete(rule)}")
         before = self._older.get(rule.name)
         counted = self._complete(before.rule) if before else f"FROM now_{rule.name} LIMIT 0"
         self.db.execute(f"CREATE TABLE before_{rule.name} AS {counted}")
         older = f"(SELECT * FROM older WHERE metric = '{rule.name}') AS older USING (grain, window_start)"
         self.db.execute(
-            f"CREATE VIEW want_{rule.name} AS SELECT now.* FROM now_{rule.name} AS now ANTI JOIN {older} "
+            f"CREATE VIEW expected_{rule.name} AS SELECT now.* FROM now_{rule.name} AS now ANTI JOIN {older} "
             f"UNION ALL SELECT before.* FROM before_{rule.name} AS before SEMI JOIN {older}"
         )
 
     def _complete(self, rule: Rule) -> str:
         union = " UNION ALL ".join(self._counted(rule, grain) for grain in GRAINS)
-        return f"SELECT want.* FROM ({union}) AS want SEMI JOIN windows USING (grain, window_start)"
+        return f"SELECT expected.* FROM ({union}) AS expected SEMI JOIN windows USING (grain, window_start)"
 
     def _counted(self, rule: Rule, grain: str) -> str:
         names = [name for name, _ in rule.dimensions]
@@ -167,7 +177,7 @@ class Expected:
 
 
 def inputs(rule: Rule) -> str:
-    """SQL: the events that a metric counts, with their windows, dimensions, and input x."""
+    """SQL for the events that a metric counts, with their windows, dimensions and input x."""
     dimensions = [f"{_dimension(term.duck, term.type)} AS {name}" for name, term in rule.dimensions]
     measured = rule.input.duck if rule.input else "NULL"
     if rule.measure == "distinct":
@@ -180,10 +190,10 @@ def inputs(rule: Rule) -> str:
 
 
 def listed(expressions: Sequence[str]) -> str:
-    """The expressions, each with a comma behind it."""
-    return "".join(f"{one}, " for one in expressions)
+    """The expressions, each followed by a comma."""
+    return "".join(f"{expression}, " for expression in expressions)
 
 
 def _dimension(expression: str, type_: str) -> str:
-    # Text in SQL stores holds no NUL; it shows as U+FFFD.
+    # PostgreSQL's text cannot hold NUL, so the platform replaces it with U+FFFD.
     return f"replace({expression}, chr(0), chr(65533))" if type_ == "string" else expression

@@ -1,7 +1,7 @@
-"""Fields of made-up events: what values they take, and the ways in which JSON says them.
+"""Fields of random events: their values and the JSON texts for them.
 
-A drawn value is a pair: what the field means, as the ledger keeps it, and the JSON text that says it
-(None: the field is left out).
+A drawn value is a pair of the field's value, as the platform must read it, and the JSON text for it. The text
+is None if the field is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 Drawn = tuple[Any, str | None]
 
-# What breaks readers: quotes, separators, line ends, what looks like null, characters beyond the plain.
+# Texts that readers often get wrong: quotes, separators, line ends, words for null, unusual characters.
 ODD_TEXTS = (
     "", " ", "O'Brien", 'say "hi"', "a,b;c", "tab\there", "line\nbreak", "return\r\n", "\\N", "NULL", "null",
     "\\", "{x}", "%s $1", "\N{OWL}", "e\u0301", "\u00e9", "nul\0in", "nul\ufffdin", "x" * 300, "\u202eright",
@@ -29,13 +29,13 @@ PAGES = ("/", "/home", "/shop/a", "/shop/b", "/shop/b/c", "/\u00dcn\u00ef/\u00df
 
 @dataclass(frozen=True)
 class FieldRule:
-    """A field: its types in catalogue and ledger, its values, and JSON that is none of them."""
+    """A field and its possible values."""
 
     name: str
-    type: str
-    arrow: pa.DataType
+    type: str  # in the catalogue
+    arrow: pa.DataType  # in the file of sent records
     draw: Callable[[Random], Drawn]
-    wrong: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()  # JSON texts that do not fit the type
 
 
 def _text(odd: float, *common: str) -> Callable[[Random], Drawn]:
@@ -48,7 +48,7 @@ def _text(odd: float, *common: str) -> Callable[[Random], Drawn]:
 
 def _user(random: Random) -> Drawn:
     number = int(random.paretovariate(0.7)) % 3000
-    # What is no string in a string field reads as its JSON text.
+    # A value in a string field that is no string is read as its JSON text.
     return (str(number), str(number)) if number % 50 == 0 else (f"u{number}", f'"u{number}"')
 
 
@@ -63,7 +63,7 @@ def _whole(low: int, high: int, *special: int) -> Callable[[Random], Drawn]:
 def _cents(low: int, high: int) -> Callable[[Random], Drawn]:
     def draw(random: Random) -> Drawn:
         value = Decimal(random.randint(low, high)).scaleb(-2)
-        # A decimal may come as a string, and with more decimals than it keeps.
+        # A decimal may be written as a string, and with more decimals than its scale.
         text = f"{value}4" if random.random() < 0.05 else str(value)
         return value, f'"{text}"' if random.random() < 0.2 else text
 

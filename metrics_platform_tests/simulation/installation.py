@@ -1,4 +1,4 @@
-"""A seed's own installation of the platform, driven through its own code with a clock that stands still."""
+"""A seed's own installation of the platform. It runs the platform's code by a clock that is set by hand."""
 
 from __future__ import annotations
 
@@ -30,36 +30,37 @@ from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform.stream.shift import Shift, ShiftFailed
-from metrics_platform_tests.simulation.dying import Death, dies
-from metrics_platform_tests.simulation.expected import Older
+from metrics_platform_tests.simulation.expected import OlderDefinition
 from metrics_platform_tests.simulation.kafka import Senders, create_topics
+from metrics_platform_tests.simulation.kill_points import KillPoint, killing
 from metrics_platform_tests.simulation.rules import Rule
 from metrics_platform_tests.simulation.traffic import Traffic
 from metrics_platform_tests.simulation.world import World
 from metrics_platform_tests.support.clock import ManualClock
+from metrics_platform_tests.support.logs import log_to
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Say = Callable[[str], None]
 GRACE = timedelta(seconds=1)
-# Ingestion asks a cluster that is gone no longer than this, in seconds of the real clock.
-_ASKED = 1.0
-# The dirty hours of a week fit a few runs' budgets; more rounds mean that they do not get fewer.
+# How long ingestion waits for a cluster that does not answer, in seconds of the real clock.
+_PATIENCE = 1.0
+# The budgets of a few runs are enough for the dirty hours of a week. If more are needed, something is wrong.
 _ROUNDS = 12
 
 
 @dataclass(frozen=True)
 class Servers:
-    """What all seeds share: brokers by cluster, PostgreSQL's maintenance database, the jars."""
+    """The servers that all seeds share."""
 
-    brokers: Mapping[str, str]
-    postgres: str
-    jars: Path
+    brokers: Mapping[str, str]  # cluster -> bootstrap servers
+    postgres: str  # the URL of a database in which databases can be created
+    jars: Path  # the folder of JVM artefacts
 
 
 class Installation:
-    """A platform of its own: topics, database, raw store, catalogue; and the producers that send to it."""
+    """The topics, database, raw store and catalogue of one seed, and the producers that send to it."""
 
     def __init__(
         self,
@@ -74,10 +75,10 @@ class Installation:
         create_topics(world, servers.brokers)
         self.world = world
         self.rules = world.rules
-        self.older: list[Older] = []
+        self.older: list[OlderDefinition] = []
         self.folder = folder
         self.clock = ManualClock(world.start)
-        self.judged_at = world.start
+        self.compared_at = world.start
         self.pruned_at: datetime | None = None
         self._spark = spark
         self._say = say
@@ -96,19 +97,19 @@ class Installation:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection of one run; it dies with the run."""
+        """A connection for one run. It is closed when the run ends or is killed."""
         with connect(self._settings.postgres) as conn:
             yield conn
 
     def advance(self, to: datetime) -> None:
-        """Let time pass; what is sent until then arrives."""
+        """Set the clock to a time and send the records that arrive until then."""
         self.clock.wait_until(to)
         self._senders.send_until(self.clock.now())
 
     def define(self, rules: Sequence[Rule]) -> None:
-        """Load a catalogue with these metrics and bring the store to it."""
+        """Load a catalogue with these metrics and migrate the store to it."""
         changed = [old for old, new in zip(self.rules, rules, strict=True) if old != new]
-        self.older += [Older(rule, self.clock.now()) for rule in changed]
+        self.older += [OlderDefinition(rule, self.clock.now()) for rule in changed]
         self.rules = tuple(rules)
         self._definitions += 1
         path = self.folder / f"catalogue-{self._definitions}.yaml"
@@ -118,13 +119,13 @@ class Installation:
             migrate(conn, self._catalog, self.clock.now())
 
     def cut_off(self, cluster: str) -> None:
-        """From now on the platform cannot reach the cluster."""
+        """Make the cluster unreachable for the platform."""
         [port] = free_ports(1)
         self._reached = self._brokers | {cluster: f"{HOST}:{port}"}
-        ingest.KafkaLog = partial(KafkaLog, patience=_ASKED)  # pyright: ignore[reportAttributeAccessIssue]
+        ingest.KafkaLog = partial(KafkaLog, patience=_PATIENCE)  # pyright: ignore[reportAttributeAccessIssue]
 
     def restore(self) -> None:
-        """All clusters can be reached again."""
+        """Make all clusters reachable again."""
         self._reached = self._brokers
         ingest.KafkaLog = KafkaLog
 
@@ -133,13 +134,13 @@ class Installation:
         clusters = tuple(Cluster(name, bootstrap) for name, bootstrap in self._reached.items())
         return Platform(self._settings, self._catalog, clusters)
 
-    def stream(self, minutes: int, death: Death | None = None) -> None:
-        """A shift that works for some minutes."""
+    def stream(self, minutes: int, kill_point: KillPoint | None = None) -> None:
+        """Run a shift for some minutes."""
         shift = Shift(
-            self._platform, self._spark, self._run_id("shift"), self.clock, lambda _: None, self._say
+            self._platform, self._spark, self._run_id("shift"), self.clock, lambda _: None, log_to(self._say)
         )
         try:
-            with dies(death):
+            with killing(kill_point):
                 shift.take_over()
                 for _ in range(minutes):
                     closes = self.clock.now().replace(second=0, microsecond=0) + MINUTE
@@ -150,9 +151,9 @@ class Installation:
         finally:
             shift.close()
 
-    def ingest(self, death: Death | None = None) -> None:
-        """Ingestion between batches."""
-        with self.connection() as conn, dies(death):
+    def ingest(self, kill_point: KillPoint | None = None) -> None:
+        """Run ingestion without a batch."""
+        with self.connection() as conn, killing(kill_point):
             try:
                 self._ingest(conn)
             except KafkaError as error:
@@ -160,13 +161,15 @@ class Installation:
 
     def _ingest(self, conn: Connection) -> None:
         kinds = self._catalog.kinds
-        list(ingest.ingest_each(self._platform, self._spark, conn, kinds, self.clock, self._say))
+        list(ingest.ingest_each(self._platform, self._spark, conn, kinds, self.clock, log_to(self._say)))
 
-    def batch(self, death: Death | None = None) -> None:
-        """Ingestion and what the schedules ask for when they are back: of each grain the newest windows
-        alone, with the hourly run's repairs until none is left."""
+    def batch(self, kill_point: KillPoint | None = None) -> None:
+        """Run ingestion and the batches that the schedules would start now.
+
+        They compute the newest windows of each grain, and repair older hours until none is left to repair.
+        """
         now, metrics = self.clock.now(), self._catalog.metrics
-        with self.connection() as conn, dies(death):
+        with self.connection() as conn, killing(kill_point):
             try:
                 self._ingest(conn)
                 self._settle_hours(conn)
@@ -187,8 +190,8 @@ class Installation:
             before = repaired
 
     def restate(self, metric: str) -> None:
-        """Compute a metric again for all hours that were computed before."""
-        self.older = [one for one in self.older if one.rule.name != metric]
+        """Restate a metric for all hours that were computed before."""
+        self.older = [definition for definition in self.older if definition.rule.name != metric]
         self._to_restate.append((metric, self._computed_through))
         self._restate()
 
@@ -205,15 +208,15 @@ class Installation:
                 self._say(f"restating waits: {error}")
 
     def prune(self) -> None:
-        """Retention."""
+        """Delete windows by retention."""
         self.pruned_at = self.clock.now()
         with self.connection() as conn:
             deleted = prune_windows(conn, self._catalog, self.pruned_at)
         self._say(f"pruned {deleted[Grain.MINUTE]} minutes")
 
     def finish(self) -> None:
-        """Batches until nothing is left to do."""
-        self.judged_at = self.clock.now()
+        """Run batches until no work is left."""
+        self.compared_at = self.clock.now()
         self._restate()
         for _ in range(_ROUNDS):
             self.batch()
@@ -222,7 +225,7 @@ class Installation:
                     break
 
     def _batch(self, conn: Connection) -> Batch:
-        return Batch(self._platform, self._spark, conn, self._run_id("batch"), self.clock, self._say)
+        return Batch(self._platform, self._spark, conn, self._run_id("batch"), self.clock, log_to(self._say))
 
     def _run_id(self, what: str) -> str:
         self._runs += 1
@@ -246,8 +249,8 @@ def _settings(folder: Path, database: str, jars: Path) -> Settings:
 
 @contextmanager
 def new_database(server: str) -> Iterator[str]:
-    """The URL of an empty database, dropped at the end."""
-    name = f"judge_{uuid4().hex[:12]}"
+    """Create an empty database for a `with`; gives its URL."""
+    name = f"simulation_{uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:

@@ -1,4 +1,4 @@
-"""Putting a week's records on the real brokers, at the offsets that the ledger says."""
+"""Sends a week's records to the real brokers, where they must get the expected offsets."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from confluent_kafka.cimpl import NewTopic
 from metrics_platform_tests.simulation.traffic import PARTITIONS, Record
 from metrics_platform_tests.simulation.world import World
 
-# Records keep the simulated time that they are sent with, however far from today it lies, and stay.
+# Brokers accept records with any simulated time and never delete them.
 _TOPIC = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1)}
 
 
-class LedgerBroken(Exception):
-    """A broker did not take a record as the ledger says; the seed says nothing then."""
+class UnexpectedOffset(Exception):
+    """A broker did not store a record at the expected offset, so the simulation has no meaning."""
 
 
 def create_topics(world: World, brokers: Mapping[str, str]) -> None:
-    """The world's topics on each cluster that carries them."""
+    """Create the world's topics on each cluster that carries them."""
     for cluster, bootstrap in brokers.items():
         topics = [topic for kind in world.kinds if cluster in kind.clusters for topic in kind.topics]
         new = [
@@ -47,12 +47,15 @@ class Senders:
         self._broken: list[str] = []
 
     def send_until(self, instant: datetime) -> None:
-        """Send what arrives before the instant; returns when the brokers have it. Raises LedgerBroken."""
+        """Send the records that arrive before the instant, and wait until the brokers have stored them.
+
+        Raises UnexpectedOffset.
+        """
         while self._waiting and self._waiting[-1].arrival < instant:
             self._send(self._waiting.pop())
         late = sum(producer.flush(30) for producer in self._producers.values())
         if late or self._broken:
-            raise LedgerBroken(f"{late} records were not taken; {'; '.join(self._broken[:3])}")
+            raise UnexpectedOffset(f"{late} records were not taken; {'; '.join(self._broken[:3])}")
 
     def _send(self, record: Record) -> None:
         def taken(error: KafkaError | None, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of a made-up catalogue, said twice: for the platform in Spark SQL, for the judge in DuckDB's."""
+"""Metrics of a random catalogue, written in Spark SQL for the platform and in DuckDB's SQL for comparison."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ RANKS = ((0.5,), (0.5, 0.95, 0.99), (0.01, 0.25, 0.999))
 
 @dataclass(frozen=True)
 class Term:
-    """An expression in both dialects, its type, and the fields that it needs."""
+    """An expression in both dialects."""
 
     spark: str
     duck: str
-    type: str
-    fields: tuple[str, ...]
+    type: str  # its type in the catalogue
+    fields: tuple[str, ...]  # the fields that it uses
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A metric: like the catalogue's, in both dialects."""
+    """A metric with its expressions in both dialects."""
 
     name: str
     kind: str
@@ -35,7 +35,7 @@ class Rule:
     dimensions: tuple[tuple[str, Term], ...] = ()
 
     def entry(self) -> dict[str, Any]:
-        """The metric as the catalogue's file has it."""
+        """The metric's entry in the catalogue file."""
         measure: Any = self.measure
         if self.input:
             measure = {self.measure: self.input.spark, "type": self.input.type}
@@ -53,7 +53,7 @@ def _same(text: str, type_: str, *fields: str) -> Term:
     return Term(text, text, type_, fields or (text,))
 
 
-# TIME stands for the kind's own field.
+# TIME stands for the kind's own time field.
 _FILTERS = (
     _same("flag", "boolean"),
     _same("not flag", "boolean", "flag"),

@@ -1,4 +1,4 @@
-"""One seed: its week lived through and judged."""
+"""Simulates the week of one seed and compares the result with the expected one."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from uuid import uuid4
 
 from metrics_platform.batch import plan
 from metrics_platform.store.connection import Connection
-from metrics_platform_tests.simulation.expected import Expected, Moment
+from metrics_platform_tests.simulation.differences import find_differences
+from metrics_platform_tests.simulation.expected import Cutoff, Expected
 from metrics_platform_tests.simulation.installation import Installation, Say, Servers, new_database
-from metrics_platform_tests.simulation.kafka import LedgerBroken
-from metrics_platform_tests.simulation.ledger import write_ledger
+from metrics_platform_tests.simulation.kafka import UnexpectedOffset
+from metrics_platform_tests.simulation.sent_records import write_sent_records
 from metrics_platform_tests.simulation.story import Step, draw_story
 from metrics_platform_tests.simulation.traffic import draw_traffic
-from metrics_platform_tests.simulation.verdict import judge
 from metrics_platform_tests.simulation.world import draw_world
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _ZONE = "spark.sql.session.timeZone"
-# Each week has metrics, and so plans and generated code, of its own, for a few thousand events: to compile
-# and to plan anew between stages costs more than it saves.
+# Each week has metrics of its own, and therefore plans and generated code of its own, for a few thousand
+# events only. Compiling the code and planning again between stages would cost more than it saves.
 _SMALL = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -36,48 +36,51 @@ _SMALL = {
     "spark.sql.shuffle.partitions": "1",
     "spark.databricks.delta.snapshotPartitions": "1",
 }
-# A week takes one pass of the batch, or several.
+# The batch needs several passes for a week with the first number, and one pass with the second.
 _WINDOWS_PER_PASS = (3_000, 100_000)
 
 
 @dataclass(frozen=True)
 class Week:
-    """A seed's week after it was lived through; its database is still there."""
+    """A seed's week after its simulation, while its database exists."""
 
     seed: int
     installation: Installation
     expected: Expected
     folder: Path
-    records: int
+    records: int  # how many were sent
 
     def differences(self, conn: Connection) -> list[str]:
-        """What is not as it must be, one line each, as the connection sees it."""
-        found = judge(self.expected, conn, self.installation.raw_store, self.folder)
-        return [f"seed {self.seed}: {difference}" for difference in found]
+        """The differences from the expected result that the connection sees, a line each."""
+        differences = find_differences(self.expected, conn, self.installation.raw_store, self.folder)
+        return [f"seed {self.seed}: {difference}" for difference in differences]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a seed: differences, what was sent, windows judged, and how long it took, in seconds."""
+    """The result of a seed's simulation."""
 
     seed: int
-    differences: Sequence[str]
-    records: int
-    windows: int
-    seconds: float
+    differences: Sequence[str]  # a line each
+    records: int  # how many were sent
+    windows: int  # how many were compared
+    seconds: float  # how long it took
 
 
-def live_and_judge(seed: int, servers: Servers, spark: SparkSession, folder: Path, say: Say) -> Outcome:
-    """Live through the seed's week and judge it. The folder is made anew, and stays on differences."""
+def simulate(seed: int, servers: Servers, spark: SparkSession, folder: Path, say: Say) -> Outcome:
+    """Simulate the seed's week and compare the result.
+
+    The folder is created anew, and stays if there are differences.
+    """
     began = time.monotonic()
     records = windows = 0
     try:
-        with lived(seed, servers, spark, folder, say) as week, week.installation.connection() as conn:
+        with simulated(seed, servers, spark, folder, say) as week, week.installation.connection() as conn:
             records, windows = week.records, week.expected.windows
             lines = week.differences(conn)
-    except LedgerBroken:
-        raise  # that is no fault of the platform
-    except Exception as error:  # whatever the platform raises is a difference; the next seed has its turn
+    except UnexpectedOffset:
+        raise  # this is no fault of the platform
+    except Exception as error:  # any error of the platform is a difference, and the next seeds go on
         (folder / "traceback.txt").write_text(traceback.format_exc())
         lines = [f"seed {seed}: the week: expected no error, found {type(error).__name__}: {_line(error)}"]
     if lines:
@@ -88,32 +91,29 @@ def live_and_judge(seed: int, servers: Servers, spark: SparkSession, folder: Pat
 
 
 @contextmanager
-def lived(seed: int, servers: Servers, spark: SparkSession, folder: Path, say: Say) -> Iterator[Week]:
-    """The seed's week, lived through."""
+def simulated(seed: int, servers: Servers, spark: SparkSession, folder: Path, say: Say) -> Iterator[Week]:
+    """Simulate the seed's week, for a `with` in which its database exists."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    world = draw_world(seed, f"judge.{uuid4().hex[:8]}")
+    world = draw_world(seed, f"simulation.{uuid4().hex[:8]}")
     traffic = draw_traffic(world)
-    write_ledger(world, traffic.records, folder)
-    settings = {
-        **_SMALL,
-        _ZONE: world.zone.key,
-    }  # as a session of this installation has it from its beginning
+    write_sent_records(world, traffic.records, folder)
+    settings = {**_SMALL, _ZONE: world.zone.key}  # a session of this installation would begin with this zone
     per_pass = world.random("pass").choice(_WINDOWS_PER_PASS)
     with _set(spark, settings), _passes_of(per_pass), new_database(servers.postgres) as database:
-        one = Installation(world, traffic, folder, servers, spark, database, say)
+        installation = Installation(world, traffic, folder, servers, spark, database, say)
         try:
-            _live(one, draw_story(world, traffic), say)
+            _live(installation, draw_story(world, traffic), say)
         finally:
-            one.restore()
-        moment = Moment(one.judged_at, one.pruned_at)
-        expected = Expected(world, folder, one.rules, moment, one.older)
-        yield Week(seed, one, expected, folder, len(traffic.records))
+            installation.restore()
+        cutoff = Cutoff(installation.compared_at, installation.pruned_at)
+        expected = Expected(world, folder, installation.rules, cutoff, installation.older)
+        yield Week(seed, installation, expected, folder, len(traffic.records))
 
 
 @contextmanager
 def _set(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
-    """The session with other settings for a while."""
+    """Change settings of the session for a `with`."""
     before = {name: spark.conf.get(name, None) for name in settings}
     for name, value in settings.items():
         spark.conf.set(name, value)
@@ -129,7 +129,7 @@ def _set(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _passes_of(windows: int) -> Iterator[None]:
-    """Passes of the batch with so many windows at most."""
+    """Limit the passes of the batch to so many windows, for a `with`."""
     before = plan.WINDOWS_PER_PASS
     plan.WINDOWS_PER_PASS = windows
     try:
@@ -138,11 +138,11 @@ def _passes_of(windows: int) -> Iterator[None]:
         plan.WINDOWS_PER_PASS = before
 
 
-def _live(one: Installation, steps: Sequence[Step], say: Say) -> None:
+def _live(installation: Installation, steps: Sequence[Step], say: Say) -> None:
     for step in steps:
-        one.advance(step.at)
+        installation.advance(step.at)
         began = time.monotonic()
-        step.do(one)
+        step.do(installation)
         say(f"{step} ({time.monotonic() - began:.1f} s)")
 
 

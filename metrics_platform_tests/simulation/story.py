@@ -1,4 +1,7 @@
-"""What happens to the platform in a week: small steps at random times, in one list. New kinds go here."""
+"""Draws what happens to the platform in a week: a list of steps at random times.
+
+New sorts of steps go here.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
-from metrics_platform_tests.simulation.dying import BATCH_SEAMS, INGESTION_SEAMS, STREAM_SEAMS, Death
 from metrics_platform_tests.simulation.installation import Installation
+from metrics_platform_tests.simulation.kill_points import (
+    BATCH_KILL_POINTS,
+    INGESTION_KILL_POINTS,
+    STREAM_KILL_POINTS,
+    KillPoint,
+)
 from metrics_platform_tests.simulation.traffic import HOUR, MINUTE, Traffic
 from metrics_platform_tests.simulation.world import World, redefined
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something that happens at a time."""
+    """One step of the story: what happens to the installation, and when."""
 
     at: datetime
     name: str
@@ -26,7 +34,7 @@ class Step:
 
 
 def draw_story(world: World, traffic: Traffic) -> list[Step]:
-    """The seed's steps, in order of time; the last leaves nothing to do."""
+    """Draw the steps of a week, in order of time. The last batches leave no work unfinished."""
     random = world.random("story")
     span = (world.start, traffic.last)
     steps = [*_work(random, span), *_streams(random, traffic), *_cut(random, world), *_prunings(random, span)]
@@ -34,50 +42,68 @@ def draw_story(world: World, traffic: Traffic) -> list[Step]:
     last = traffic.last + 2 * HOUR + random.random() * HOUR
     return [
         *sorted(steps, key=lambda step: step.at),
-        Step(last, "last batches", lambda one: one.finish()),
-        Step(last + MINUTE, "prune", lambda one: one.prune()),
+        Step(last, "last batches", lambda installation: installation.finish()),
+        Step(last + MINUTE, "prune", lambda installation: installation.prune()),
     ]
 
 
 def _work(random: Random, span: tuple[datetime, datetime]) -> Iterator[Step]:
-    """Batches and ingestion runs; some are killed."""
+    """Batches and ingestion runs, some of which are killed."""
     for at in _times(random, span, random.randint(4, 7)):
-        death = _death(random, BATCH_SEAMS + INGESTION_SEAMS) if random.random() < 0.3 else None
-        yield Step(at, f"batch {death or ''}", lambda one, death=death: one.batch(death))
-        if death:
-            yield Step(at + random.random() * 3 * HOUR, "batch again", lambda one: one.batch())
+        kill_point = (
+            _kill_point(random, BATCH_KILL_POINTS + INGESTION_KILL_POINTS) if random.random() < 0.3 else None
+        )
+        yield Step(
+            at,
+            f"batch {kill_point or ''}",
+            lambda installation, kill_point=kill_point: installation.batch(kill_point),
+        )
+        if kill_point:
+            yield Step(
+                at + random.random() * 3 * HOUR, "batch again", lambda installation: installation.batch()
+            )
     for at in _times(random, span, random.randint(2, 5)):
-        death = _death(random, INGESTION_SEAMS) if random.random() < 0.3 else None
-        yield Step(at, f"ingestion {death or ''}", lambda one, death=death: one.ingest(death))
+        kill_point = _kill_point(random, INGESTION_KILL_POINTS) if random.random() < 0.3 else None
+        yield Step(
+            at,
+            f"ingestion {kill_point or ''}",
+            lambda installation, kill_point=kill_point: installation.ingest(kill_point),
+        )
 
 
 def _streams(random: Random, traffic: Traffic) -> Iterator[Step]:
-    """Stretches in which a shift works while something arrives; what lies between them are gaps."""
+    """Shifts of a few minutes at times when records arrive. The minutes between them are gaps."""
     for at in sorted(random.choice(traffic.records).arrival for _ in range(random.randint(4, 7))):
         minutes = random.randint(2, 4)
-        death = _death(random, STREAM_SEAMS) if random.random() < 0.2 else None
-        name = f"stream for {minutes} minutes {death or ''}"
-        yield Step(at, name, lambda one, minutes=minutes, death=death: one.stream(minutes, death))
+        kill_point = _kill_point(random, STREAM_KILL_POINTS) if random.random() < 0.2 else None
+        name = f"stream for {minutes} minutes {kill_point or ''}"
+        yield Step(
+            at,
+            name,
+            lambda installation, minutes=minutes, kill_point=kill_point: installation.stream(
+                minutes, kill_point
+            ),
+        )
 
 
 def _cut(random: Random, world: World) -> Iterator[Step]:
-    """A cluster cannot be reached for some hours; batch and stream meet that."""
+    """In some weeks a cluster cannot be reached for some hours, in which a batch and a shift run."""
     if random.random() < 0.4:
         cluster = random.choice(sorted({name for kind in world.kinds for name in kind.clusters}))
         start, length = _moment(random, (world.start, world.end)), random.uniform(1, 20) * HOUR
-        yield Step(start, f"{cluster} cut off", lambda one: one.cut_off(cluster))
-        yield Step(start + length / 2, "batch", lambda one: one.batch())
-        yield Step(start + length * 3 / 4, "stream for 1 minute", lambda one: one.stream(1))
-        yield Step(start + length, f"{cluster} back", lambda one: one.restore())
+        yield Step(start, f"{cluster} cut off", lambda installation: installation.cut_off(cluster))
+        yield Step(start + length / 2, "batch", lambda installation: installation.batch())
+        yield Step(start + length * 3 / 4, "stream for 1 minute", lambda installation: installation.stream(1))
+        yield Step(start + length, f"{cluster} back", lambda installation: installation.restore())
 
 
 def _prunings(random: Random, span: tuple[datetime, datetime]) -> Iterator[Step]:
     for at in _times(random, span, 2):
-        yield Step(at, "prune", lambda one: one.prune())
+        yield Step(at, "prune", lambda installation: installation.prune())
 
 
 def _without_ingestion(random: Random, world: World, steps: list[Step]) -> Iterator[Step]:
-    """In some weeks neither ingestion nor batch runs for a day or two; then all is caught up in one go."""
+    """Drop steps so that, in some weeks, neither ingestion nor batch runs for a day or two."""
     start = _moment(random, (world.start, world.end))
     end = start + (random.uniform(10, 60) * HOUR if random.random() < 0.4 else timedelta())
     for step in steps:
@@ -86,8 +112,11 @@ def _without_ingestion(random: Random, world: World, steps: list[Step]) -> Itera
 
 
 def _redefinition(random: Random, world: World, last: datetime) -> Iterator[Step]:
-    """One metric changes. Its older numbers are computed again soon after; or the week is over by then, and
-    they stay, but for what late events touch."""
+    """In some weeks the definition of a metric changes.
+
+    Either the metric is restated soon after, or the change comes after the week's end and older windows keep
+    their numbers, except those that late events change.
+    """
     if random.random() < 0.5:
         keeps = random.random() < 0.5
         rules = redefined(world, random, keeps=keeps)
@@ -95,16 +124,16 @@ def _redefinition(random: Random, world: World, last: datetime) -> Iterator[Step
         span = (world.midnight(7), last) if keeps else (world.start, world.end)
         at = span[0] + random.uniform(0.2, 0.8) * (span[1] - span[0])
         if keeps:
-            yield Step(at - MINUTE, "batch", lambda one: one.batch())
-        yield Step(at, f"{changed} redefined", lambda one: one.define(rules))
+            yield Step(at - MINUTE, "batch", lambda installation: installation.batch())
+        yield Step(at, f"{changed} redefined", lambda installation: installation.define(rules))
         if not keeps:
             later = at + random.random() * 8 * HOUR
-            yield Step(later, f"restate {changed}", lambda one: one.restate(changed))
+            yield Step(later, f"restate {changed}", lambda installation: installation.restate(changed))
 
 
-def _death(random: Random, seams: tuple[tuple[object, str], ...]) -> Death:
-    owner, name = random.choice(seams)
-    return Death(owner, name, random.randint(1, 3), random.random() < 0.5)
+def _kill_point(random: Random, kill_points: tuple[tuple[object, str], ...]) -> KillPoint:
+    owner, name = random.choice(kill_points)
+    return KillPoint(owner, name, random.randint(1, 3), random.random() < 0.5)
 
 
 def _times(random: Random, span: tuple[datetime, datetime], number: int) -> list[datetime]:

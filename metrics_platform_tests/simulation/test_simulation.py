@@ -1,6 +1,6 @@
-"""Random weeks come out as the generator's ledger says, and the judge sees when one does not.
+"""The results of random weeks are as expected, and the simulation detects results that are not.
 
-`make soak` judges as many more as you like.
+`make soak` simulates any number of further weeks.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from psycopg import Rollback
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.simulation.installation import Servers
-from metrics_platform_tests.simulation.seed import Week, lived
+from metrics_platform_tests.simulation.seed import Week, simulate, simulated
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-FIRST = 2
+FIRST, SECOND = 2, 3
 
 
 @pytest.fixture(scope="module")
 def week(servers: Servers, spark: SparkSession) -> Iterator[Week]:
-    with folder() as path, lived(FIRST, servers, spark, path / "seed", print) as week:
+    with folder() as path, simulated(FIRST, servers, spark, path / "seed", print) as week:
         yield week
 
 
@@ -35,22 +35,29 @@ def conn(week: Week) -> Iterator[Connection]:
         yield conn
 
 
-def test_a_week_is_as_its_ledger_says(week: Week, conn: Connection) -> None:
+def test_a_simulated_week_has_the_expected_result(week: Week, conn: Connection) -> None:
     assert week.differences(conn) == []
 
 
-# What goes wrong in the store, in one relation and one window, and what the judge says of it.
-WRONGS = {
-    "a number is another": (
+@pytest.mark.xdist_group("another week")  # another worker can simulate it meanwhile
+def test_another_simulated_week_has_the_expected_result(
+    servers: Servers, spark: SparkSession, data_dir: Path
+) -> None:
+    assert simulate(SECOND, servers, spark, data_dir / "seed", print).differences == []
+
+
+# Mistakes in the store, in one relation and one window, and the text of the difference that must be found.
+MISTAKES = {
+    "a number is wrong": (
         "UPDATE store.{every} SET events = events + 1, value = value + 1 WHERE {window}",
         "expected events {events}, value None, found events {more}",
     ),
-    "a window's rows are gone": ("DELETE FROM store.{every} WHERE {window}", "found nothing"),
+    "a window's rows are missing": ("DELETE FROM store.{every} WHERE {window}", "found nothing"),
     "a window is approximate": (
         "UPDATE platform.ledger SET source = 'rollup' WHERE metric = '{every}' AND {window}",
         "found approximate",
     ),
-    "a window is not whole": (
+    "a window lacks a minute": (
         "UPDATE platform.ledger SET minutes_present = 59 WHERE metric = '{every}' AND {window}",
         "found exact, coverage 0.98",
     ),
@@ -71,9 +78,9 @@ WRONGS = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONGS)
-def test_what_is_wrong_is_seen(week: Week, conn: Connection, wrong: str) -> None:
-    statement, said = WRONGS[wrong]
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_store_is_found(week: Week, conn: Connection, mistake: str) -> None:
+    statement, difference = MISTAKES[mistake]
     every = "every_visits"
     [(start, events)] = conn.execute(
         "SELECT window_start, events FROM platform.ledger "
@@ -85,4 +92,4 @@ def test_what_is_wrong_is_seen(week: Week, conn: Connection, wrong: str) -> None
         conn.execute(statement.format(**words).encode())
         lines = week.differences(conn)
         raise Rollback
-    assert any(said.format(events=events, more=events + 1) in line for line in lines)
+    assert any(difference.format(events=events, more=events + 1) in line for line in lines)

@@ -1,8 +1,8 @@
-"""A week's records: late, repeated, out of order, malformed, on boundaries, from clocks that are wrong.
+"""Draws a week's records: late, repeated, out of order, malformed, at window boundaries, with wrong clocks.
 
-A record has three times: when its event happened, when it arrives at its broker, and what its producer's
-clock said when it was sent (its Kafka time). The list is in the order of arrival; an offset is a record's
-place in its partition.
+A record has three times: when its event happened, when it arrives at its broker, and the time of its
+producer's clock when it was sent (its Kafka time). The records are in the order of arrival, which gives their
+offsets.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ SECOND, MINUTE, HOUR, DAY = (
     timedelta(days=1),
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Producers whose clocks are right, fast or slow by less than the bound of the future.
+# How far producers' clocks are wrong: most are right, some are fast or slow by less than FUTURE_BOUND.
 _SKEWS = (*[timedelta()] * 6, 2 * SECOND, -3 * SECOND, 100 * SECOND, -2 * MINUTE)
-# The shares of what is special.
+# The shares of special records.
 _BOUNDARY, _MALFORMED, _REPEATED, _CHANGED, _NULL = 0.03, 0.02, 0.06, 0.15, 0.08
 _BROKEN = (b"no json", b"{", b"[]", b'"text"', b"12", b"{}{}", b"[{}]", b"null", b"{'a': 1}", b'{"a": NaN}')
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record, as sent; `values` is what its fields mean, `reason` why it must be rejected, if it must."""
+    """One record as it is sent."""
 
     kind: str
     cluster: str
@@ -46,41 +46,38 @@ class Record:
     value: bytes | None
     event_id: str | None = None
     event_time: datetime | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
-    reason: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)  # field name -> value
+    reason: str | None = None  # why the record must be rejected; None for an event
     offset: int = -1
 
 
 @dataclass(frozen=True)
 class BrokerOutage:
-    """A cluster that takes nothing from `start` to `end`; what was meant for it comes after.
-
-    `buffered`: producers had stamped their records before.
-    """
+    """A cluster that takes no records from `start` to `end`. Its records arrive afterwards."""
 
     cluster: str
     start: datetime
     end: datetime
-    buffered: bool
+    buffered: bool  # whether the records keep the Kafka time at which they should have been sent
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """All records in the order of arrival, and until when there are any."""
+    """All records of a week."""
 
-    records: tuple[Record, ...]
-    last: datetime
+    records: tuple[Record, ...]  # in the order of arrival
+    last: datetime  # no record arrives after this time
 
 
 def draw_traffic(world: World) -> Traffic:
-    """The seed's records."""
+    """Draw the records of a seed's world."""
     random = world.random("traffic")
     last = world.end + timedelta(hours=random.randint(1, 12))
     silence = _span(random, world, 8)
     hours = range((world.end - world.start) // HOUR)
-    # Most events come in some of the hours, so that minutes have several; in some weeks at any time.
+    # In most weeks events happen in some hours only, so that minutes have several events.
     busy = random.sample(hours, random.choice((20, 30, 40, 50, len(hours))))
-    # What is hours and days late comes from few hours, as when a fleet of devices was offline.
+    # Only events of few hours are hours or days late, as if a fleet of devices had been offline.
     slow = frozenset(random.sample(busy, 10))
     made: list[Record] = []
     for kind in world.kinds:
@@ -99,8 +96,11 @@ def _span(random: Random, world: World, hours: int) -> tuple[datetime, datetime]
 
 
 def _happened(random: Random, world: World, kind: Kind, busy: Sequence[int]) -> datetime:
-    """When an event happens: in a busy hour, in one of the crowded four of them, or exactly at a boundary or
-    just before it. The hours are counted from the week's start."""
+    """When an event happens: in a busy hour, often in one of the first four, sometimes at a window boundary.
+
+    `busy` holds hours, counted from the week's start. An event at a boundary happens exactly at it or just
+    before.
+    """
     tick = timedelta(milliseconds=1) if kind.time_type == "epoch_millis" else timedelta(microseconds=1)
     hour = random.choice(busy[:4] if random.random() < 0.2 else busy)
     at = world.start + hour * HOUR + random.random() * HOUR
@@ -115,13 +115,13 @@ def _happened(random: Random, world: World, kind: Kind, busy: Sequence[int]) -> 
 
 @dataclass(frozen=True)
 class _Sender:
-    """Sends the records of one event; `slow` are the hours since the start whose events take long."""
+    """Draws the records of one event."""
 
     random: Random
     world: World
     kind: Kind
-    last: datetime
-    slow: frozenset[int]
+    last: datetime  # no record arrives later
+    slow: frozenset[int]  # the hours, counted from the week's start, whose events may be very late
 
     def send(self, happened: datetime) -> Iterator[Record]:
         event_id = self._event_id()
@@ -144,7 +144,7 @@ class _Sender:
         texts = {name: text for name, (_, text) in drawn.items()}
         arrival = min(happened + self._delay(happened), self.last)
         skew = self.random.choice(_SKEWS)
-        # An event's clock may be fast too, up to the bound of the future and not beyond.
+        # The event time may lie in the future too, but by no more than FUTURE_BOUND.
         earliest = happened + (_EPOCH - happened) % timedelta(milliseconds=1) - FUTURE_BOUND
         arrival = max(arrival, earliest - min(skew, timedelta()))
         return Record(
@@ -166,7 +166,10 @@ class _Sender:
         return rule.draw(self.random)
 
     def _delay(self, happened: datetime) -> timedelta:
-        """How long an event is under way; a little below zero when its clock is fast."""
+        """The time from the event to its arrival.
+
+        It is a little below zero if the clock of the event is fast.
+        """
         weights = (2, 50, 13, 20, 15) if self._is_slow(happened) else (2, 85, 13, 0, 0)
         longest = self.random.choices((-4 * MINUTE, 5 * SECOND, 5 * MINUTE, 6 * HOUR, 6 * DAY), weights)[0]
         return self.random.random() * longest
@@ -190,11 +193,11 @@ class _Sender:
         self.random.shuffle(parts)
         colon, comma = self.random.choice(((":", ","), (": ", ", "), ("\t:\n", " ,\r\n")))
         value = ("{" + comma.join(f'"{name}"{colon}{text}' for name, text in parts) + "}").encode()
-        # A byte that is no UTF-8 reads as U+FFFD.
+        # A byte that is no UTF-8 is read as U+FFFD, so it has the same meaning.
         return value.replace("\ufffd".encode(), b"\xff") if self.random.random() < 0.5 else value
 
     def _again(self, record: Record) -> Record:
-        """The event redelivered, here or on the other cluster, soon or much later; sometimes changed."""
+        """The event redelivered: on any of its clusters, soon or much later, sometimes changed."""
         assert record.event_time is not None  # only events are sent again
         assert record.event_id is not None
         longest = 2 * DAY if self._is_slow(record.event_time) else MINUTE
@@ -214,7 +217,7 @@ class _Sender:
         )
 
     def _malformed(self, record: Record) -> Record:
-        """The record with exactly one thing wrong."""
+        """The record with exactly one mistake."""
         ways = [self._empty, self._broken, self._missing, self._wrong_type, self._future]
         value, reason = self.random.choice(ways)(record)
         return replace(record, value=value, reason=reason, event_id=None, event_time=None, values={})
@@ -251,7 +254,7 @@ class _Sender:
     def _parts(self, record: Record) -> dict[str, str | None]:
         """The record's fields as JSON texts."""
         drawn = {rule.name: rule.draw(self.random)[1] for rule in self.kind.fields}
-        assert record.event_time is not None  # it is an event still
+        assert record.event_time is not None  # the record is not malformed yet
         return drawn | {
             self.kind.id_field: json.dumps(record.event_id),
             self.kind.time_field: self._time_text(record.event_time),
@@ -263,7 +266,7 @@ class _Sender:
 
 
 def _millis(instant: datetime) -> datetime:
-    """Kafka times are whole milliseconds."""
+    """Round down to whole milliseconds, because Kafka times are such."""
     return instant - (instant - _EPOCH) % timedelta(milliseconds=1)
 
 

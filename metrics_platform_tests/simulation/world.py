@@ -1,4 +1,7 @@
-"""A random world: time zone and week, kinds of events and metrics over them; the same for the same seed."""
+"""Draws a random world: time zone and week, kinds of events and metrics.
+
+A seed always gives the same world.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ from metrics_platform_tests.simulation.rules import ESTIMATED, MEASURES, Rule, d
 CLUSTERS: tuple[str, str] = ("east", "west")
 FUTURE_BOUND = timedelta(minutes=5)
 
-# Zones with the Mondays of weeks worth living through: clocks that change by day and at midnight, in both
-# directions, and zones whose hours begin at half past or at a quarter.
+# Time zones with the Mondays of interesting weeks: clocks change during the day or at midnight, in both
+# directions, and in some zones hours begin at half past or at a quarter past in UTC.
 WEEKS = (
     ("UTC", date(2026, 3, 2)),
     ("Europe/Berlin", date(2026, 3, 23)),
@@ -59,7 +62,7 @@ class Kind:
     required: frozenset[str]
 
     def entry(self) -> dict[str, Any]:
-        """The kind as the catalogue's file has it."""
+        """The kind's entry in the catalogue file."""
         own = {
             field.name: {"type": field.type, "required": field.name in self.required} for field in self.fields
         }
@@ -74,32 +77,32 @@ class Kind:
 
 @dataclass(frozen=True)
 class World:
-    """What a seed is about. Traffic begins at `start`, a Monday's midnight, and ends at `end`."""
+    """The random world of a seed. Events happen from `start` to `end`."""
 
     seed: int
     zone: ZoneInfo
     monday: date
     kinds: tuple[Kind, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule, ...]  # the metrics at the beginning
     minute_retention: timedelta
     end: datetime
 
     @property
     def start(self) -> datetime:
-        """The week's first instant."""
+        """The first instant of the week, midnight on Monday."""
         return self.midnight(0)
 
     def midnight(self, day: int) -> datetime:
-        """The first instant of a day, counted from Monday."""
-        there = self.monday + timedelta(days=day)
-        return datetime(there.year, there.month, there.day, tzinfo=self.zone).astimezone(UTC)
+        """The first instant of a day; 0 is Monday."""
+        date_ = self.monday + timedelta(days=day)
+        return datetime(date_.year, date_.month, date_.day, tzinfo=self.zone).astimezone(UTC)
 
     def random(self, purpose: str) -> Random:
-        """Chance for one purpose: drawing more for one does not change another."""
+        """A random generator for one purpose. Drawing more for one purpose does not change the others."""
         return Random(f"{self.seed} {purpose}")
 
     def write_catalogue(self, path: Path, rules: Sequence[Rule]) -> Path:
-        """The catalogue with these metrics, as a file."""
+        """Write a catalogue file with these metrics."""
         days = self.minute_retention.days
         content = {
             "timezone": self.zone.key,
@@ -134,9 +137,10 @@ def draw_world(seed: int, prefix: str) -> World:
 
 
 def redefined(world: World, random: Random, *, keeps: bool) -> tuple[Rule, ...]:
-    """The metrics after one of them got another filter, dimensions or measure.
+    """The metrics, one of which has another filter, dimensions or measure.
 
-    If it keeps its older numbers they must have the same columns as the new ones, and be no estimates.
+    If its older windows keep their numbers, only the filter changes and the metric is no estimate, because
+    then the old and the new numbers have the same columns.
     """
     drawn = range(len(world.kinds), len(world.rules))
     place = random.choice([n for n in drawn if not keeps or world.rules[n].measure not in ESTIMATED])

@@ -1,4 +1,4 @@
-"""What becomes of work whose application was ended under it; the tests on YARN end a real one."""
+"""Errors of work whose application has ended. (The tests on YARN end a real application.)"""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ENDED = "spark://host:7077 ended app-1: the logs of the cluster say why"
 
 
 class PageOfJavaError(Exception):
-    """What Spark says."""
+    """An error as Spark raises it."""
 
 
 def session(stopped: Callable[[], bool]) -> SparkSession:
-    """As much of a session as is looked at."""
+    """The parts of a session that application_health uses."""
     java = SimpleNamespace(sc=lambda: SimpleNamespace(isStopped=stopped))
     context = SimpleNamespace(_jsc=java, _jvm=None, applicationId="app-1")
     return cast("Any", SimpleNamespace(sparkContext=context))
@@ -35,14 +35,14 @@ def gone() -> bool:
     raise Py4JNetworkError("Answer from Java side is empty")
 
 
-def test_a_living_application_is_let_work_and_its_errors_are_its_own() -> None:
+def test_errors_pass_unchanged_while_the_application_is_running() -> None:
     living = session(lambda: False)
     application_health.require_running(CLUSTER, living)
     with pytest.raises(PageOfJavaError), application_health.fail_if_ended(CLUSTER, living):
         raise PageOfJavaError
 
 
-def test_an_ended_application_is_one_line_whatever_the_work_raised() -> None:
+def test_any_error_becomes_one_line_if_the_application_has_ended() -> None:
     ended = session(lambda: True)
     with pytest.raises(ClusterUnavailable) as caught:
         application_health.require_running(CLUSTER, ended)
@@ -52,19 +52,19 @@ def test_an_ended_application_is_one_line_whatever_the_work_raised() -> None:
     assert str(caught.value) == ENDED
 
 
-def test_a_session_that_was_stopped_here_was_not_ended_by_others() -> None:
+def test_errors_pass_unchanged_if_this_process_stopped_the_session() -> None:
     ours = session(lambda: True)
     ours.sparkContext._jsc = None
     with pytest.raises(PageOfJavaError), application_health.fail_if_ended(CLUSTER, ours):
         raise PageOfJavaError
 
 
-def test_work_that_was_done_before_the_end_stays_done() -> None:
+def test_no_error_is_raised_if_the_work_finished() -> None:
     with application_health.fail_if_ended(CLUSTER, session(lambda: True)):
         pass
 
 
-def test_a_dead_driver_is_one_line_on_the_machine_itself_too() -> None:
+def test_a_dead_driver_of_a_local_session_is_one_line() -> None:
     with pytest.raises(ClusterUnavailable) as caught:
         application_health.require_running(SparkSettings("batch"), session(gone))
     assert (

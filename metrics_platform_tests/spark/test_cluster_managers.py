@@ -1,4 +1,4 @@
-"""From the settings to Spark's properties, for each kind of master; no Spark is started."""
+"""Spark's properties for each cluster manager. No Spark is started."""
 
 import re
 from dataclasses import replace
@@ -38,12 +38,12 @@ def image(tmp_path: Path) -> Path:
         (KUBERNETES, ClusterManager.KUBERNETES),
     ],
 )
-def test_the_kind_of_master_is_read_from_its_url(master: str, kind: ClusterManager) -> None:
+def test_the_cluster_manager_is_read_from_the_masters_url(master: str, kind: ClusterManager) -> None:
     assert cluster_manager_of(replace(BATCH, master=master)) is kind
 
 
 @pytest.mark.parametrize("master", ["", "spark://one", "spark:/one:7077", "mesos://one:5050", "localhost"])
-def test_another_master_is_refused_in_one_line_that_names_the_variable(master: str) -> None:
+def test_an_unknown_master_is_refused_with_the_variables_name(master: str) -> None:
     with pytest.raises(SettingsError) as caught:
         on(master)
     assert str(caught.value) == (
@@ -52,14 +52,14 @@ def test_another_master_is_refused_in_one_line_that_names_the_variable(master: s
     )
 
 
-def test_a_local_session_keeps_to_loopback_and_has_no_executors() -> None:
+def test_a_local_session_binds_to_loopback_and_has_no_executors() -> None:
     found = on("local[2]")
     assert (found["spark.driver.host"], found["spark.driver.bindAddress"]) == ("127.0.0.1", "127.0.0.1")
     assert not [name for name in found if "executor" in name.lower() or "cores" in name]
 
 
 @pytest.mark.parametrize("master", [STANDALONE, "yarn"])
-def test_the_streams_executors_are_fixed(master: str) -> None:
+def test_the_stream_has_a_fixed_number_of_executors(master: str) -> None:
     found = on(master, replace(STREAM, executors=3, cores=2, executor_memory="3g"))
     assert found["spark.dynamicAllocation.enabled"] == "false"
     assert found["spark.executor.instances"] == "3"
@@ -67,7 +67,7 @@ def test_the_streams_executors_are_fixed(master: str) -> None:
 
 
 @pytest.mark.parametrize("master", [STANDALONE, "yarn"])
-def test_the_batch_grows_within_its_limit(master: str) -> None:
+def test_the_batch_has_dynamic_allocation_up_to_its_limit(master: str) -> None:
     found = on(master, replace(BATCH, executors=5))
     assert found["spark.dynamicAllocation.enabled"] == "true"
     assert found["spark.dynamicAllocation.shuffleTracking.enabled"] == "true"
@@ -76,22 +76,22 @@ def test_the_batch_grows_within_its_limit(master: str) -> None:
 
 
 @pytest.mark.parametrize("layer", [STREAM, BATCH])
-def test_no_layer_takes_a_whole_standalone_cluster(layer: SparkSettings) -> None:
+def test_a_layer_on_a_standalone_cluster_has_a_limit_of_cores(layer: SparkSettings) -> None:
     assert on(STANDALONE, replace(layer, executors=3, cores=4))["spark.cores.max"] == "12"
 
 
-def test_the_layers_are_told_apart_on_the_cluster() -> None:
+def test_the_layers_have_different_application_names() -> None:
     names = [on(STANDALONE, layer)["spark.app.name"] for layer in (STREAM, BATCH)]
     assert names == ["metrics-platform stream", "metrics-platform batch"]
 
 
-def test_a_queue_is_yarns_queue_and_a_namespace_on_kubernetes(image: Path) -> None:
+def test_the_queue_becomes_yarns_queue_or_kubernetes_namespace(image: Path) -> None:
     assert on("yarn", queue="stream")["spark.yarn.queue"] == "stream"
     assert on(KUBERNETES, queue="stream", path=image)["spark.kubernetes.namespace"] == "stream"
 
 
 @pytest.mark.parametrize("master", ["local[2]", STANDALONE])
-def test_a_queue_is_refused_where_there_are_none(master: str) -> None:
+def test_a_queue_is_refused_for_a_master_without_queues(master: str) -> None:
     with pytest.raises(SettingsError) as caught:
         on(master, queue="night")
     assert str(caught.value) == (
@@ -99,19 +99,19 @@ def test_a_queue_is_refused_where_there_are_none(master: str) -> None:
     )
 
 
-def test_kubernetes_needs_an_image(image: Path) -> None:
+def test_kubernetes_without_an_image_is_refused(image: Path) -> None:
     assert on(KUBERNETES, path=image)["spark.kubernetes.container.image"] == "metrics-platform:1"
     with pytest.raises(SettingsError, match=r"image is missing; name it in the file of METRICS_\w+_BATCH$"):
         on(KUBERNETES)
 
 
-def test_executors_are_told_where_the_driver_is() -> None:
+def test_the_driver_host_is_passed_to_spark() -> None:
     driver = replace(BATCH, master=STANDALONE, driver_host="code-server")
     assert properties(driver)["spark.driver.host"] == "code-server"
     assert "spark.driver.host" not in on(STANDALONE)
 
 
-def test_further_properties_win(tmp_path: Path) -> None:
+def test_properties_of_the_file_override_the_others(tmp_path: Path) -> None:
     path = tmp_path / "own.conf"
     path.write_text("spark.executor.memory=7g\nspark.executor.extraJavaOptions -Da=b -Dc=d\n")
     found = on(STANDALONE, path=path)
@@ -127,7 +127,9 @@ def test_further_properties_win(tmp_path: Path) -> None:
         ("spark.sql.ansi.enabled true", "spark.sql.ansi.enabled would change numbers; remove it"),
     ],
 )
-def test_a_mistake_in_the_file_is_one_line_with_its_place(tmp_path: Path, line: str, problem: str) -> None:
+def test_a_mistake_in_the_properties_file_is_one_line_with_its_place(
+    tmp_path: Path, line: str, problem: str
+) -> None:
     path = tmp_path / "own.conf"
     path.write_text(f"# comment\n{line}\n")
     with pytest.raises(SettingsError) as caught:
@@ -135,7 +137,7 @@ def test_a_mistake_in_the_file_is_one_line_with_its_place(tmp_path: Path, line: 
     assert str(caught.value) == f"{path}:2: {problem}"
 
 
-def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_properties_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"cannot be read: No such file or directory$"):
         on(STANDALONE, path=tmp_path / "none.conf")
 
@@ -160,13 +162,13 @@ def test_each_layer_has_variables_of_its_own() -> None:
     assert settings.stream == replace(STREAM, driver_host="driver")
 
 
-def test_a_part_of_an_executor_is_refused() -> None:
+def test_a_fraction_of_an_executor_is_refused() -> None:
     with pytest.raises(
         SettingsError, match=r"METRICS_PLATFORM_SPARK_EXECUTORS_STREAM is 1\.5; write a whole"
     ):
         Settings.from_environment({**REQUIRED, "METRICS_PLATFORM_SPARK_EXECUTORS_STREAM": "1.5"})
 
 
-def test_on_yarn_an_application_is_known_by_its_process() -> None:
+def test_on_yarn_an_application_is_tagged_with_its_process() -> None:
     assert on("yarn")["spark.yarn.tags"] == on("yarn")["spark.yarn.tags"] == yarn.tag()
     assert re.fullmatch(r"[a-z0-9.-]+-\d+", yarn.tag())  # YARN takes no others, and makes them lower case

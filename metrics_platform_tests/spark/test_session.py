@@ -1,4 +1,4 @@
-"""The settings that both layers share."""
+"""The Spark configuration that both layers share."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +19,14 @@ def settings(jars: Path, spark: SparkSettings = BATCH) -> dict[str, str]:
 
 
 def lay_out(folder: Path, *names: str) -> Path:
-    """A folder of jars that has these beside what a session cannot do without."""
+    """A folder with these jars and the required ones."""
     for name in (*(f"spark/{artefact}-1.jar" for artefact in ARTEFACTS), *names):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     return folder
 
 
-def test_without_a_jar_one_line_says_which_and_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_jar_is_one_line_with_its_name(tmp_path: Path) -> None:
     (lay_out(tmp_path) / "spark" / "delta-storage-1.jar").unlink()
     with pytest.raises(JarsMissing) as caught:
         settings(tmp_path)
@@ -35,7 +35,7 @@ def test_without_a_jar_one_line_says_which_and_what_to_do(tmp_path: Path) -> Non
     )
 
 
-def test_what_a_session_cannot_do_without_is_what_the_set_up_brings() -> None:
+def test_the_required_artefacts_are_those_of_the_set_up() -> None:
     pom = ET.parse(PACKAGE.parent / "pom.xml").getroot()  # noqa: S314 - our own file
     [profile] = [found for found in pom.iter(f"{POM}profile") if found.findtext(f"{POM}id") == "spark"]
     named = [found.findtext(f"{POM}artifactId") or "" for found in profile.iter(f"{POM}dependency")]
@@ -48,13 +48,13 @@ def test_all_jars_of_spark_and_none_of_the_broker_are_used(tmp_path: Path) -> No
     assert names == sorted([*(f"{artefact}-1.jar" for artefact in ARTEFACTS), "hadoop-aws.jar"])
 
 
-def test_what_changes_a_number_comes_from_the_catalogue(jars: Path) -> None:
+def test_time_zone_and_ansi_mode_do_not_come_from_spark_properties(jars: Path) -> None:
     found = settings(jars)
     assert found["spark.sql.session.timeZone"] == "Europe/Berlin"
     assert found["spark.sql.ansi.enabled"] == "false"
     assert (found["spark.driver.memory"], found["spark.sql.shuffle.partitions"]) == ("2g", "4")
 
 
-def test_an_installations_own_properties_win(jars: Path, tmp_path: Path) -> None:
+def test_properties_of_the_installation_override_the_others(jars: Path, tmp_path: Path) -> None:
     (tmp_path / "own.conf").write_text("spark.ui.enabled true\n")
     assert settings(jars, replace(BATCH, properties=tmp_path / "own.conf"))["spark.ui.enabled"] == "true"

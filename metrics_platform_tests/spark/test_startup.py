@@ -1,4 +1,4 @@
-"""What is looked at before a session starts on a cluster, and what is shipped to it; no Spark is started."""
+"""Checks before a session starts on a cluster, and the code that is sent to it. No Spark is started."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def unasked() -> NoReturn:
         ("k8s://http://cluster", [("cluster", 80)]),
     ],
 )
-def test_addresses_are_read_from_a_masters_url(master: str, expected: list[tuple[str, int]]) -> None:
+def test_addresses_are_parsed_from_a_masters_url(master: str, expected: list[tuple[str, int]]) -> None:
     assert addresses(master) == expected
 
 
 @pytest.mark.parametrize("form", ["spark://127.0.0.1:{}", "k8s://https://127.0.0.1:{}"])
-def test_a_master_that_is_not_there_is_one_line_at_once(form: str) -> None:
+def test_an_unreachable_master_fails_at_once_with_one_line(form: str) -> None:
     [port] = free_ports(1)
     master = form.format(port)
     with pytest.raises(ClusterUnavailable) as caught:
@@ -51,14 +51,14 @@ def test_a_master_that_is_not_there_is_one_line_at_once(form: str) -> None:
     )
 
 
-def test_yarn_without_its_configuration_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yarn_without_its_configuration_fails_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ClusterUnavailable, match="HADOOP_CONF_DIR is not set"):
         open_session(replace(BATCH, master="yarn"), unasked)
 
 
-def test_what_spark_says_when_it_cannot_start_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_spark_at_the_start_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> NoReturn:
         raise RuntimeError(
             "An error occurred while calling None.\n: java.lang.Exception: no queue\n\tat a.B\n"
@@ -80,11 +80,11 @@ def test_what_spark_says_when_it_cannot_start_becomes_one_line(monkeypatch: pyte
         ("k8s://cluster", "night", "k8s://cluster (namespace 'night')"),
     ],
 )
-def test_a_place_is_named_as_its_operators_call_it(master: str, queue: str | None, expected: str) -> None:
+def test_a_place_names_master_and_queue_or_namespace(master: str, queue: str | None, expected: str) -> None:
     assert cluster_place(replace(BATCH, master=master, queue=queue)) == expected
 
 
-def test_the_package_is_the_same_bytes_each_time_and_can_be_imported_from(tmp_path: Path) -> None:
+def test_the_package_has_the_same_bytes_each_time_and_can_be_imported(tmp_path: Path) -> None:
     first, second = tmp_path / "first.zip", tmp_path / "second.zip"
     write_package(first)
     write_package(second)
@@ -92,8 +92,8 @@ def test_the_package_is_the_same_bytes_each_time_and_can_be_imported_from(tmp_pa
     with ZipFile(first) as archive:
         assert all(name.startswith("metrics_platform/") for name in archive.namelist())
     program = (
-        f"import sys; sys.path.insert(0, {str(first)!r}); import metrics_platform.compute.duplicates as m; "
-        "print(m.__file__)"
+        f"import sys; sys.path.insert(0, {str(first)!r}); "
+        "import metrics_platform.compute.deduplication as m; print(m.__file__)"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.startswith(str(first))

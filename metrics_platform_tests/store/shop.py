@@ -1,4 +1,4 @@
-"""A small catalogue with every kind of measure, and the totals that a reading of events would give."""
+"""A small catalogue with every measure, and totals as the computation of events would give them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def window(shop: Catalog, grain: str, text: str) -> Window:
 
 
 def totals(shop: Catalog, windows: Iterable[Window], visits: Iterable[Visit]) -> dict[str, pa.Table]:
-    """What compute would find: per metric one table over all windows."""
+    """The totals that compute would return: for each metric one table over all windows."""
     visits, windows = list(visits), list(windows)
     return {metric.name: _table(metric, windows, visits) for metric in shop.metrics}
 
@@ -109,7 +109,7 @@ def put(
     fence: Fence | None = None,
     reasons: Mapping[Window, str] | None = None,
 ) -> Committed:
-    """Commit what the visits say about the windows, for every metric; a new revision unless one is given."""
+    """Commit the totals of the visits for every metric, with a new revision unless one is given."""
     revision = revision or next_revision(conn)
     found = totals(shop, windows, visits)
     whole = Commit(source, revision, f"run-{revision}", now, tuple(windows), found, fence, reasons=reasons)
@@ -117,7 +117,7 @@ def put(
 
 
 def values(conn: Connection, metric: str, one: Window) -> dict[str | None, object]:
-    """The value of each page in a window, as a reader of the view sees it."""
+    """The value of each page in a window, read from the view."""
     query = sql.SQL("SELECT page, value FROM {} WHERE grain = %s AND window_start = %s")
     rows = conn.execute(query.format(sql.Identifier("metrics", metric)), (one.grain, one.start)).fetchall()
     assert len(rows) == len(dict(rows)), f"a page has two rows in {one}"

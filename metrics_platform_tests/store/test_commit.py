@@ -1,4 +1,4 @@
-"""What a commit writes, refuses and rolls up, window by window."""
+"""What a commit writes, refuses and rolls up."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_an_older_reading_never_replaces_a_newer_one(conn: Connection, shop: Cat
     assert values(conn, "visits", minute) == {"home": 2}
 
 
-def test_a_window_that_lost_its_events_loses_its_rows(conn: Connection, shop: Catalog) -> None:
+def test_a_window_without_events_any_more_loses_its_rows(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)])
     put(conn, shop, Source.STREAM, [minute], [])
@@ -146,7 +146,7 @@ def test_an_exact_day_stays_when_one_of_its_minutes_changes(conn: Connection, sh
     assert values(conn, "visits", window(shop, "week", "2026-03-01T00:00")) == {"home": 5}
 
 
-def test_text_of_every_kind_survives(conn: Connection, shop: Catalog) -> None:
+def test_unusual_texts_are_stored_unchanged(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     pages = [None, "", "a,b", 'say "hi"', "two\nlines", "\\.", "\\N", "été", "%s {x}"]
     put(conn, shop, Source.STREAM, [minute], [Visit(minute.start, page=page) for page in [*pages, "nul\x00"]])
@@ -185,7 +185,7 @@ def test_a_crash_inside_the_commit_leaves_the_old_window_whole(
     assert values(conn, "visits", window(shop, "day", "2026-03-02T10:00")) == {"home": 1}
 
 
-def test_the_ledger_keeps_when_a_window_was_first_there_and_first_exact(
+def test_the_ledger_keeps_the_times_of_the_first_and_the_first_exact_commit(
     conn: Connection, shop: Catalog
 ) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
@@ -211,7 +211,7 @@ def test_a_stream_commits_minutes_only(conn: Connection, shop: Catalog) -> None:
         put(conn, shop, Source.STREAM, [hour], [])
 
 
-def test_missing_columns_are_named(conn: Connection, shop: Catalog) -> None:
+def test_totals_without_a_column_are_refused_with_its_name(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     found: dict[str, pa.Table] = {"revenue": totals(shop, [minute], [])["revenue"].drop_columns(["total"])}
     with pytest.raises(ValueError, match="'revenue' lack the columns total"):

@@ -1,4 +1,4 @@
-"""Commits at the same time: none waits in a circle, none is lost."""
+"""Concurrent commits: no deadlocks, and no commit is lost."""
 
 from __future__ import annotations
 
@@ -54,10 +54,11 @@ def test_no_minute_is_lost_when_many_write_into_one_hour(
         assert label(conn, around).minutes_present == WRITERS * ROUNDS + 60 * ROUNDS
 
 
-def test_a_commit_under_way_is_part_of_the_merge_that_waited_for_it(
-    database: str, conn: Connection, shop: Catalog
-) -> None:
-    """Both commits change the day. The second one's merge must hold what the first one had not yet shown."""
+def test_a_merge_that_waited_for_a_commit_includes_it(database: str, conn: Connection, shop: Catalog) -> None:
+    """Both commits change the day.
+
+    The second one's merge must include what the first one had not committed yet.
+    """
     hour, minute = window(shop, "hour", "2026-03-02T09:00"), window(shop, "minute", "2026-03-02T10:15")
     with connect(database) as other, ThreadPoolExecutor(1) as pool:
         with other.transaction():
@@ -89,7 +90,7 @@ def _until_somebody_waits(conn: Connection) -> None:
     pytest.fail("the second commit did not wait for the first")
 
 
-def test_commits_of_days_and_of_minutes_do_not_wait_in_a_circle(
+def test_commits_of_days_and_of_minutes_do_not_deadlock(
     database: str, conn: Connection, shop: Catalog
 ) -> None:
     days = [shop.calendar.window(Grain.DAY, at(f"2026-03-0{day}T00:00")) for day in (2, 3, 4)]
@@ -114,7 +115,7 @@ def test_commits_of_days_and_of_minutes_do_not_wait_in_a_circle(
     assert label(conn, days[1]).minutes_present == 1
 
 
-def test_starts_at_the_same_time_migrate_once(database: str) -> None:
+def test_processes_that_start_at_the_same_time_migrate_once(database: str) -> None:
     together = Barrier(WRITERS, timeout=30)
 
     def start(_: int) -> None:
@@ -128,10 +129,10 @@ def test_starts_at_the_same_time_migrate_once(database: str) -> None:
         assert migrations.applied(conn) == len(migrations.MIGRATIONS)
 
 
-def test_a_batch_of_another_hour_does_not_hold_up_the_stream(
+def test_a_batch_of_another_hour_does_not_block_the_stream(
     database: str, conn: Connection, shop: Catalog
 ) -> None:
-    """Only days and weeks are shared, and those are locked last: an hour's locks keep nobody else waiting."""
+    """Commits of different hours share only the locks of days and weeks, which they take last."""
     minute = window(shop, "minute", "2026-03-02T10:15")
     with connect(database) as other, other.transaction():
         lock_windows(other, [window(shop, "hour", "2026-03-02T09:00")])  # as far as a batch under way goes

@@ -1,4 +1,4 @@
-"""Coverage: the rule, that SQL says the same, and that the labels of real windows follow it."""
+"""Coverage: the rule in Python, the same rule in SQL, and the coverage of real windows."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ shares = st.floats(0, 1)
 
 @st.composite
 def windows(draw: st.DrawFn) -> tuple[int, int, float, int | None, int | None]:
-    """Minutes present, in all and lost, events counted and accepted, as a ledger line may have them."""
+    """Arguments for `coverage`: minutes present, total and lost, events counted and accepted."""
     total = draw(st.integers(1, 10_080))
     present = draw(st.integers(0, total))
     return present, total, draw(shares) * present, draw(counts), draw(counts)
 
 
 @given(windows())
-def test_coverage_is_a_share(one: tuple[int, int, float, int | None, int | None]) -> None:
+def test_coverage_is_between_0_and_1(one: tuple[int, int, float, int | None, int | None]) -> None:
     assert 0 <= coverage(*one) <= 1
 
 
 @given(windows())
-def test_known_events_decide_and_unknown_ones_do_not(
+def test_coverage_follows_known_events_and_otherwise_minutes(
     one: tuple[int, int, float, int | None, int | None],
 ) -> None:
     present, total, lost, counted, accepted = one
@@ -48,7 +48,7 @@ def test_known_events_decide_and_unknown_ones_do_not(
 
 
 @given(windows(), st.integers(1, 1000))
-def test_more_events_accepted_never_raise_it_and_more_counted_never_lower_it(
+def test_more_accepted_events_never_raise_coverage_and_more_counted_never_lower_it(
     one: tuple[int, int, float, int | None, int | None], more: int
 ) -> None:
     present, total, lost, counted, accepted = one
@@ -72,7 +72,7 @@ def test_more_events_accepted_never_raise_it_and_more_counted_never_lower_it(
         (59, 0.0, 0, 0, 59 / 60),  # a quiet hour: no events say nothing of a skipped minute
     ],
 )
-def test_examples(
+def test_coverage_of_examples(
     present: int, lost: float, counted: int | None, accepted: int | None, expected: float
 ) -> None:
     assert coverage(present, 60, lost, counted, accepted) == expected
@@ -82,7 +82,7 @@ def test_examples(
     st.dictionaries(st.sampled_from("abcde"), st.integers(0, 10**9), min_size=1),
     st.sets(st.sampled_from("abcde")),
 )
-def test_the_shares_of_the_missing_and_of_the_others_add_up(
+def test_the_lost_shares_of_missing_and_present_clusters_add_up_to_1(
     recent: dict[str, int], missing: set[str]
 ) -> None:
     lost, kept = lost_share(missing, recent), lost_share(recent.keys() - missing, recent)
@@ -90,14 +90,14 @@ def test_the_shares_of_the_missing_and_of_the_others_add_up(
     assert lost + kept == pytest.approx(1)
 
 
-def test_clusters_count_alike_when_nothing_is_known() -> None:
+def test_clusters_have_equal_shares_if_no_events_were_accepted() -> None:
     assert lost_share(["a"], {"a": 0, "b": 0, "c": 0, "d": 0}) == 0.25
     assert lost_share(["a"], {"a": 30, "b": 10}) == 0.75
     assert lost_share(["elsewhere"], {"a": 30, "b": 10}) == 0
     assert lost_share(["a"], {}) == 0
 
 
-def test_sql_says_the_same(module_database: str) -> None:
+def test_coverage_in_sql_equals_coverage_in_python(module_database: str) -> None:
     with connect(module_database) as conn:
         migrate(conn, catalog(), NOW)
 
@@ -109,7 +109,7 @@ def test_sql_says_the_same(module_database: str) -> None:
         agree()
 
 
-# The labels of real windows, of a shop with two clusters.
+# The coverage of real windows, in a shop with two clusters.
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def shop() -> Catalog:
 def count(
     conn: Connection, shop: Catalog, source: Source, counted: dict[Window, int], lost: float = 0.0
 ) -> None:
-    """Commit the windows of which so many events were counted."""
+    """Commit windows, with the number of events counted in each."""
     visits = [Visit(one.start) for one, events in counted.items() for _ in range(events)]
     revision = next_revision(conn)
     seen = {"visits": CoverageInput(counted, lost)}
@@ -131,7 +131,7 @@ def count(
 def ingest(
     conn: Connection, shop: Catalog, through: dict[str, str], accepted: dict[tuple[str, str], int]
 ) -> None:
-    """One step: `accepted` by minute and cluster."""
+    """Finish an ingestion step that accepted these events, by minute and cluster."""
     step = ingestion_ledger.plan_step(conn, "visits", [], NOW)
     reached = {cluster: at(f"2026-03-02T{time}") for cluster, time in through.items()}
     ingestion_ledger.finish_step(
@@ -146,7 +146,7 @@ def minute(shop: Catalog, time: str) -> Window:
 
 
 def viewed(conn: Connection, one: Window) -> float:
-    """The coverage that a reader of the view sees, which is the label's."""
+    """The coverage in the view, which must equal the label's."""
     row = conn.execute(
         "SELECT DISTINCT coverage FROM metrics.visits WHERE grain = %s AND window_start = %s",
         (one.grain, one.start),
@@ -156,7 +156,7 @@ def viewed(conn: Connection, one: Window) -> float:
     return row[0]
 
 
-def test_a_minute_lacks_what_came_after_it_was_counted(conn: Connection, shop: Catalog) -> None:
+def test_events_after_the_count_lower_a_minutes_coverage(conn: Connection, shop: Catalog) -> None:
     one = minute(shop, "10:15")
     count(conn, shop, Source.STREAM, {one: 9})
     assert viewed(conn, one) == 1  # nobody knows better yet
@@ -214,7 +214,9 @@ def test_a_window_is_covered_by_the_events_of_the_kind_that_it_counted(
     assert newest.coverage == 0.9
 
 
-def test_a_window_merged_of_lines_that_know_nothing_counts_minutes(conn: Connection, shop: Catalog) -> None:
+def test_a_window_merged_from_minutes_without_counts_is_covered_by_minutes(
+    conn: Connection, shop: Catalog
+) -> None:
     one, other = minute(shop, "10:15"), minute(shop, "10:16")
     count(conn, shop, Source.STREAM, {one: 5})
     found = totals(shop, [other], [])
@@ -223,7 +225,9 @@ def test_a_window_merged_of_lines_that_know_nothing_counts_minutes(conn: Connect
     assert viewed(conn, window(shop, "hour", "2026-03-02T10:00")) == 2 / 60
 
 
-def test_shares_come_from_the_last_day_that_all_clusters_have(conn: Connection, shop: Catalog) -> None:
+def test_recent_events_are_those_of_the_last_day_that_all_clusters_have(
+    conn: Connection, shop: Catalog
+) -> None:
     names = ["dc1", "dc2", "dc3"]
     assert event_counts.recent_by_cluster(conn, "visits", names) == dict.fromkeys(names, 0)
     counted = {("09:15", "dc1"): 30, ("09:15", "dc2"): 10, ("10:15", "dc1"): 500}
@@ -233,7 +237,7 @@ def test_shares_come_from_the_last_day_that_all_clusters_have(conn: Connection, 
     assert event_counts.recent_by_cluster(conn, "visits", names) == {"dc1": 500, "dc2": 0, "dc3": 0}
 
 
-def test_what_the_stream_counted_stands_beside_what_was_accepted(conn: Connection, shop: Catalog) -> None:
+def test_counted_and_accepted_events_are_stored_side_by_side(conn: Connection, shop: Catalog) -> None:
     key = (at("2026-03-02T10:15"), "dc1")
     event_counts.record_counted(conn, "visits", {key: 7})
     ingest(conn, shop, {}, {("10:15", "dc1"): 4})
@@ -246,7 +250,7 @@ def test_what_the_stream_counted_stands_beside_what_was_accepted(conn: Connectio
     }
 
 
-def test_a_new_cluster_has_nothing_and_one_that_left_is_not_waited_for(conn: Connection) -> None:
+def test_ingested_through_waits_for_new_clusters_and_ignores_removed_ones(conn: Connection) -> None:
     now = NOW + timedelta(minutes=1)
     step = ingestion_ledger.plan_step(conn, "visits", [], NOW)
     ingestion_ledger.finish_step(

@@ -1,4 +1,4 @@
-"""What the ledger answers about minutes and exact windows."""
+"""Looking up minutes and exact windows in the ledger."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metrics_platform_tests.store.shop import NOW, at, catalog, put, window
 NAMES = [metric.name for metric in catalog().metrics]
 
 
-def test_the_newest_minute_of_all_and_of_one_source(conn: Connection, shop: Catalog) -> None:
+def test_newest_minutes_of_all_sources_and_of_one(conn: Connection, shop: Catalog) -> None:
     assert ledger.newest_minutes(conn) == {}
     put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
     put(conn, catalog(shop.metrics[0]), Source.BATCH, [window(shop, "minute", "2026-03-02T10:16")], [])
@@ -21,7 +21,7 @@ def test_the_newest_minute_of_all_and_of_one_source(conn: Connection, shop: Cata
     assert ledger.newest_minutes(conn) == newest | {NAMES[0]: at("2026-03-02T10:16")}
 
 
-def test_newest_windows_leave_the_future_out(conn: Connection, shop: Catalog) -> None:
+def test_newest_labels_leave_out_future_windows(conn: Connection, shop: Catalog) -> None:
     windows = [window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (18, 19, 20, 21)]
     put(conn, shop, Source.STREAM, windows, [])
     found = ledger.newest_labels(conn, ["visits", "revenue"], Grain.MINUTE, NOW, 2)
@@ -30,7 +30,7 @@ def test_newest_windows_leave_the_future_out(conn: Connection, shop: Catalog) ->
     ]  # fmt: skip
 
 
-def test_which_hours_are_exact(conn: Connection, shop: Catalog) -> None:
+def test_exact_hours_include_those_of_exact_days(conn: Connection, shop: Catalog) -> None:
     put(conn, shop, Source.BATCH, [window(shop, "hour", "2026-03-02T09:00")], [])
     put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
     hours = [at("2026-03-02T08:00"), at("2026-03-02T09:00"), at("2026-03-02T10:00")]

@@ -1,4 +1,4 @@
-"""Reading the newest windows back."""
+"""Reading the newest windows and the largest values."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_the_newest_windows_come_first_and_the_largest_rows_first(conn: Connecti
     assert [(row["page"], row["value"]) for row in result.records()] == [("home", 2), ("cart", 1)]
 
 
-def test_a_wrong_name_gets_the_nearest_one(conn: Connection, shop: Catalog) -> None:
+def test_a_wrong_metric_name_is_refused_with_the_most_similar_one(conn: Connection, shop: Catalog) -> None:
     with pytest.raises(QueryError, match=r"no metric is called 'vists'; did you mean 'visits'\?"):
         last_windows(conn, shop, "vists", Grain.MINUTE, 1, NOW)
     with pytest.raises(QueryError, match="there are: visits, revenue"):
         last_windows(conn, shop, "zzz", Grain.MINUTE, 1, NOW)
 
 
-def test_a_store_that_was_never_set_up_says_so(database: str, shop: Catalog) -> None:
+def test_a_store_that_was_never_migrated_is_an_error_that_says_so(database: str, shop: Catalog) -> None:
     with connect(database) as empty, pytest.raises(QueryError, match="start the platform"):
         last_windows(empty, shop, "visits", Grain.MINUTE, 1, NOW)
 

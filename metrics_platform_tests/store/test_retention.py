@@ -1,4 +1,4 @@
-"""Old windows go, rows and ledger together; the coarser windows made of them stay."""
+"""Retention deletes old windows, rows and ledger together, and keeps the coarser windows merged from them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ def shop() -> Catalog:
     return catalog(METRICS[0], METRICS[5])
 
 
-def test_an_hours_minutes_go_together_after_their_time_and_the_hour_stays(
-    conn: Connection, shop: Catalog
-) -> None:
+def test_an_hours_minutes_are_deleted_together_after_their_retention(conn: Connection, shop: Catalog) -> None:
     minutes = [window(shop, "minute", f"2026-03-02T{minute}") for minute in ("10:15", "10:59", "11:00")]
     put(conn, shop, Source.STREAM, minutes, [Visit(one.start) for one in minutes])
     week_later = minutes[1].end + timedelta(days=7)
@@ -61,7 +59,7 @@ def test_an_hour_chosen_while_its_minutes_were_kept_is_merged_from_them(
         assert values(conn, "visits", hour) == {"home": expected}
 
 
-def test_many_windows_go_in_several_transactions(
+def test_many_windows_are_deleted_in_several_transactions(
     conn: Connection, shop: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_BATCH", 7)
@@ -90,7 +88,7 @@ def test_counts_of_minutes_stay_as_long_as_hours(conn: Connection, shop: Catalog
     assert [left(table) for table in ("minute_events", "window_events")] == [0, 2]
 
 
-def test_old_books_go_but_for_what_still_counts(conn: Connection) -> None:
+def test_old_bookkeeping_is_deleted_unless_it_is_still_needed(conn: Connection) -> None:
     old, recent = NOW - BOOKS_KEPT - timedelta(days=1), NOW - timedelta(days=1)
     for version, at in enumerate((old, old, recent)):
         lost = ingestion_ledger.StepRange("dc1", "web.visits", 0, version, version + 1)

@@ -1,4 +1,4 @@
-"""What a role that owns nothing may read, and what it is told where it may not."""
+"""What a role without ownership may read, and the errors where it may not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shop() -> Catalog:
 
 @pytest.fixture
 def owner(database: str, shop: Catalog) -> Iterator[Connection]:
-    """The platform's own connection, to a store with one minute that the batch corrected."""
+    """A connection of the platform's role to a store with one minute that the batch corrected."""
     minute = shop.calendar.last_complete(Grain.MINUTE, NOW - timedelta(minutes=2))
     with connect(database) as conn:
         migrate(conn, shop, NOW - timedelta(days=1))
@@ -46,7 +46,7 @@ def owner(database: str, shop: Catalog) -> Iterator[Connection]:
 
 @pytest.fixture
 def role(owner: Connection) -> Iterator[str]:
-    """A role that may log in; roles belong to the server, which all tests share."""
+    """A role that may log in. Roles belong to the server, which all tests share."""
     name = f"analyst_{uuid4().hex[:12]}"
     owner.execute(f"CREATE ROLE {name} LOGIN".encode())
     yield name
@@ -54,7 +54,7 @@ def role(owner: Connection) -> Iterator[str]:
 
 
 def grant(owner: Connection, role: str, schema: str) -> None:
-    """As the README says."""
+    """Grant rights on a schema as the README says."""
     owner.execute(
         f"""
         GRANT USAGE ON SCHEMA {schema} TO {role};
@@ -65,7 +65,7 @@ def grant(owner: Connection, role: str, schema: str) -> None:
 
 
 def of(role: str, database: str) -> str:
-    """The database's address for the role."""
+    """The database's URL for the role."""
     return database.replace("//postgres@", f"//{role}@")
 
 
@@ -84,7 +84,7 @@ def refusal(role: str, database: str, missing: str) -> str:
     )
 
 
-def test_views_need_rights_on_their_own_schema_alone(
+def test_reading_views_needs_rights_on_their_schema_only(
     owner: Connection, role: str, database: str, shop: Catalog
 ) -> None:
     grant(owner, role, "metrics")
@@ -107,7 +107,7 @@ def test_views_need_rights_on_their_own_schema_alone(
         ("accuracy",),
     ],
 )
-def test_a_command_without_rights_names_them_in_one_line(
+def test_a_command_without_rights_fails_with_one_line_that_names_them(
     role: str, database: str, words: tuple[str, ...]
 ) -> None:
     answer = ask(role, database, *words)
@@ -115,7 +115,7 @@ def test_a_command_without_rights_names_them_in_one_line(
     assert answer.stderr == refusal(role, database, "schema platform")
 
 
-def test_commands_need_rights_on_the_books_and_for_the_past_on_the_history(
+def test_commands_need_rights_on_platform_and_for_the_past_on_history(
     owner: Connection, role: str, database: str, shop: Catalog
 ) -> None:
     minute = shop.calendar.last_complete(Grain.MINUTE, NOW - timedelta(minutes=2))

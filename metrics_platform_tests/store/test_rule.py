@@ -28,7 +28,7 @@ from metrics_platform_tests.store.shop import NOW, Visit, at, catalog, put, stat
 
 SHOP = catalog()
 CALENDAR = SHOP.calendar
-# Two minutes of one hour, one of the next, one of the day before; and the hours and days around them.
+# Two minutes of one hour, one of the next, one of the day before, and the hours and days that contain them.
 MINUTES = [
     CALENDAR.window(Grain.MINUTE, at(text))
     for text in ("2026-03-02T09:00", "2026-03-02T09:59", "2026-03-02T10:00", "2026-03-01T23:59")
@@ -39,7 +39,10 @@ BATCHED = [window for window in [*MINUTES, *AROUND] if window.grain is not Grain
 
 @dataclass(frozen=True)
 class Attempt:
-    """One commit: its place in the list of attempts is not its revision, for readings overtake each other."""
+    """One commit.
+
+    Its place in the list of attempts differs from its revision, because computations overtake each other.
+    """
 
     source: Source
     revision: int
@@ -75,7 +78,7 @@ def _attempts(draw: st.DrawFn) -> list[Attempt]:
 
 @dataclass(frozen=True)
 class Content:
-    """What the oracle expects of a window."""
+    """The content of a window that the oracle expects."""
 
     source: Source
     revision: int
@@ -84,7 +87,7 @@ class Content:
 
 
 def _expected(attempts: list[Attempt]) -> dict[Window, Content]:
-    """The rule in other words: of all attempts that did not crash, the best one for each window."""
+    """The rule in another form: for each window the best of all attempts that did not crash."""
     found: dict[Window, Content] = {}
     for window in MINUTES + AROUND:
         candidates = [one for one in attempts if window in one.windows and not one.crashes]
@@ -174,7 +177,7 @@ def test_the_store_holds_what_the_oracle_says(conn: Connection, attempts: list[A
     old_exact=st.booleans(),
     old_revision=st.integers(1, 5),
 )
-def test_of_two_numbers_one_wins_whichever_comes_first(
+def test_of_two_numbers_the_same_one_is_kept_in_either_order(
     exact: bool, revision: int, old_exact: bool, old_revision: int
 ) -> None:
     new = _label(Source.BATCH if exact else Source.STREAM, revision)

@@ -42,14 +42,14 @@ def sell(conn: Connection, shop: Catalog) -> None:
     put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)])
 
 
-def test_a_view_reads_from_left_to_right(conn: Connection) -> None:
+def test_the_columns_of_a_view_are_in_reading_order(conn: Connection) -> None:
     assert list(columns(conn, "metrics")) == [
         "grain", "window_start", "window_end", "page", "value", "events", "label", "coverage",
         "error_band", "age", "computed_at", "source", "run_id", "definition",
     ]  # fmt: skip
 
 
-def test_a_view_says_how_true_each_number_is(conn: Connection, shop: Catalog) -> None:
+def test_a_view_shows_label_and_coverage(conn: Connection, shop: Catalog) -> None:
     sell(conn, shop)
     hour = window(shop, "hour", "2026-03-02T09:00")
     put(conn, shop, Source.BATCH, [hour], [Visit(hour.start)])
@@ -104,7 +104,7 @@ def test_a_column_of_another_type_keeps_its_old_values_under_the_old_type(
     assert kept == (None, "home")
 
 
-def test_definitions_may_go_back_and_forth(conn: Connection, shop: Catalog) -> None:
+def test_a_definition_can_change_back(conn: Connection, shop: Catalog) -> None:
     flag = replace(SALES, dimensions=(Dimension("page", "page is not null", "boolean"),))
     sell(conn, shop)
     for definition in (flag, SALES, flag, SALES):
@@ -117,7 +117,7 @@ def test_definitions_may_go_back_and_forth(conn: Connection, shop: Catalog) -> N
 @pytest.mark.parametrize(
     "measure", [Count(), Max("seconds", "double"), Avg("amount", "decimal(12,2)"), Sum("seconds", "double")]
 )
-def test_an_old_window_shows_its_number_whatever_type_the_new_one_has(
+def test_an_old_window_shows_its_number_after_a_change_of_the_type(
     conn: Connection, shop: Catalog, measure: Measure
 ) -> None:
     sell(conn, shop)
@@ -142,7 +142,7 @@ _ROUGH = replace(SALES, measure=Sum("seconds", "double"))
 
 
 @pytest.mark.parametrize(("before", "after"), [(_ROUGH, _PRECISE), (_PRECISE, _ROUGH)])
-def test_no_number_loses_a_digit_beside_one_of_another_type(
+def test_numbers_of_different_types_in_one_view_keep_all_digits(
     conn: Connection, before: Metric, after: Metric
 ) -> None:
     exact, double = Decimal("12345678901234567890.12"), 0.1 + 0.2
@@ -174,7 +174,7 @@ REPORT = "CREATE VIEW report AS SELECT page, sum(value) AS total FROM metrics.sa
     "change",
     [{"filter": "amount > 0"}, {"description": "Money."}, {"measure": Min("amount", "decimal(12,2)")}],
 )
-def test_what_others_built_on_a_view_stays_while_its_columns_do(
+def test_dependent_views_stay_while_the_columns_stay(
     conn: Connection, shop: Catalog, change: dict[str, Any]
 ) -> None:
     sell(conn, shop)
@@ -190,7 +190,7 @@ def test_what_others_built_on_a_view_stays_while_its_columns_do(
     )
 
 
-def test_what_others_may_read_stays_when_a_view_is_made_anew(conn: Connection, shop: Catalog) -> None:
+def test_grants_stay_when_a_view_is_created_again(conn: Connection, shop: Catalog) -> None:
     conn.execute("GRANT SELECT ON metrics.sales TO PUBLIC")
     conn.execute("GRANT SELECT, REFERENCES ON metrics.sales TO pg_monitor WITH GRANT OPTION")
 
@@ -205,9 +205,7 @@ def test_what_others_may_read_stays_when_a_view_is_made_anew(conn: Connection, s
         assert grants() == before
 
 
-def test_what_others_may_read_of_single_columns_stays_with_the_columns(
-    conn: Connection, shop: Catalog
-) -> None:
+def test_grants_on_columns_stay_when_a_view_is_created_again(conn: Connection, shop: Catalog) -> None:
     conn.execute("GRANT SELECT (page, value, label) ON metrics.sales TO PUBLIC")
     monitor = "pg_monitor WITH GRANT OPTION"
     conn.execute(f"GRANT SELECT (window_start), UPDATE (page) ON metrics.sales TO {monitor}")
@@ -230,7 +228,7 @@ def test_what_others_may_read_of_single_columns_stays_with_the_columns(
     assert grants() == before
 
 
-def test_a_view_that_others_built_on_is_not_made_anew_under_them(conn: Connection, shop: Catalog) -> None:
+def test_a_view_with_dependent_views_is_not_created_again(conn: Connection, shop: Catalog) -> None:
     sell(conn, shop)
     conn.execute(REPORT)
     books = "SELECT name, version, view_hash FROM platform.metrics ORDER BY name"
@@ -251,14 +249,14 @@ def test_a_view_that_others_built_on_is_not_made_anew_under_them(conn: Connectio
     conn.execute(REPORT)
 
 
-def test_a_view_that_somebody_dropped_comes_back(conn: Connection, shop: Catalog) -> None:
+def test_a_dropped_view_is_created_again(conn: Connection, shop: Catalog) -> None:
     sell(conn, shop)
     conn.execute("DROP VIEW metrics.sales")
     migrate(conn, shop, LATER)
     assert conn.execute("SELECT count(*) FROM metrics.sales").fetchone() == (4,)
 
 
-def test_since_tells_when_the_definition_became_current(conn: Connection, shop: Catalog) -> None:
+def test_the_time_since_which_a_definition_is_current_is_recorded(conn: Connection, shop: Catalog) -> None:
     migrate(conn, catalog(replace(SALES, description="Money.")), LATER)
     assert conn.execute("SELECT since, first_seen FROM platform.metrics").fetchone() == (NOW, NOW)
     migrate(conn, catalog(replace(SALES, filter="amount > 0")), LATER)
@@ -297,7 +295,9 @@ BEFORE_THE_BACKLOG: dict[str, LiteralString] = {
 }
 
 
-def test_a_store_that_kept_no_definitions_keeps_its_present_one(conn: Connection, shop: Catalog) -> None:
+def test_migrating_a_store_without_definitions_records_the_current_one(
+    conn: Connection, shop: Catalog
+) -> None:
     [step] = [step for step in MIGRATIONS if "CREATE TABLE platform.definitions" in step.read_text()]
     conn.execute("DROP VIEW metrics.sales; DROP TABLE platform.definitions")
     conn.execute("ALTER TABLE platform.ingestion_offsets DROP COLUMN topic_id")
@@ -311,13 +311,13 @@ def test_a_store_that_kept_no_definitions_keeps_its_present_one(conn: Connection
     assert set(kept) == {(SALES.version, "visits"), (changed.version, "visits")}
 
 
-def test_an_older_platform_leaves_a_newer_store_alone(conn: Connection, shop: Catalog) -> None:
+def test_an_older_platform_refuses_a_newer_store(conn: Connection, shop: Catalog) -> None:
     conn.execute("INSERT INTO platform.migrations VALUES (99, now())")
     with pytest.raises(StoreTooNew, match=r"migration 99.*upgrade"):
         migrate(conn, shop, NOW)
 
 
-def test_a_server_that_is_down_is_named_without_its_password() -> None:
+def test_an_unreachable_server_is_an_error_without_its_password() -> None:
     with pytest.raises(StoreUnavailable) as refused:
         connect("postgresql://ann:secret@127.0.0.1:1/metrics")
     assert "127.0.0.1:1/metrics" in str(refused.value)

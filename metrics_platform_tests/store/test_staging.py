@@ -1,4 +1,4 @@
-"""Totals as COPY reads them, however Arrow holds them."""
+"""Totals are copied in full, however Arrow divides them into chunks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _pieces(sizes: list[int]) -> pa.ChunkedArray:
 
 @pytest.mark.parametrize("sizes", [[3], [0, 3], [1, 2], [2, 1], [0, 1, 1, 1, 0], [1, 0, 2]])
 @pytest.mark.parametrize("others", [[3], [1, 2], [0, 0, 3]])
-def test_columns_may_be_cut_at_different_rows(sizes: list[int], others: list[int]) -> None:
+def test_columns_with_different_chunks_are_written_in_full(sizes: list[int], others: list[int]) -> None:
     texts = pa.chunked_array([pa.array(["x"] * size, pa.string()) for size in others])
     table = pa.table({"number": _pieces(sizes), "text": texts, "again": _pieces(others)})
     assert _csv(table) == b'0,"x",0\n1,"x",1\n2,"x",2\n'

@@ -1,4 +1,4 @@
-"""Dimensions of every type keep their values through COPY and through both kinds of merging."""
+"""Dimensions of every type keep their values through COPY and through merging in SQL and as sketches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMNS: dict[str, tuple[str, pa.DataType, list[Any]]] = {
 
 
 @pytest.mark.parametrize("measure", [Count(), Distinct("visitor", "string")])
-def test_values_of_every_type_survive(conn: Connection, measure: Measure) -> None:
+def test_dimension_values_of_every_type_are_stored_unchanged(conn: Connection, measure: Measure) -> None:
     dimensions = tuple(Dimension(name, name, kind) for name, (kind, _, _) in COLUMNS.items())
     typed = catalog(Metric("typed", "visits", measure, dimensions))
     migrate(conn, typed, NOW)

@@ -20,8 +20,10 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.state import gaps, lease
 from metrics_platform.store.state.lease import FenceLost
-from metrics_platform.stream.shift import LEASE, LEASE_TTL, Iteration, Shift, ShiftFailed
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import LEASE_TTL, Shift, ShiftFailed
 from metrics_platform_tests.support.clock import START, ManualClock
+from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.traffic import send
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def open_shift(
     platform: Platform, spark: SparkSession, clock: ManualClock, done: list[Iteration]
 ) -> Callable[[str], Shift]:
     send(platform, START, START + 12 * MINUTE, rate=3, seed=7)
-    return lambda name: Shift(platform, spark, name, clock, done.append, print)
+    return lambda name: Shift(platform, spark, name, clock, done.append, log_to(print))
 
 
 @contextmanager
@@ -70,7 +72,7 @@ def test_a_shift_hands_over_at_a_minute_boundary(
     with working(open_shift("first")) as first, working(open_shift("second")) as second:
         first.take_over()
         first.attempt()
-        lease.announce_ready(conn, LEASE, "second", clock.now())
+        lease.announce_ready(conn, lease.STREAM_LEASE, "second", clock.now())
         assert first.hand_over()
         second.take_over()
         clock.advance(MINUTE)
@@ -88,7 +90,9 @@ def test_nobody_takes_over_while_the_holder_works(
     with working(open_shift("first")) as first:
         first.take_over()
         assert not first.hand_over()  # nobody is ready
-        assert lease.acquire(conn, LEASE, "second", clock.now() + LEASE_TTL / 2, LEASE_TTL) is None
+        assert (
+            lease.acquire(conn, lease.STREAM_LEASE, "second", clock.now() + LEASE_TTL / 2, LEASE_TTL) is None
+        )
 
 
 def test_a_dead_shift_is_followed_after_its_lease_and_its_minutes_are_a_gap(
@@ -189,7 +193,7 @@ def test_a_shift_before_the_catalogues_start_waits_for_the_first_minute(
     clock = ManualClock(first - 2 * MINUTE)
     send(platform, first - 3 * MINUTE, first + 3 * MINUTE, rate=3, seed=7)
     short = replace(platform, settings=replace(platform.settings, shift_length=timedelta()))
-    Shift(short, spark, "early", clock, done.append, print).run()
+    Shift(short, spark, "early", clock, done.append, log_to(print)).run()
     assert done[0].lag == GRACE.total_seconds()
     assert _minutes(conn)[:2] == [first, first + MINUTE]
     assert gaps.open_gaps(conn) == []
@@ -201,7 +205,7 @@ def test_a_broker_that_is_down_is_said_tried_again_and_given_up(
     [port] = free_ports(1)
     away = replace(platform, clusters=(Cluster("local", f"127.0.0.1:{port}", {"socket.timeout.ms": "500"}),))
     said: list[str] = []
-    shift = Shift(away, spark, "lonely", clock, print, said.append)
+    shift = Shift(away, spark, "lonely", clock, print, log_to(said.append))
     shift.take_over()
     with working(shift), pytest.raises(ShiftFailed, match="does not answer"):
         for _ in range(10):
@@ -210,6 +214,6 @@ def test_a_broker_that_is_down_is_said_tried_again_and_given_up(
     assert len(failures) == 5
     assert all("\n" not in line and "check that the broker runs" in line for line in failures)
     assert _minutes(conn) == []
-    current = lease.read_lease(conn, LEASE)
+    current = lease.read_lease(conn, lease.STREAM_LEASE)
     assert current is not None
     assert current.holder is None  # released, so that the next shift need not wait

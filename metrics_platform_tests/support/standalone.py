@@ -31,8 +31,10 @@ from metrics_platform.settings import SparkSettings
 from metrics_platform.spark.executor_watchdog import watched
 from metrics_platform.spark.shared_storage import require_shared_storage
 from metrics_platform.spark.startup import START_SECONDS, open_session
-from metrics_platform.stream.shift import Iteration, Shift
+from metrics_platform.stream.report import Iteration
+from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support.clock import ManualClock
+from metrics_platform_tests.support.logs import log_to
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -212,7 +214,7 @@ def work_without_end(spark: SparkSettings, began: Path, patience: float) -> None
 def work_shift(platform: Platform, name: str, closes: Sequence[datetime]) -> list[Iteration]:
     """One shift that is at work when each of these minutes closes."""
     clock, iterations = ManualClock(closes[0]), list[Iteration]()
-    shift = Shift(platform, _session(), name, clock, iterations.append, print)
+    shift = Shift(platform, _session(), name, clock, iterations.append, log_to(print))
     try:
         shift.take_over()
         for close in closes:
@@ -226,7 +228,7 @@ def work_shift(platform: Platform, name: str, closes: Sequence[datetime]) -> lis
 def recompute(platform: Platform, windows: Sequence[Window], now: datetime) -> None:
     """Ingest, and make the windows exact."""
     with platform.connect() as conn:
-        batch = Batch(platform, _session(), conn, "batch", ManualClock(now), print)
+        batch = Batch(platform, _session(), conn, "batch", ManualClock(now), log_to(print))
         batch.recompute(windows, platform.catalog.metrics)
 
 

@@ -17,10 +17,10 @@ PROGRAMS = frozenset({"java", "spark-submit", "spark-class", "initdb", "postgres
 # The files that take longest, longest first: with two workers none of them may be the last to begin.
 LONGEST = (
     "simulation/test_simulation.py",
-    "simulation/test_another_week.py",
     "end_to_end/test_unreachable_clusters.py",
     "events/test_raw_store.py",
-    "end_to_end/test_running_stack.py",
+    "end_to_end/running_stack/test_running_stack.py",
+    "end_to_end/running_stack/test_written_commands.py",
     "batch/test_repair.py",
     "end_to_end/test_both_layers.py",
     "end_to_end/test_standalone.py",
@@ -31,10 +31,15 @@ _TESTS = Path(__file__).parents[1]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, before `-m` selects, and put the longest files first."""
+    """Mark what needs a server, before `-m` selects, and put the longest files first.
+
+    A file's tests go to one worker, because they share its fixtures, unless they say another group.
+    """
     for item in items:
         if STARTING & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(_TESTS).as_posix()))
     items.sort(key=_place)
 
 

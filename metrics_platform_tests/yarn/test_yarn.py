@@ -23,8 +23,8 @@ from metrics_platform.local.environment import environment
 from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import marked
 from metrics_platform.local.stack import Stack, StackPlan, running
+from metrics_platform.local.status import stack_status
 from metrics_platform.local.traffic.shop import Record
-from metrics_platform.monitoring.status import status
 from metrics_platform.platform import Platform, load_platform
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.spark.startup import ClusterUnavailable
@@ -190,7 +190,7 @@ def test_the_sensor_replaces_it_and_what_was_lost_is_a_gap(
 
 def _status(world: World) -> tuple[str, ...]:
     """What `metrics-platform status` calls problems."""
-    return status(world.stack.state.data_dir, datetime.now(UTC)).problems
+    return stack_status(world.stack.state.data_dir, datetime.now(UTC)).problems
 
 
 def _the_one_line(world: World, run: runs.Run) -> str:

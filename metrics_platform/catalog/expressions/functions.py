@@ -1,8 +1,9 @@
-"""The functions of Spark 4.2 by what an expression over one event may do with them.
+"""The functions of Spark 4.2, grouped by whether an expression over one event may call them.
 
-An expression may call SCALARS and GRAMMAR alone. The rest are listed to say why they are refused, and all of
-them to tell a misspelt name before a run does. The lists are `SHOW FUNCTIONS` of Spark, sorted by hand where
-Spark's own groups mislead (`vector_sum` is an aggregate, `uniform` is random).
+An expression may call only SCALARS and GRAMMAR. The other groups are listed so that an error can say why a
+function is refused. All functions are listed so that a misspelt name is found before a run. The lists come
+from Spark's `SHOW FUNCTIONS` and are sorted by hand where Spark's own groups are wrong for this purpose
+(`vector_sum` is an aggregate, `uniform` is random).
 """
 
 
@@ -10,7 +11,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Many events in, one number out: that is the measure's part.
+# They turn many events into one number, which is the task of a measure.
 AGGREGATES = _names(
     """
     any any_value approx_count_distinct approx_percentile approx_top_k approx_top_k_accumulate
@@ -29,7 +30,7 @@ AGGREGATES = _names(
     """
 )
 
-# They need the neighbouring events, or cut time themselves.
+# They need the neighbouring events, or cut time into windows themselves.
 WINDOWS = _names(
     """
     cume_dist dense_rank lag lead nth_value ntile percent_rank rank row_number session_window window
@@ -37,7 +38,7 @@ WINDOWS = _names(
     """
 )
 
-# One event in, many rows out.
+# They turn one event into many rows.
 GENERATORS = _names(
     """
     collations explode explode_outer inline inline_outer json_tuple posexplode posexplode_outer
@@ -45,7 +46,7 @@ GENERATORS = _names(
     """
 )
 
-# The same event gives another result at another time, on another machine or for another user.
+# Their result depends on the time, the machine or the user, not on the event alone.
 NONDETERMINISTIC = _names(
     """
     aes_encrypt curdate current_catalog current_database current_date current_path current_schema
@@ -56,7 +57,7 @@ NONDETERMINISTIC = _names(
     """
 )
 
-# Spark calls these without parentheses too, when no column has the name.
+# Spark calls these without parentheses too, unless a column has the name.
 CALLED_WITHOUT_PARENTHESES = _names(
     """
     current_catalog current_database current_date current_time current_timestamp current_user
@@ -64,7 +65,7 @@ CALLED_WITHOUT_PARENTHESES = _names(
     """
 )
 
-# Functions of their arguments alone.
+# Their result depends on their arguments alone.
 SCALARS = _names(
     """
     abs acos acosh add_months aes_decrypt aggregate approx_top_k_estimate array array_append
@@ -120,7 +121,7 @@ SCALARS = _names(
     """
 )
 
-# Part of Spark's grammar, so `SHOW FUNCTIONS` does not list them.
+# They are part of Spark's grammar, so `SHOW FUNCTIONS` does not list them.
 GRAMMAR = _names(
     """
     timestampadd timestampdiff try_cast

@@ -1,9 +1,9 @@
-"""Expressions over one event: checked for what they use, and told their type, without running Spark.
+"""Checks expressions over one event and infers their type, without running Spark.
 
-An expression is Spark SQL and Spark evaluates it as it was written. It may use the fields of its kind of
-event, and functions whose result depends on that event alone: no aggregate, no window, no subquery, nothing
-random and no clock. That is what makes a window's number a function of its raw events and its metric's
-definition.
+An expression is Spark SQL, and Spark evaluates it as it was written. It may use the fields of its kind of
+event and functions whose result depends on that event alone: no aggregate, no window function, no subquery,
+nothing random and no clock. Therefore a window's number depends only on its raw events and its metric's
+definition, and can be computed again with the same result.
 """
 
 from __future__ import annotations
@@ -23,34 +23,32 @@ from metrics_platform.catalog.loading.problems import suggestion
 
 _DIALECT = "spark"
 _PLACEHOLDERS = (exp.Placeholder, exp.Parameter, exp.SessionParameter)
-# Typed literals that Spark resolves with the clock: date 'today'.
+# Literals of a date or timestamp that Spark resolves with the clock, as in date 'today'.
 _CLOCK_LITERALS = frozenset({"now", "today", "tomorrow", "yesterday"})
 _LIKES = frozenset({TokenType.LIKE, TokenType.ILIKE, TokenType.RLIKE})
 
-# The catalogue reports problems itself; sqlglot's warnings would only repeat them.
+# The catalogue reports every problem itself, so sqlglot's warnings are silenced.
 logging.getLogger("sqlglot").addHandler(logging.NullHandler())
 
 
 class ExpressionError(ValueError):
-    """An expression that cannot be used; the message says why and what to write instead."""
+    """An expression cannot be used. The message says why and what to write instead."""
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A checked expression: its text, and its Spark type (None if only its author can tell).
+    """A checked expression."""
 
-    `complete` is False if it uses a field whose own definition is a mistake.
-    """
-
-    sql: str
-    type: str | None
-    complete: bool = True
+    sql: str  # the text as it was written
+    type: str | None  # its Spark type; None if the type cannot be inferred
+    complete: bool = True  # False if it uses a field whose own definition is a mistake
 
 
 def check_expression(sql: str, fields: Mapping[str, str | None]) -> Expression:
-    """Check an expression over the fields (name to Spark type, None where that is a mistake).
+    """Check an expression and infer its type.
 
-    Raises ExpressionError with one line.
+    `fields` maps the name of each field to its Spark type, or to None if the field's definition is a mistake.
+    Raises ExpressionError, whose message is one line.
     """
     _check_tokens(sql, fields)
     tree = _parse(sql)
@@ -64,7 +62,7 @@ def check_expression(sql: str, fields: Mapping[str, str | None]) -> Expression:
 
 
 def fields_of(sql: str) -> set[str]:
-    """The fields that a checked expression uses."""
+    """The names of the fields that a checked expression uses."""
     return {_name(column) for column in _parse(sql).find_all(exp.Column)}
 
 
@@ -87,7 +85,7 @@ def _tokenize(sql: str) -> list[Token]:
 
 
 def _calls(tokens: list[Token], fields: Mapping[str, str | None]) -> Iterator[tuple[str, bool]]:
-    """The functions called: name as written in lower case, and whether there are arguments."""
+    """The function calls: each function's name in lower case, and whether it has arguments."""
     padded = [None, *tokens, None, None]
     for before, token, after, second in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
         if token is None or token.token_type in (TokenType.STRING, TokenType.NUMBER):
@@ -95,7 +93,7 @@ def _calls(tokens: list[Token], fields: Mapping[str, str | None]) -> Iterator[tu
         name = token.text.lower()
         called = after is not None and after.token_type is TokenType.L_PAREN
         if called and before is not None and before.token_type in _LIKES:
-            continue  # `like any ('a%', 'b%')` calls nothing
+            continue  # `like any ('a%', 'b%')` is no function call
         if called and (name in functions.ALL or token.token_type in (TokenType.VAR, TokenType.IDENTIFIER)):
             yield name, not (second is not None and second.token_type is TokenType.R_PAREN)
         elif name in functions.CALLED_WITHOUT_PARENTHESES and token.text not in fields:
@@ -134,8 +132,8 @@ def _parse(sql: str) -> exp.Expr:
 
 
 def _parse_message(sql: str, error: ParseError) -> str:
-    found = error.errors[0] if error.errors else {}
-    place = found.get("highlight")
+    details = error.errors[0] if error.errors else {}
+    place = details.get("highlight")
     message = f"bad expression '{sql}'" + (f": stuck at '{place}'" if place else "")
     if sql.count("(") > sql.count(")"):
         return f"{message}; close the bracket, and quote the whole expression if a comma is in it"

@@ -1,8 +1,9 @@
-"""The Spark type of an expression, told without running Spark and only where it is certain.
+"""Infers the Spark type of an expression, without running Spark and only where the type is certain.
 
-sqlglot knows what most functions return, but not Spark's rules for mixed types: how decimals
-widen, what a string in arithmetic becomes. Operators and branches are therefore typed here, by the rules that
-hold for every value and setting; where there is none, the type is unknown and the author writes it.
+sqlglot knows what most functions return, but not Spark's rules for mixed types, such as how decimals widen or
+what a string in arithmetic becomes. Operators and branches are therefore typed here, by rules that hold for
+every value and every setting of Spark. Where no rule applies, the type is unknown and the author of the
+expression must write it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
 _WHOLE = ("int", "bigint")
 _MAX_PRECISION = 38
 
-# sqlglot's name of a type -> the type of a column that holds all its values.
+# sqlglot's name of a type -> the type of a column that holds all values of it.
 _COLUMN_TYPES = {
     "string": "string",
     "tinyint": "int",
@@ -36,7 +37,7 @@ _COLUMN_TYPES = {
     "timestamp": "timestamp",
 }
 
-# What a function returns whatever its arguments are, where sqlglot does not know.
+# Functions whose type sqlglot does not know -> the type that they return whatever their arguments are.
 _RETURNS = {
     name: type_
     for type_, names in {
@@ -53,20 +54,22 @@ _RETURNS = {
 
 
 def infer_type(tree: exp.Expr, fields: Mapping[str, str]) -> str | None:
-    """The Spark type of an expression over fields (name to Spark type); None if it is not certain."""
+    """The Spark type of an expression; None if it is not certain. `fields` maps names to Spark types."""
     typed = _annotated(tree, fields)
     return _type(typed) if typed else None
 
 
 def wrong_condition(tree: exp.Expr, fields: Mapping[str, str]) -> tuple[str, str] | None:
-    """What stands where Spark takes only true or false and is certainly neither, as text and Spark type:
-    'view' in `type = 'click' or 'view'`. None if there is nothing."""
+    """The first condition in the expression that is certainly not boolean, as (text, Spark type).
+
+    In `type = 'click' or 'view'` it is ("'view'", "string"). Returns None if there is no such condition.
+    """
     typed = _annotated(tree, fields)
     for node in typed.walk() if typed else ():
         for condition in _conditions(node):
-            told = _type(condition)
-            if told not in (None, "boolean"):
-                return condition.sql(_DIALECT), told
+            type_ = _type(condition)
+            if type_ not in (None, "boolean"):
+                return condition.sql(_DIALECT), type_
     return None
 
 
@@ -85,9 +88,9 @@ def _conditions(node: exp.Expr) -> list[exp.Expr]:
     if isinstance(node, (exp.And, exp.Or)):
         return [node.this, node.expression]
     if isinstance(node, exp.If):
-        # In `case x when 1 then ...` the branches hold values of x.
-        compared = isinstance(node.parent, exp.Case) and node.parent.this is not None
-        return [] if compared else [node.this]
+        # In `case x when 1 then ...` the branches begin with values of x, not with conditions.
+        compares_values = isinstance(node.parent, exp.Case) and node.parent.this is not None
+        return [] if compares_values else [node.this]
     return [node.this] if isinstance(node, exp.Not) else []
 
 
@@ -112,10 +115,11 @@ def _function(node: exp.Expr) -> str | None:
         name = node.sql_name()
     if name.lower() in _RETURNS:
         return _RETURNS[name.lower()]
-    told = _declared(node)
+    type_ = _declared(node)
     arguments = [_type(child) or "" for child in node.iter_expressions()]
-    # With a decimal argument many functions return a decimal; strings and dates are safe.
-    return None if told and _is_number(told) and any(one.startswith("decimal") for one in arguments) else told
+    # Many functions of a number return a decimal when an argument is a decimal, which sqlglot does not know.
+    with_decimal = any(argument.startswith("decimal") for argument in arguments)
+    return None if type_ and _is_number(type_) and with_decimal else type_
 
 
 def _literal(node: exp.Expr) -> str | None:
@@ -167,18 +171,19 @@ def _decimal_arithmetic(node: exp.Expr, left: _Digits, right: _Digits) -> str | 
 
 @dataclass(frozen=True)
 class _Digits:
-    """What a number looks like as a decimal: digits in all, and after the point."""
+    """How many digits a number has as a decimal."""
 
-    precision: int
-    scale: int
+    precision: int  # digits in all
+    scale: int  # digits after the point
 
     @property
     def whole(self) -> int:
+        """Digits before the point."""
         return self.precision - self.scale
 
 
 def _digits(node: exp.Expr, type_: str) -> _Digits:
-    """The decimal that Spark's arithmetic makes of a number; a whole literal has just its own digits."""
+    """The digits of a number in Spark's decimal arithmetic. A whole literal counts its own digits only."""
     node = node.this if isinstance(node, exp.Neg) else node
     if isinstance(node, exp.Literal) and type_ in _WHOLE:
         return _Digits(len(node.name), 0)
@@ -186,7 +191,7 @@ def _digits(node: exp.Expr, type_: str) -> _Digits:
 
 
 def _widened(type_: str) -> _Digits:
-    """The decimal that holds every value of a whole or decimal type."""
+    """The digits of the decimal that holds every value of a whole or decimal type."""
     match = _DECIMAL.fullmatch(type_)
     if match:
         return _Digits(int(match[1]), int(match[2]))
@@ -194,7 +199,7 @@ def _widened(type_: str) -> _Digits:
 
 
 def _decimal(precision: int, scale: int) -> str | None:
-    # Beyond 38 digits the result depends on a setting.
+    # With more than 38 digits the result depends on a setting of Spark.
     return f"decimal({precision},{scale})" if precision <= _MAX_PRECISION else None
 
 
@@ -203,7 +208,10 @@ def _is_number(type_: str) -> bool:
 
 
 def _wider(left: str, right: str) -> str | None:
-    """The number type that holds the values of two; the same type of anything else."""
+    """The type that holds the values of both types.
+
+    Two number types give the wider one; any other type only matches itself. None if there is no such type.
+    """
     if left == right:
         return left
     if not _is_number(left) or not _is_number(right):
@@ -212,37 +220,37 @@ def _wider(left: str, right: str) -> str | None:
         return "double"
     if left in _WHOLE and right in _WHOLE:
         return "bigint"
-    one, other = _widened(left), _widened(right)
-    scale = max(one.scale, other.scale)
-    return _decimal(max(one.whole, other.whole) + scale, scale)
+    left_digits, right_digits = _widened(left), _widened(right)
+    scale = max(left_digits.scale, right_digits.scale)
+    return _decimal(max(left_digits.whole, right_digits.whole) + scale, scale)
 
 
 def _branches(node: exp.Expr) -> list[exp.Expr]:
     if isinstance(node, exp.Case):
-        found = [branch.args.get("true") for branch in node.args["ifs"]]
-        found.append(node.args.get("default"))
+        branches = [branch.args.get("true") for branch in node.args["ifs"]]
+        branches.append(node.args.get("default"))
     elif isinstance(node, (exp.If, exp.Nvl2)):
-        found = [node.args.get("true"), node.args.get("false")]
+        branches = [node.args.get("true"), node.args.get("false")]
     else:
-        found = [node.this, *node.expressions]
-    return [branch for branch in found if branch is not None and not isinstance(branch, exp.Null)]
+        branches = [node.this, *node.expressions]
+    return [branch for branch in branches if branch is not None and not isinstance(branch, exp.Null)]
 
 
 def _common(node: exp.Expr) -> str | None:
     types = [_type(branch) for branch in _branches(node)]
-    told = types[0] if types else None
+    common = types[0] if types else None
     for other in types[1:]:
-        told = _wider(told, other) if told and other else None
-    return told
+        common = _wider(common, other) if common and other else None
+    return common
 
 
 def _extract(node: exp.Expr) -> str | None:
-    # Seconds are decimal(8,6), all other parts are whole.
+    # Seconds are decimal(8,6); all other parts of a time are whole numbers.
     return None if node.name.upper().startswith("S") else _declared(node)
 
 
 def _difference(node: exp.Expr) -> str | None:
-    # Whole days are int; with a unit, as in timestampdiff(HOUR, ...), the result is bigint.
+    # A difference in days is int; with a unit, as in timestampdiff(HOUR, ...), it is bigint.
     return "bigint" if node.args.get("unit") else "int"
 
 

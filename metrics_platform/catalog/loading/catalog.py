@@ -1,8 +1,8 @@
-"""Loading a catalogue: from a YAML file to the model, or to the list of all its mistakes.
+"""Loads a catalogue: reads a YAML file into the model, or lists all mistakes in the file.
 
-Reading never stops at the first mistake. Each reader of one value raises Mistake, the report catches it, and
-whatever does not depend on that value is read on; what does depend on it is passed over, so that one mistake
-gives one line.
+Reading does not stop at the first mistake. Each function that reads one value raises Mistake, and the report
+records it. Values that depend on the wrong value are not checked, so that one mistake gives one line; all
+other values are.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ _KEYS = {
 }
 _REQUIRED = frozenset({"timezone", "start", "retention", "events", "metrics"})
 
-# Three minutes is what the stream reads at most: a number that is older was skipped or is late.
+# The stream reads at most the last three minutes: a newest minute that is older was skipped or is late.
 _FRESHNESS = timedelta(minutes=3)
-# Clocks of phones and servers disagree by minutes; more than this is a wrong clock.
+# The clocks of phones and servers differ by minutes; a clock that differs by more is wrong.
 _FUTURE_BOUND = timedelta(minutes=5)
-# Long enough to ask what was read yesterday; each minute adds a revision of every hour, day and week.
+# Long enough to look up what was read yesterday. More would cost space: each minute adds a revision of every
+# hour, day and week.
 _REVISIONS_KEPT = timedelta(days=2)
-# Time zones are known to tile days since then.
+# Calendar checks that hours tile days from this day on (see windows._SAMPLED_YEARS).
 _FIRST_START = date(2000, 1, 1)
 
 _RETENTION_KEYS = {
@@ -53,7 +54,8 @@ _RETENTION_KEYS = {
     "revisions": "revisions: 2d",
 }
 _GRAINS = frozenset(map(str, Grain))
-# A window is rolled up from the finer ones, so those must outlive it; a day can have 25 hours.
+# The shortest retention of each grain. A window is rolled up from finer ones, so these must be kept until it
+# ends; a day can have 25 hours.
 _SHORTEST = {
     Grain.MINUTE: timedelta(hours=1),
     Grain.HOUR: timedelta(hours=25),
@@ -63,7 +65,10 @@ _SHORTEST = {
 
 
 def load_catalog(path: Path) -> Catalog:
-    """Read a catalogue file. Raises CatalogError with every mistake in it, in the order of its lines."""
+    """Read a catalogue file.
+
+    Raises CatalogError with every mistake in the file, in the order of its lines.
+    """
     report = Report(str(path))
     catalog = report.attempt(_read, report, path)
     if catalog is None:
@@ -93,12 +98,16 @@ def _read(report: Report, path: Path) -> Catalog | None:
 def _read_metrics(report: Report, section: Section, drafts: dict[str, KindDraft]) -> tuple[Metric, ...]:
     accuracy = section.read("accuracy", partial(read_accuracy, report)) or Accuracy()
     if not drafts:
-        return ()  # the kinds are missing or no mapping, which is the one thing to say
+        return ()  # the report already says that the kinds of events are missing or no mapping
     return section.read("metrics", partial(read_metrics, report, drafts, accuracy)) or ()
 
 
 def _with_basis(metric: Metric, kind: EventKind, timezone: str) -> Metric:
-    expressions = [metric.filter, metric.measure.input, *(each.expression for each in metric.dimensions)]
+    expressions = [
+        metric.filter,
+        metric.measure.input,
+        *(dimension.expression for dimension in metric.dimensions),
+    ]
     used = {name for expression in expressions if expression for name in fields_of(expression)}
     return replace(metric, basis=basis(timezone, kind, used))
 
@@ -124,7 +133,7 @@ def _read_start(value: Value) -> date:
 
 
 def _read_retention(report: Report, value: Value) -> tuple[dict[Grain, timedelta], timedelta]:
-    """How long the windows of each grain are kept, and how long their earlier revisions."""
+    """How long windows are kept, by grain, and how long replaced numbers are kept."""
     section = value.section(report, _RETENTION_KEYS, _GRAINS)
     read = {grain: section.read(grain.value, partial(_read_kept, grain)) for grain in Grain}
     revisions = section.read("revisions", read_duration) or _REVISIONS_KEPT

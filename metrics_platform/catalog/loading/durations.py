@@ -14,12 +14,15 @@ _UNITS = {
     "s": timedelta(seconds=1),
 }
 _DURATION = re.compile(r"(\d{1,9})\s*([smhdwy])", re.ASCII)
-# Long enough for any archive, and far from where dates end.
+# Long enough for any archive, and short enough that adding it to a date cannot overflow.
 _LONGEST = 1000 * _UNITS["y"]
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a whole number and a unit (s, m, h, d, w, y = 365 days). Raises ValueError with what to write."""
+    """Read a whole number and a unit: s, m, h, d, w or y (365 days).
+
+    Raises ValueError, whose message says what to write instead.
+    """
     match = _DURATION.fullmatch(text.strip())
     if not match:
         raise ValueError(
@@ -34,6 +37,9 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write whole seconds with the largest unit that divides them; the inverse of parse_duration."""
+    """Write a duration of whole seconds with the largest unit that divides it: 120 seconds give 2m.
+
+    parse_duration reads the result.
+    """
     symbol, unit = next((symbol, unit) for symbol, unit in _UNITS.items() if not duration % unit)
     return f"{duration // unit}{symbol}"

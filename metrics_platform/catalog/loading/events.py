@@ -1,4 +1,4 @@
-"""Reading the `events` part of a catalogue: where each kind of event is found and what its JSON holds."""
+"""Reads the `events` part of a catalogue: the topics of each kind of event and the fields of its JSON."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 
 @dataclass(frozen=True)
 class KindDraft:
-    """A kind of event as far as it could be read: a field is None if its definition is a mistake."""
+    """A kind of event as far as it could be read."""
 
-    kind: EventKind | None
-    fields: Mapping[str, Field | None]
+    kind: EventKind | None  # None after a mistake in the topics, the id or the time
+    fields: Mapping[str, Field | None]  # by name; None where the field's definition is a mistake
 
     @property
     def column_types(self) -> dict[str, str | None]:
-        """The Spark type of each field's column; None where it is a mistake."""
+        """The Spark type of each field's column; None where the field's definition is a mistake."""
         return {name: field and field.column_type for name, field in self.fields.items()}
 
 
 def read_kinds(report: Report, value: Value) -> dict[str, KindDraft]:
-    """All kinds of events by name. Mistakes inside go to the report."""
+    """Read all kinds of events, by name. Mistakes go to the report."""
     entries = value.entries(report, "events: {orders: {topics: [web.orders], ...}}")
     drafts: dict[str, KindDraft] = {}
     topics: dict[str, str] = {}
@@ -54,9 +54,9 @@ def read_kinds(report: Report, value: Value) -> dict[str, KindDraft]:
     return drafts
 
 
-def _read_kind(report: Report, value: Value, taken: dict[str, str]) -> KindDraft:
+def _read_kind(report: Report, value: Value, kinds_by_topic: dict[str, str]) -> KindDraft:
     section = value.section(report, _KEYS, _REQUIRED)
-    topics = section.read("topics", partial(_read_topics, value.label, taken))
+    topics = section.read("topics", partial(_read_topics, value.label, kinds_by_topic))
     clusters = section.read("clusters", _read_clusters)
     fields = section.read("fields", partial(_read_fields, report)) or {}
     id_field = section.read("id", partial(_read_reference, fields)) if fields else None
@@ -64,25 +64,30 @@ def _read_kind(report: Report, value: Value, taken: dict[str, str]) -> KindDraft
     if topics is None or id_field is None or time_field is None:
         return KindDraft(None, fields)
     fields = {name: field and _with_required(field, {id_field, time_field}) for name, field in fields.items()}
-    whole = tuple(field for field in fields.values() if field)
-    return KindDraft(EventKind(value.label, topics, id_field, time_field, whole, clusters or ()), fields)
+    valid = tuple(field for field in fields.values() if field)
+    return KindDraft(EventKind(value.label, topics, id_field, time_field, valid, clusters or ()), fields)
 
 
 def _with_required(field: Field, always: set[str]) -> Field:
     return Field(field.name, field.type, required=field.required or field.name in always)
 
 
-def _read_topics(kind: str, taken: dict[str, str], value: Value) -> tuple[str, ...]:
+def _read_topics(kind: str, kinds_by_topic: dict[str, str], value: Value) -> tuple[str, ...]:
+    """The topics of a kind.
+
+    `kinds_by_topic` holds the topics of all kinds read so far; these are added to it.
+    """
     topics = _read_names(value, _KEYS["topics"])
     for item, topic in topics:
         if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
             raise item.mistake(f"'{topic}' is no Kafka topic; write letters, digits, '.', '_' and '-' only")
-        if topic in taken:
-            where = "twice in this list" if taken[topic] == kind else f"in the kind '{taken[topic]}' too"
+        if topic in kinds_by_topic:
+            other = kinds_by_topic[topic]
+            where = "twice in this list" if other == kind else f"in the kind '{other}' too"
             raise item.mistake(
                 f"topic '{topic}' is {where}; each topic carries one kind of event, remove it here"
             )
-        taken[topic] = kind
+        kinds_by_topic[topic] = kind
     return tuple(topic for _, topic in topics)
 
 
@@ -135,7 +140,7 @@ def _read_field(report: Report, value: Value) -> Field:
 
 def _present_type(value: Value, section: Section) -> str:
     if "type" not in section.values:
-        return "string"  # the missing key is reported; a string lets the rest be checked
+        return "string"  # the missing key is reported; with some type the expressions can still be checked
     type_value = section.values["type"]
     return _read_type(Value(type_value.node, f"field '{value.label}'", type_value.key_line))
 

@@ -1,4 +1,4 @@
-"""Reading a metric's measure: `count`, or one measure with its input: `{sum: amount}`."""
+"""Reads a metric's measure: `count`, or a measure with its input, such as `{sum: amount}`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metrics_platform.catalog.measures import (
 
 _COUNT = "measure: count"
 _OPTIONS = {"type": "type: double", "at": "at: [0.5, 0.95, 0.99]"}
-# What people write out of habit -> the measure that it is here.
+# Names that people know from elsewhere -> the measure that they mean.
 _HABITS = {
     "average": "avg",
     "count_distinct": "distinct",
@@ -35,12 +35,15 @@ _HABITS = {
     "unique": "distinct",
     "uniques": "distinct",
 }
-# A rank's column is named after it, to this many decimals of a per cent.
+# The column of a percentile is named after its rank in per cent, with at most this many decimals.
 _RANK_DECIMALS = 6
 
 
 def read_measure(report: Report, fields: Mapping[str, str | None], value: Value) -> Measure | None:
-    """The measure over fields (name to Spark type). None if it has mistakes, which go to the report."""
+    """Read a measure. `fields` maps the names of the event's fields to their Spark types.
+
+    Returns None after a mistake that went to the report; raises Mistake for others.
+    """
     if not value.is_mapping:
         return _read_bare(value)
     entries = value.entries(report, _COUNT)

@@ -1,4 +1,4 @@
-"""Reading the `metrics` part of a catalogue: filters, dimensions and measures over kinds of events."""
+"""Reads the `metrics` part of a catalogue: filters, dimensions and measures over kinds of events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DIMENSION_KEYS = {"expression": "expression: lower(page)", "type": "type: strin
 _ACCURACY_KEYS = {"warn": "warn: 1%", "fail": "fail: 5%"}
 _OWNER = re.compile(r"team:\S+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
-# Columns that every relation or its labelled view has, and those that PostgreSQL keeps for itself.
+# Columns that every relation or its labelled view has, and the names of PostgreSQL's system columns.
 _RESERVED = frozenset(
     {
         *(
@@ -49,8 +49,8 @@ _RESERVED = frozenset(
     }
 )
 
-# Words that PostgreSQL evaluates itself where a query does not quote them: it would pass over the column, and
-# nobody be told. (Of its other words it refuses some, such as order, and takes the rest as columns.)
+# Words that PostgreSQL evaluates where a query does not quote them: `select user` returns the name of the
+# role instead of the column, without an error. (Other reserved words, such as order, give a syntax error.)
 _EVALUATED = frozenset(
     {
         *("user", "current_user", "session_user", "system_user", "current_role"),
@@ -64,9 +64,9 @@ _EVALUATED = frozenset(
 def read_metrics(
     report: Report, kinds: Mapping[str, KindDraft], accuracy: Accuracy, value: Value
 ) -> tuple[Metric, ...]:
-    """All metrics without mistakes, in the order of the file. Mistakes go to the report.
+    """Read all metrics, in the order of the file. Mistakes go to the report, and their metrics are left out.
 
-    `accuracy` is that of the metrics that name none.
+    Metrics that have no `accuracy` of their own get the given one.
     """
     entries = value.entries(report, "metrics: {orders_per_country: {events: orders, measure: count}}")
     for entry in entries.values():
@@ -76,7 +76,10 @@ def read_metrics(
 
 
 def read_accuracy(report: Report, value: Value) -> Accuracy | None:
-    """From which error on a check warns, and from which it fails. None after a mistake inside."""
+    """Read the errors at which a check warns and fails.
+
+    Returns None after a mistake that went to the report.
+    """
     section = value.section(report, _ACCURACY_KEYS, frozenset(_ACCURACY_KEYS))
     warn, fail = section.read("warn", read_share), section.read("fail", read_share)
     if warn is None or fail is None:
@@ -141,19 +144,19 @@ def _read_dimensions(
 
 
 def _listed(report: Report, value: Value) -> dict[str, Value]:
-    """A list of fields is short for a mapping of each name to itself."""
-    found: dict[str, Value] = {}
+    """The dimensions of a list of fields: [page] means {page: page}."""
+    dimensions: dict[str, Value] = {}
     for item in value.items(_KEYS["dimensions"]):
         name = report.attempt(item.text, _KEYS["dimensions"])
-        if name in found:
+        if name in dimensions:
             report.add(item.line, f"dimension '{name}' is listed twice; remove one")
         elif name and not re.fullmatch(r"\w+", name):
             report.add(
                 item.line, f"dimensions: '{name}' needs a name; write dimensions: {{NAME: \"{name}\"}}"
             )
         elif name:
-            found[name] = Value(item.node, name, item.line)
-    return found
+            dimensions[name] = Value(item.node, name, item.line)
+    return dimensions
 
 
 def _reserved(measure: Measure | None) -> frozenset[str]:

@@ -1,7 +1,7 @@
-"""YAML with line numbers: the text of a file as values that know where they stand.
+"""Reads YAML into values that know their line in the file.
 
-PyYAML's own loader forgets lines and lets a later key replace an earlier one; its node tree does neither.
-Scalars are read as the text that was written, so `on`, `1_000` and `2026-01-01` mean what they look like.
+PyYAML's own loader drops the line numbers and lets a later key replace an earlier one, so its node tree is
+used instead. Scalars are read as the text that was written: `on`, `1_000` and `2026-01-01` are not converted.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _NULL = "tag:yaml.org,2002:null"
 
 @dataclass(frozen=True)
 class Value:
-    """A value of the file. `label` is the key or name that people know it by, `key_line` its line."""
+    """A value of the file."""
 
     node: yaml.Node
-    label: str
-    key_line: int
+    label: str  # the key or name by which error messages call the value
+    key_line: int  # the line of the key, from 1
 
     @property
     def line(self) -> int:
-        """Where the value is: its own line if it is text, its key's if it holds other values."""
+        """The line for error messages: the value's own line if it is text, its key's line otherwise."""
         return _line(self.node) if isinstance(self.node, yaml.ScalarNode) else self.key_line
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing stands behind the key."""
+        """Whether nothing is written after the key."""
         return self.node.tag == _NULL
 
     @property
@@ -49,11 +49,11 @@ class Value:
         return isinstance(self.node, yaml.SequenceNode)
 
     def mistake(self, message: str) -> Mistake:
-        """A mistake in this value, to be raised."""
+        """The exception for a mistake in this value. The caller raises it."""
         return Mistake(self.line, f"{self.label}: {message}")
 
     def text(self, example: str) -> str:
-        """The text as written, stripped. Raises Mistake, showing the example, if there is none."""
+        """The text as written, stripped. Raises Mistake, which shows the example, if there is no text."""
         if not isinstance(self.node, yaml.ScalarNode):
             raise self.mistake(f"this must be one value; write {example}")
         if self.is_empty or not self.node.value.strip():
@@ -61,65 +61,69 @@ class Value:
         return self.node.value.strip()
 
     def items(self, example: str) -> list[Value]:
-        """The items of a list. Raises Mistake, showing the example, if it is no list or empty."""
+        """The items of a list. Raises Mistake, which shows the example, if this is no list or it is empty."""
         if not isinstance(self.node, yaml.SequenceNode) or not self.node.value:
             raise self.mistake(f"this must be a list; write {example}")
         return [Value(item, self.label, _line(item)) for item in self.node.value]
 
     def entries(self, report: Report, example: str) -> dict[str, Value]:
-        """The values behind each key; duplicate keys go to the report and the first one counts.
+        """The values of a mapping by key. Of duplicate keys the first one counts; the others are reported.
 
-        Raises Mistake, showing the example, if it is no mapping or empty.
+        Raises Mistake, which shows the example, if this is no mapping or it is empty.
         """
         if not isinstance(self.node, yaml.MappingNode) or not self.node.value:
             raise self.mistake(f"this must be `key: value` pairs; write {example}")
-        found: dict[str, Value] = {}
+        values: dict[str, Value] = {}
         for key, node in self.node.value:
             line = _line(key)
             if not isinstance(key, yaml.ScalarNode):
                 report.add(
                     line, f"{self.label}: a key must be one word; quote it if it holds a bracket or brace"
                 )
-            elif key.value in found:
-                first = found[key.value].key_line
+            elif key.value in values:
+                first = values[key.value].key_line
                 report.add(
                     line, f"'{key.value}' is defined twice, first in line {first}; rename or remove one"
                 )
             else:
-                found[key.value] = Value(node, key.value, line)
-        return found
+                values[key.value] = Value(node, key.value, line)
+        return values
 
     def section(
         self, report: Report, known: Mapping[str, str], required: frozenset[str] = frozenset()
     ) -> Section:
-        """The values behind a fixed set of keys: `known` maps each to an example of what to write.
+        """The values of a mapping with a fixed set of keys.
 
-        Unknown and missing keys go to the report. Raises Mistake if it is no mapping.
+        `known` maps each key to an example of what to write. Unknown and missing keys go to the report.
+        Raises Mistake if this is no mapping.
         """
         example = known[min(required)] if required else next(iter(known.values()))
-        found = self.entries(report, example)
-        for key in found.keys() - known.keys():
+        values = self.entries(report, example)
+        for key in values.keys() - known.keys():
             message = f"{self.label}: unknown key '{key}'; {suggestion(key, known)}"
-            report.add(found[key].key_line, message)
-        for key in sorted(required - found.keys()):
+            report.add(values[key].key_line, message)
+        for key in sorted(required - values.keys()):
             report.add(self.key_line, f"{self.label}: '{key}' is missing; write {known[key]}")
-        return Section(report, found)
+        return Section(report, values)
 
 
 @dataclass(frozen=True)
 class Section:
     """The values of a mapping with a fixed set of keys."""
 
-    report: Report
+    report: Report  # where mistakes in the values go
     values: Mapping[str, Value]
 
     def read(self, key: str, read: Callable[[Value], T]) -> T | None:
-        """What `read` makes of the key's value; None if it is absent or a mistake (then it is reported)."""
+        """The result of `read` for the key's value.
+
+        Returns None if the key is absent, or if `read` raised Mistake, which goes to the report.
+        """
         return self.report.attempt(read, self.values[key]) if key in self.values else None
 
 
 def read_yaml(path: Path) -> Value:
-    """The root of a YAML file. Raises Mistake if the file cannot be read or is no YAML."""
+    """The root of a YAML file. Raises Mistake if the file is empty, cannot be read or is no YAML."""
     root = _compose(_text(path))
     if root is None:
         raise Mistake(1, "the file is empty; start from the example, metrics_platform/catalog/webshop.yaml")

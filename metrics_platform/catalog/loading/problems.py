@@ -1,4 +1,7 @@
-"""Mistakes in a catalogue: collected while it is read, reported together, one line for each."""
+"""Mistakes in a catalogue file.
+
+They are collected while it is read and reported together, a line for each.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
+from metrics_platform.errors import PlatformError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: where it is (lines count from 1) and what to write instead."""
+    """One mistake in a catalogue file."""
 
     file: str
-    line: int
-    message: str
+    line: int  # from 1
+    message: str  # what is wrong and what to write instead
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.message}"
 
 
-class CatalogError(Exception):
-    """A catalogue that cannot be used. `problems` holds every mistake, in the order of the file."""
+class CatalogError(PlatformError):
+    """A catalogue cannot be used. `problems` holds every mistake, in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -32,7 +37,10 @@ class CatalogError(Exception):
 
 
 class Mistake(Exception):
-    """Raised by the reader of one value; Report.attempt turns it into a Problem."""
+    """A value cannot be used.
+
+    Functions that read one value raise it; Report.attempt records it as a Problem.
+    """
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -47,11 +55,11 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, line: int, message: str) -> None:
-        """Record one mistake. Line breaks in the message become spaces: a problem is one line."""
+        """Record one mistake. Line breaks in the message become spaces, because a problem is one line."""
         self.problems.append(Problem(self.file, line, " ".join(message.split())))
 
     def attempt(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What `read` returns, or None after its Mistake was recorded."""
+        """Call `read` and return its result. If it raises Mistake, record that and return None."""
         try:
             return read(*args, **kwargs)
         except Mistake as mistake:
@@ -64,11 +72,11 @@ class Report:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown name: the nearest known one, or else the whole choice."""
-    choice = sorted(known)
-    near = difflib.get_close_matches(name.lower(), choice, n=1) or [
-        known for known in choice if known.lower() == name.lower()
+    """What to write instead of an unknown name: the most similar known name, or the list of all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=1) or [
+        known for known in names if known.lower() == name.lower()
     ]
     if near:
         return f"did you mean '{near[0]}'?"
-    return f"write one of: {', '.join(choice)}" if choice else "none is defined"
+    return f"write one of: {', '.join(names)}" if names else "none is defined"

@@ -1,4 +1,7 @@
-"""Readers of single values that several parts of a catalogue share. All raise Mistake with what to write."""
+"""Functions that read one value, shared by the parts of a catalogue.
+
+Each raises Mistake, whose message says what to write instead.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from metrics_platform.catalog.loading.problems import Mistake
 from metrics_platform.catalog.loading.types import column_type
 
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%", re.ASCII)
-# PostgreSQL cuts names at 63 bytes; what the platform adds to a name (indexes and such) fits behind these 51.
+# PostgreSQL cuts names at 63 bytes. At most 51 leave room for what the platform appends, as for an index.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,50}", re.ASCII)
 
 
 def check_name(value: Value, what: str) -> None:
-    """Raises Mistake unless the value's key can name a relation or column everywhere without quotes."""
+    """Raises Mistake unless the value's key can name a relation or column in SQL without quotes.
+
+    `what` is the thing to be named, such as "metric".
+    """
     name = value.label
     if not _NAME.fullmatch(name):
         better = re.sub(r"[^a-z0-9]+", "_", _snake(name)).strip("_")[:51]
@@ -31,7 +37,7 @@ def check_name(value: Value, what: str) -> None:
 
 
 def read_expression(value: Value, sql: str, fields: Mapping[str, str | None]) -> Expression:
-    """The checked expression `sql`, which stands in `value`, over fields (name to Spark type)."""
+    """Check the expression `sql` in `value`. `fields` maps the event's fields to their Spark types."""
     try:
         return check_expression(sql, fields)
     except ExpressionError as error:
@@ -39,7 +45,7 @@ def read_expression(value: Value, sql: str, fields: Mapping[str, str | None]) ->
 
 
 def read_column_type(value: Value) -> str:
-    """The Spark type behind the key `type`."""
+    """Read the Spark type of a column."""
     try:
         return column_type(value.text("type: string"))
     except ValueError as error:
@@ -47,7 +53,7 @@ def read_column_type(value: Value) -> str:
 
 
 def read_duration(value: Value) -> timedelta:
-    """A length of time such as 7d."""
+    """Read a length of time, such as 7d."""
     try:
         return parse_duration(value.text(f"{value.label}: 7d"))
     except ValueError as error:
@@ -55,7 +61,7 @@ def read_duration(value: Value) -> timedelta:
 
 
 def read_share(value: Value) -> float:
-    """A share of something such as 0.5%, as a fraction."""
+    """Read a share in per cent, such as 0.5%, as a fraction: 0.005."""
     text = value.text(f"{value.label}: 1%")
     match = _SHARE.fullmatch(text)
     if not match:
@@ -64,5 +70,5 @@ def read_share(value: Value) -> float:
 
 
 def _snake(name: str) -> str:
-    """clicksPerPage is clicks_per_page."""
+    """Turn clicksPerPage into clicks_per_page."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -1,15 +1,15 @@
-"""Names of types: what people may write for a field or column, and the Spark type it means."""
+"""The names of types that people may write for a field or column, and the Spark types that they mean."""
 
 from __future__ import annotations
 
 import difflib
 import re
 
-# The type of a field or column as the model writes it -> the same under its other name.
+# Another name of a type -> its name in the model.
 _ALIASES = {"long": "bigint", "integer": "int"}
 _SIMPLE = frozenset({"string", "int", "bigint", "double", "boolean", "date", "timestamp"})
 _EPOCH = "epoch_millis"
-# What people write out of habit -> what to write here.
+# Names that people know from elsewhere -> the type to suggest.
 _HABITS = {
     "bool": "boolean",
     "byte": "int",
@@ -30,17 +30,23 @@ _HABITS = {
     "varchar": "string",
 }
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),(\d{1,2})\)", re.ASCII)
-# Spark's and PostgreSQL's common limit.
+# The most digits that a decimal can have in Spark; PostgreSQL allows more.
 _MAX_PRECISION = 38
 
 
 def field_type(text: str) -> str:
-    """The type of an event's field: a Spark type or epoch_millis. Raises ValueError with what to write."""
+    """The type of an event's field: a Spark type or epoch_millis.
+
+    Raises ValueError, whose message says what to write instead.
+    """
     return _EPOCH if _normal(text) == _EPOCH else _column_type(text, _SIMPLE | {_EPOCH})
 
 
 def column_type(text: str) -> str:
-    """The Spark type of a dimension or measure input. Raises ValueError with what to write."""
+    """The Spark type of a dimension or of a measure's input.
+
+    Raises ValueError, whose message says what to write instead.
+    """
     return _column_type(text, _SIMPLE)
 
 

@@ -76,8 +76,10 @@ def _labels(conn: Connection, catalog: Catalog, now: datetime) -> dict[str, dict
 
 
 def _rows_each(catalog: Catalog, labels: Mapping[str, Mapping[Grain, Label]]) -> int:
-    """How many dimension values a metric may show, so that all metrics fit: each has its labels and their
-    notes too."""
+    """How many dimension values each metric may show so that all metrics fit on the screen.
+
+    Each metric also takes lines for its labels and for their notes.
+    """
     metrics = [metric for metric in catalog.metrics if metric.name in labels]
     notes = [len(_notes(label, metric)) for metric in metrics for label in labels[metric.name].values()]
     return max(1, (_LINES - 1) // max(1, len(labels)) - 1 - max(notes, default=0))

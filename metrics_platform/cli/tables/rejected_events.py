@@ -79,12 +79,12 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: bytes | None) -> str | None:
-    """The bytes as text; such as are no UTF-8 as \\x and two digits."""
+    """The bytes as text; a byte that is no UTF-8 is written as \\x and two digits."""
     return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
 def _base64(value: bytes | None) -> str | None:
-    """The exact bytes where the text is not them."""
+    """The bytes in base64 when the text does not show them exactly; None when it does."""
     if value is None or value.decode("utf-8", "ignore").encode() == value:
         return None
     return base64.b64encode(value).decode()

@@ -1,7 +1,8 @@
-"""The records of a kind of event on all its clusters, by Kafka time or by offset.
+"""Looks up offset ranges of a kind of event on all its Kafka clusters.
 
-A cluster that does not answer is an error, or it is left out: then it is remembered as down, with the reason,
-and not asked again, so that it costs its time-out once, until `look_again` finds it back.
+A cluster that does not answer is either an error, or it is left out. A cluster that is left out is remembered
+as unreachable, with the reason, and not asked again until `retry_unreachable`. So it costs its time-out only
+once.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ Answer = TypeVar("Answer")
 
 
 class KafkaLog:
-    """Finds ranges of records on every cluster. Holds connections until it is closed.
+    """Looks up offset ranges on every cluster. Holds connections until it is closed.
 
-    `patience` is how many seconds a cluster has for an answer; with `leave_out` those that do not answer are
-    left out and stand in `down`, each with the reason.
+    `patience` is the number of seconds that a cluster has for an answer. With `leave_out`, clusters that do
+    not answer in time are left out, and `unreachable` maps their names to the reason.
     """
 
     def __init__(
@@ -42,22 +43,23 @@ class KafkaLog:
         self._offsets: dict[str, Offsets] = {}
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         for name in tuple(self._offsets):
             self._disconnect(name)
 
     def names(self, kind: EventKind) -> tuple[str, ...]:
-        """The clusters that carry the kind."""
+        """The names of the clusters that carry the kind."""
         return kind.clusters or tuple(self.clusters)
 
     def answering(self, kind: EventKind) -> list[str]:
-        """Those of them that are not known to be down."""
+        """The names of the clusters that carry the kind and are not known to be unreachable."""
         return [name for name in self.names(kind) if name not in self.unreachable]
 
     def bounds(self, kind: EventKind) -> list[OffsetRange]:
-        """All that Kafka has of the kind.
+        """The ranges of all records that Kafka has of the kind.
 
-        Raises KafkaError if a topic cannot be had, Unreachable if a cluster cannot, unless it is left out.
+        Raises KafkaError if a topic cannot be read. Raises Unreachable if a cluster does not answer, unless
+        such clusters are left out.
         """
         return self._ask(kind, lambda offsets: offsets.bounds(kind.topics))
 
@@ -66,8 +68,11 @@ class KafkaLog:
         return self._ask(kind, lambda offsets: offsets.topic_ids(kind.topics))
 
     def between(self, kind: EventKind, start: datetime, end: datetime) -> list[OffsetRange]:
-        """The records with a Kafka time in [start, end), by offsets: a partition whose times run backwards
-        gives what lies between the first record at or after `start` and the first at or after `end`."""
+        """The offset ranges of the records with a Kafka time in [start, end).
+
+        In each partition the range begins at the first record at or after `start` and ends before the first
+        record at or after `end`, even if the Kafka times in it are not in order. Raises as `bounds` does.
+        """
 
         def between(offsets: Offsets) -> list[OffsetRange]:
             bounds = offsets.bounds(kind.topics)
@@ -80,33 +85,34 @@ class KafkaLog:
         return self._ask(kind, between)
 
     def retry_unreachable(self, kinds: Iterable[EventKind]) -> list[str]:
-        """Ask the clusters that are down once more; returns those that answer again."""
+        """Ask the unreachable clusters once more. Returns the names of those that answer again."""
         by_cluster = {name: kind for kind in kinds for name in self.names(kind) if name in self.unreachable}
         before, self.unreachable = self.unreachable, {}
         for name, kind in by_cluster.items():
-            with suppress(KafkaError):  # it answers; what is wrong all the same, the next question says
+            with suppress(KafkaError):  # the cluster answers; the next lookup will raise what is wrong
                 self._ask_one(name, lambda offsets, kind=kind: offsets.bounds(kind.topics[:1]))
         return [name for name in before if name not in self.unreachable]
 
     def forget(self) -> None:
-        """Take every cluster for reachable, until it is asked again."""
+        """Treat every cluster as reachable until it is asked again."""
         self.unreachable.clear()
 
-    def _ask(self, kind: EventKind, question: Callable[[Offsets], list[Answer]]) -> list[Answer]:
-        return [found for name in self.answering(kind) for found in self._ask_one(name, question)]
+    def _ask(self, kind: EventKind, lookup: Callable[[Offsets], list[Answer]]) -> list[Answer]:
+        return [answer for name in self.answering(kind) for answer in self._ask_one(name, lookup)]
 
-    def _ask_one(self, name: str, question: Callable[[Offsets], list[Answer]]) -> list[Answer]:
+    def _ask_one(self, name: str, lookup: Callable[[Offsets], list[Answer]]) -> list[Answer]:
         try:
-            return question(self._on(name))
+            return lookup(self._connection(name))
         except Unreachable as error:
             if not self._leave_out:
                 raise
-            # A new connection finds the cluster at once when it is back; this one would wait ever longer.
+            # A new connection finds the cluster at once when it is back. The old one would wait longer and
+            # longer between its attempts.
             self._disconnect(name)
             self.unreachable[name] = str(error)
             return []
 
-    def _on(self, name: str) -> Offsets:
+    def _connection(self, name: str) -> Offsets:
         if name not in self._offsets:
             self._offsets[name] = Offsets(self.clusters[name], self._patience)
         return self._offsets[name]

@@ -1,4 +1,4 @@
-"""Where records lie on Kafka: offsets by time, first and last offsets."""
+"""Looks up offsets on one Kafka cluster: the first and last ones, and those by time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from confluent_kafka import KafkaError as Reason
 from confluent_kafka.admin import AdminClient
 
 from metrics_platform.clusters import Cluster
+from metrics_platform.errors import PlatformError
 
-# Long enough for a broker that is busy, short enough that a shift notices within one minute.
+# Long enough for a busy broker, short enough that a shift notices within one minute.
 REQUEST_SECONDS = 10.0
-# What brokers answer while a partition's leadership moves, mostly for less than a second: when a topic is new
-# or a broker restarts (those retriable errors of the Kafka protocol that name a leader).
+# The errors that brokers answer while a partition's leadership moves, mostly for less than a second: when a
+# topic is new or a broker restarts. These are the retriable errors of the Kafka protocol that concern a
+# leader.
 _LEADER_MOVES = frozenset(
     {
         Reason.LEADER_NOT_AVAILABLE,
@@ -32,8 +34,8 @@ _ASK_AGAIN_SECONDS = 0.1
 Answer = TypeVar("Answer")
 
 
-class KafkaError(Exception):
-    """Kafka cannot answer; the message names the cluster and what to do."""
+class KafkaError(PlatformError):
+    """A lookup on Kafka failed. The message names the cluster and what to do."""
 
 
 class Unreachable(KafkaError):
@@ -42,13 +44,13 @@ class Unreachable(KafkaError):
 
 @dataclass(frozen=True, order=True)
 class OffsetRange:
-    """The records [start, end) of one partition of one topic on one cluster."""
+    """A range of records of one partition of one topic on one cluster."""
 
     cluster: str
     topic: str
     partition: int
-    start: int
-    end: int
+    start: int  # the first offset
+    end: int  # the offset after the last one
 
     @property
     def records(self) -> int:
@@ -63,23 +65,23 @@ class OffsetRange:
 
 @dataclass(frozen=True)
 class TopicId:
-    """The id that a cluster gave a topic when it was made: a topic of the same name made anew has another."""
+    """The id of a topic. A topic that is deleted and created again has the same name but another id."""
 
     cluster: str
     topic: str
-    id: str
+    id: str  # given by the cluster when the topic was created
 
 
 class Offsets:
-    """Looks offsets up on one cluster. Holds a connection; close it, or use it in a `with`.
+    """Looks up offsets on one cluster. Holds a connection: close it, or use it in a `with`.
 
-    `patience` is how many seconds the cluster has for each answer.
+    `patience` is the number of seconds that the cluster has for each answer.
     """
 
     def __init__(self, cluster: Cluster, patience: float = REQUEST_SECONDS) -> None:
         self.cluster = cluster
         self._patience = patience
-        # The consumer never joins its group: it only asks for metadata and offsets.
+        # The consumer never joins its group, because it only asks for metadata and offsets.
         self._consumer = Consumer(
             {
                 **cluster.client_options(),
@@ -93,18 +95,18 @@ class Offsets:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._consumer.close()
 
     def bounds(self, topics: Iterable[str]) -> list[OffsetRange]:
-        """First offset and end of every partition of the topics: all that Kafka still has.
+        """The range of all records that Kafka still has, for every partition of the topics.
 
-        Raises Unreachable if the cluster does not answer, KafkaError if a topic does not exist.
+        Raises Unreachable if the cluster does not answer, KafkaError if a topic cannot be read.
         """
         return [
             OffsetRange(self.cluster.name, topic, partition, *self._watermarks(topic, partition))
@@ -126,20 +128,20 @@ class Offsets:
         return self._answer(ask)
 
     def since(self, bounds: Iterable[OffsetRange], instant: datetime) -> list[OffsetRange]:
-        """The part of each range from its first record with a Kafka time at or after the instant.
+        """The part of each range that begins at the first record with a Kafka time at or after the instant.
 
-        Raises Unreachable if the cluster does not answer for each of them.
+        It is empty if there is no such record. Raises Unreachable if the cluster does not answer.
         """
         bounds = list(bounds)
         millis = int(instant.timestamp() * 1000)
         asked = [TopicPartition(bound.topic, bound.partition, millis) for bound in bounds]
 
         def ask(seconds: float) -> dict[tuple[str, int], int]:
-            found = self._consumer.offsets_for_times(asked, timeout=seconds)
-            for answer in found:
+            answers = self._consumer.offsets_for_times(asked, timeout=seconds)
+            for answer in answers:
                 if answer.error is not None:
                     raise KafkaException(answer.error)
-            return {(answer.topic, answer.partition): answer.offset for answer in found}
+            return {(answer.topic, answer.partition): answer.offset for answer in answers}
 
         starts = self._answer(ask)
         return [_starting(bound, starts[bound.topic, bound.partition]) for bound in bounds]
@@ -167,9 +169,9 @@ class Offsets:
         return self._answer(ask)
 
     def _answer(self, ask: Callable[[float], Answer]) -> Answer:
-        """What the cluster answers within the patience, asked again while a partition's leadership moves.
+        """Call `ask` with the seconds that are left, and again while a partition's leadership moves.
 
-        Raises Unreachable if it does not answer, or answers with an error.
+        Raises Unreachable if the cluster does not answer in time, or answers with an error.
         """
         end = time.monotonic() + self._patience
         while True:
@@ -197,6 +199,6 @@ class Offsets:
 
 
 def _starting(bound: OffsetRange, offset: int) -> OffsetRange:
-    # A negative offset means that no record is that young: the range is empty, at its end.
+    # A negative offset means that no record is that new. Then the range is empty and lies at the end.
     start = bound.end if offset < 0 else min(max(offset, bound.start), bound.end)
     return OffsetRange(bound.cluster, bound.topic, bound.partition, start, bound.end)

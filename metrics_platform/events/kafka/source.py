@@ -18,22 +18,22 @@ RECORD_SCHEMA = (
     "_value binary, _cluster string, _topic string, _partition int, _offset bigint, _kafka_time timestamp"
 )
 
-# How long a broker that has told its offsets may keep a read waiting; Spark itself would wait for minutes.
+# How long a read waits for a broker that does not answer. Spark's default is minutes.
 _SILENT_SECONDS = 20
 
 
 def read_records(
     spark: SparkSession, clusters: Mapping[str, Cluster], ranges: Iterable[OffsetRange]
 ) -> DataFrame:
-    """The records of the ranges, one row each: RECORD_SCHEMA.
+    """The records of the offset ranges, one row each, with the columns of RECORD_SCHEMA.
 
-    The job fails, rather than reads less, when Kafka no longer has a record of the ranges.
+    If Kafka no longer has a record of the ranges, the Spark job fails, instead of reading fewer records.
     """
     by_cluster: dict[str, list[OffsetRange]] = defaultdict(list)
-    for found in ranges:
-        if found.records > 0:
-            by_cluster[found.cluster].append(found)
-    frames = [_read(spark, clusters[name], found) for name, found in sorted(by_cluster.items())]
+    for offset_range in ranges:
+        if offset_range.records > 0:
+            by_cluster[offset_range.cluster].append(offset_range)
+    frames = [_read(spark, clusters[name], of_cluster) for name, of_cluster in sorted(by_cluster.items())]
     if not frames:
         return spark.createDataFrame([], RECORD_SCHEMA)
     return reduce(lambda left, right: left.unionAll(right), frames)
@@ -49,7 +49,7 @@ def _read(spark: SparkSession, cluster: Cluster, ranges: list[OffsetRange]) -> D
         .option("assign", _by_topic({(r.topic, r.partition): r.partition for r in ranges}, assign=True))
         .option("startingOffsets", _by_topic({(r.topic, r.partition): r.start for r in ranges}))
         .option("endingOffsets", _by_topic({(r.topic, r.partition): r.end for r in ranges}))
-        # A topic with fewer partitions than there are cores is split, so that no core idles.
+        # A topic with fewer partitions than Spark has cores is split, so that no core idles.
         .option("minPartitions", max(parallelism, len(ranges)))
         .option("kafkaConsumer.pollTimeoutMs", _SILENT_SECONDS * 1000)
         .option("fetchOffset.numRetries", 1)
@@ -66,10 +66,13 @@ def _read(spark: SparkSession, cluster: Cluster, ranges: list[OffsetRange]) -> D
 
 
 def _by_topic(values: Mapping[tuple[str, int], int], assign: bool = False) -> str:
-    """The JSON that Spark's Kafka source expects: partitions listed (assign) or mapped to offsets."""
+    """The JSON that Spark's Kafka source expects, by topic.
+
+    It lists the partitions (with `assign`), or maps them to their offsets.
+    """
     topics: dict[str, dict[str, int]] = defaultdict(dict)
     for (topic, partition), value in values.items():
         topics[topic][str(partition)] = value
     if assign:
-        return json.dumps({topic: sorted(map(int, found)) for topic, found in topics.items()})
+        return json.dumps({topic: sorted(map(int, numbers)) for topic, numbers in topics.items()})
     return json.dumps(topics)

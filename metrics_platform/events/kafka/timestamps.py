@@ -1,4 +1,4 @@
-"""The newest time that a record on Kafka carries, by which the stream finds its minutes."""
+"""Looks up the newest Kafka time of each topic, from which the stream knows which minutes are complete."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _ANSWER_SECONDS = 5.0
 
 
 def max_timestamps(cluster: Cluster, topics: Sequence[str]) -> dict[str, datetime]:
-    """The latest time among each topic's records; a topic without records has none.
+    """The latest Kafka time of each topic's records. A topic without records has no entry.
 
-    Raises Unreachable when the cluster does not answer.
+    Raises Unreachable if the cluster does not answer.
     """
     admin = AdminClient({**cluster.client_options(), "log_level": 0})
-    found: dict[str, datetime] = {}
+    newest: dict[str, datetime] = {}
     try:
         for topic in topics:
-            there = admin.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
-            latest_of: Any = OffsetSpec.max_timestamp()  # its type says that it may be None
-            asked = {TopicPartition(topic, number): latest_of for number in there}
+            partitions = admin.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
+            max_timestamp: Any = OffsetSpec.max_timestamp()  # its declared type includes None
+            asked = {TopicPartition(topic, number): max_timestamp for number in partitions}
             answers = admin.list_offsets(asked, request_timeout=_ANSWER_SECONDS) if asked else {}
             latest = max((answer.result().timestamp for answer in answers.values()), default=-1)
             if latest >= 0:
-                found[topic] = datetime.fromtimestamp(latest / 1000, UTC)
+                newest[topic] = datetime.fromtimestamp(latest / 1000, UTC)
     except KafkaException as error:
         raise Unreachable(f"cluster '{cluster.name}' does not answer: {error.args[0].str()}") from error
-    return found
+    return newest

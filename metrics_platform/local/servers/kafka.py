@@ -108,7 +108,10 @@ def kafka_component(data_dir: Path, port: int, log: Path, jars: Path) -> Compone
 
 
 def cluster_id(uuid: UUID) -> str:
-    """A cluster's id as Kafka writes them, but never such that the tool takes it for an option."""
+    """A cluster's id as Kafka writes them, from a UUID.
+
+    It never begins with a dash, which Kafka's formatting tool would take for an option.
+    """
     return urlsafe_b64encode(uuid.bytes).decode().rstrip("=").replace("-", "_")
 
 
@@ -141,7 +144,7 @@ def _confirm(bootstrap_servers: str, topic: str, result: Future[None]) -> None:
 
 
 def _wait_for_leaders(admin: AdminClient, topics: Iterable[str]) -> None:
-    """A new topic is announced a moment after it was made."""
+    """Wait until every new topic can be written to: a moment after it was made."""
     deadline = time.monotonic() + TOPIC_SECONDS
     for topic in topics:
         while not _has_leaders(admin, topic):

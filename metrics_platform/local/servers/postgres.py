@@ -89,7 +89,7 @@ def create_databases(port: int, names: Iterable[str] = (METRICS, DAGSTER)) -> No
 
 
 def data_folder(data_dir: Path) -> Path:
-    """The folder that holds the server's data, by itself a sign whether the data is in a shelter."""
+    """The folder that holds the server's data: in the stack's folder, or in a shelter (see above)."""
     account = unprivileged()
     return (data_dir if reaches(account, data_dir) else shelter(data_dir)) / "postgres"
 
@@ -140,7 +140,7 @@ def _reachable_programs(account: Account | None) -> Path:
 
 
 def _copy_whole(source: Path, target: Path) -> None:
-    """Copy beside the target, then rename: a copy that was interrupted is not taken for a whole one."""
+    """Copy a folder so that the target is there as a whole or not at all: copy beside it, then rename."""
     unfinished = target.with_name(f"unfinished-{os.getpid()}")
     shutil.copytree(source, unfinished, symlinks=True)
     try:
@@ -150,7 +150,7 @@ def _copy_whole(source: Path, target: Path) -> None:
 
 
 def _initialise(programs: Path, data: Path, account: Account | None, log: Path) -> None:
-    """initdb beside the final place, then rename: a data directory is whole or not there."""
+    """Make the data directory so that it is there as a whole or not at all: initdb beside it, then rename."""
     unfinished = data.with_name("unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     with log.open("ab") as output:

@@ -15,6 +15,7 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from metrics_platform.errors import StackError
+from metrics_platform.local.say import Say
 from metrics_platform.local.traffic.shop import Mix, Record, generate, topics_of
 
 __all__ = ["Mix", "Record", "generate", "ledger_line", "send_traffic", "topics_of"]
@@ -44,7 +45,7 @@ def send_traffic(
     mix: Mix,
     duration: float | None = None,
     ledger: Path | None = None,
-    say: Callable[[str], None] = print,
+    say: Say = print,
     stopping: Flag | None = None,
 ) -> int:
     """Send traffic for `duration` seconds (None: until `stopping` is set); returns the number of records.
@@ -98,9 +99,9 @@ def _send(
 
 
 class _Voice:
-    """Says once that the broker went away, and once that it is back."""
+    """Tells a person that the broker went away, and that it is back; each only once."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Say) -> None:
         self._say = say
         self._away = False
 

@@ -1,14 +1,15 @@
-"""The error band: how far an approximate number usually is from the exact one, learned from the past.
+"""Error bands: how far an approximate number usually is from the exact one, learned from past windows.
 
-When a window becomes exact, the numbers that it had before are compared with the exact one: the number that
-was current 5 minutes after the window's end, 15 minutes after, and so on; "at once" is the first number made
-after the end. How far off is their WAPE (see comparison.py). The band of a metric, grain and age is the 90th
-percentile of the newest 100 windows: nine of ten numbers of that age were at least as close. With fewer
-than 10 windows there is no band, and a new definition starts anew.
+When a window becomes exact, its earlier numbers are compared with the exact one: the number that was current
+5 minutes after the window's end, the one 15 minutes after, and so on (AGES). Age zero is the first number
+that was committed after the end. Their error is the WAPE (see row_differences.py). The band of a metric,
+grain and age is the 90th percentile of the errors of the newest 100 windows: nine of ten numbers of that age
+had at most this error. With fewer than 10 windows there is no band, and a new definition starts without
+bands.
 
-Only numbers that counted all minutes of their window, on all clusters, are learned from. So the band says how
-true the counted minutes are, and the coverage says how many are counted; a window still open has the band of
-one just ended.
+Only numbers that counted all minutes of their window on all clusters are used. So the band says how accurate
+the counted minutes are, and the coverage says how many minutes are counted. A window that has not ended yet
+has the band of age zero.
 """
 
 from __future__ import annotations
@@ -35,27 +36,26 @@ AGES = (
     timedelta(hours=4),
     timedelta(days=1),
 )
-NEWEST = 100  # windows that a band is learned from: recent enough to follow a change, enough for a percentile
-LEAST = 10  # windows without which nothing is said: of fewer, the 90th percentile is the worst one
-USUALLY = 0.9
+NEWEST = 100  # a band is learned from so many windows: few enough to follow a change, enough for a percentile
+LEAST = 10  # with fewer windows there is no band, because their 90th percentile would be the worst one
+USUALLY = 0.9  # the quantile of the errors that is a band
 
 
 @dataclass(frozen=True)
 class Band:
-    """How far a number is from the exact one from some age on: usually at most `error`, a share of it.
-
-    `windows` is how many it was learned from.
-    """
+    """The usual error of a metric's approximate numbers from some age on."""
 
     metric: str
     grain: Grain
-    age: timedelta
-    definition: str
-    error: float
-    windows: int
+    age: timedelta  # time since the window's end; the band holds from this age on, until the next band's age
+    definition: str  # the metric's version
+    error: float  # relative: 0.01 is 1 % of the exact number
+    windows: int  # how many windows the band was learned from
     learned_at: datetime
 
 
+# Adds the errors of the windows that this transaction made exact (`became`) to platform.accuracy. `seen` has
+# their earlier numbers of each age.
 _LEARN = sql.SQL(
     """
     WITH became AS (
@@ -80,14 +80,15 @@ _LEARN = sql.SQL(
     ), {compared}
     INSERT INTO platform.accuracy AS known (metric, grain, age, window_start, definition, error, learned_at)
     SELECT %(metric)s, grain, age, window_start, definition,
-           CASE WHEN _apart._id IS NULL THEN 0 ELSE _wape END, %(now)s
-    FROM seen LEFT JOIN _apart ON _apart._id = seen.id
-    WHERE _apart._id IS NULL OR _wape IS NOT NULL
+           CASE WHEN _errors._id IS NULL THEN 0 ELSE _wape END, %(now)s
+    FROM seen LEFT JOIN _errors ON _errors._id = seen.id
+    WHERE _errors._id IS NULL OR _wape IS NOT NULL
     ON CONFLICT (metric, grain, age, window_start) DO UPDATE
     SET definition = excluded.definition, error = excluded.error, learned_at = excluded.learned_at
     """
 )
 
+# Computes the bands from platform.accuracy.
 _SUM_UP = """
     INSERT INTO platform.error_bands AS known (metric, grain, age, definition, error, windows, learned_at)
     SELECT %(metric)s, grain, age, %(definition)s,
@@ -107,7 +108,7 @@ _SUM_UP = """
 
 
 def learn(conn: Connection, metric: Metric, grains: Sequence[Grain], now: datetime) -> None:
-    """Learn from the windows of a metric's grains that became exact in this transaction."""
+    """Learn error bands from the metric's windows of these grains that became exact in this transaction."""
     values = {
         "metric": metric.name,
         "definition": metric.version,
@@ -125,7 +126,7 @@ def learn(conn: Connection, metric: Metric, grains: Sequence[Grain], now: dateti
 
 
 def bands(conn: Connection, metrics: Sequence[Metric]) -> list[Band]:
-    """The bands of the metrics' present definitions, by metric, grain and age."""
+    """The error bands of the metrics' current definitions, ordered by metric, grain and age."""
     rows = conn.execute(
         """
         SELECT metric, grain, age, definition, error, windows, learned_at
@@ -133,16 +134,16 @@ def bands(conn: Connection, metrics: Sequence[Metric]) -> list[Band]:
         JOIN platform.error_bands USING (metric, definition)
         ORDER BY place, array_position(%s::text[], grain), age
         """,
-        ([one.name for one in metrics], [one.version for one in metrics], list(Grain)),
+        ([metric.name for metric in metrics], [metric.version for metric in metrics], list(Grain)),
     ).fetchall()
     return [Band(metric, Grain(grain), *rest) for metric, grain, *rest in rows]
 
 
 def band_of(label: Label, known: Iterable[Band], now: datetime) -> float | None:
-    """How far the label's number usually is from the exact one at its age; None if exact, or not known.
+    """The usual relative error of the label's number at its age. None if it is exact or there is no band.
 
-    Where too few windows had a number of that age, the band of a younger one stands in: it is no smaller, as
-    a rule.
+    If there is no band for the age, because too few windows had a number of that age, the band of the next
+    lower age is used, which is usually larger.
     """
     age = max(now - label.window.end, AT_ONCE)
     fitting = [
@@ -159,6 +160,6 @@ def band_of(label: Label, known: Iterable[Band], now: datetime) -> float | None:
 def with_bands(
     conn: Connection, metrics: Sequence[Metric], labels: Iterable[Label], now: datetime
 ) -> list[Label]:
-    """The labels with their error bands."""
+    """The labels, with their error bands filled in."""
     known = bands(conn, metrics)
     return [replace(label, error_band=band_of(label, known, now)) for label in labels]

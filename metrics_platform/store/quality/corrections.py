@@ -1,9 +1,10 @@
-"""The log of corrections: every number that readers had and that a batch replaced by another.
+"""The log of corrections: every number that readers could see and that a batch replaced by a different one.
 
-For each metric, grain and window it says when, from what to what, by how much (see comparison.py) and why.
-The coarser windows that changed with the corrected ones have lines of their own. Where the old number was
-approximate and the new one is exact, of the same definition, the correction is a reconciliation: it is kept
-even if nothing differed, for it says how good the streaming layer is.
+A line says for one metric and window when the number changed, from what to what, by how much (see
+row_differences.py) and why. The coarser windows that changed with a corrected window have lines of their own.
+If the old number was approximate and the new one is exact, and both have the same definition, the correction
+is a reconciliation. It is logged even if nothing differed, because it shows how accurate the streaming layer
+is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from metrics_platform.store.ledger import Source
 from metrics_platform.store.quality.row_differences import compared
 from metrics_platform.store.schema import kept_values
 
-_WORST = 5  # dimension values that a line names: enough to see where to look
+_WORST = 5  # a line names the dimension values with the largest differences: enough to see where to look
 
 _COLUMNS: LiteralString = (
     "metric, grain, window_start, window_end, corrected_at, run_id, reason, old_source, new_source, "
@@ -34,37 +35,33 @@ _COLUMNS: LiteralString = (
 
 @dataclass(frozen=True)
 class Correction:
-    """One line of the log.
-
-    The totals are of the values, None where these do not add up; the errors are explained in comparison.py.
-    `worst` holds up to five objects with the keys dimensions, old and new, the farthest apart first.
-    """
+    """One line of the log. The errors are explained in row_differences.py."""
 
     metric: str
     grain: Grain
     window_start: datetime
     window_end: datetime
     corrected_at: datetime
-    run_id: str
+    run_id: str  # the run that committed the new number
     reason: str
     old_source: Source
     new_source: Source
     old_revision: int
     new_revision: int
-    old_definition: str
+    old_definition: str  # the metric's version
     new_definition: str
     old_events: int
     new_events: int
-    old_total: Decimal | None
+    old_total: Decimal | None  # the sum of the values; None if the measure's values do not add up
     new_total: Decimal | None
-    rows_missing: int
-    rows_extra: int
-    rows_changed: int
+    rows_missing: int  # rows that only the new number has: the old one lacked them
+    rows_extra: int  # rows that only the old number has
+    rows_changed: int  # rows that both have, with different numbers
     absolute_error: float
     relative_error: float | None
     wape: float | None
     smape: float | None
-    worst: list[dict[str, Any]]
+    worst: list[dict[str, Any]]  # up to five rows (keys: dimensions, old, new), largest difference first
 
     @property
     def window(self) -> Window:
@@ -72,18 +69,18 @@ class Correction:
         return Window(self.window_start, self.window_end, self.grain)
 
 
-# A commit with several windows of one metric may merge a window around them more than once: what readers had
-# is the first of its revisions.
+# Logs the revisions of this transaction (`_pair`). A commit with several windows of a metric may merge the
+# same coarser window more than once; the first of its revisions is the number that readers could see.
 _RECORD = sql.SQL(
     """
     WITH _pair AS (
         SELECT DISTINCT ON (metric, grain, window_start) old.id, metric, grain, window_start, old.window_end,
                new.committed_at AS corrected_at, new.run_id,
                CASE WHEN old.definition <> new.definition THEN 'new definition' ELSE coalesce(
-                   (SELECT string_agg(DISTINCT told.reason, ', ' ORDER BY told.reason)
+                   (SELECT string_agg(DISTINCT given.reason, ', ' ORDER BY given.reason)
                     FROM unnest(%(firsts)s::timestamptz[], %(afters)s::timestamptz[], %(reasons)s::text[])
-                        AS told (first, after, reason)
-                    WHERE told.first < old.window_end AND told.after > window_start),
+                        AS given (first, after, reason)
+                    WHERE given.first < old.window_end AND given.after > window_start),
                    CASE WHEN new.source <> 'batch' THEN 'parts became exact'
                         WHEN old.source <> 'batch' THEN 'exact replaces approximate'
                         ELSE 'computed again' END) END AS reason,
@@ -98,18 +95,18 @@ _RECORD = sql.SQL(
         SELECT _id, jsonb_agg(
             jsonb_build_object('dimensions', {dimensions}, 'old', _old, 'new', _new) ORDER BY _place) AS worst
         FROM (SELECT *, row_number() OVER (
-                  PARTITION BY _id ORDER BY _off DESC NULLS LAST, {dimensions}::text) AS _place
-              FROM _both WHERE _kind IS NOT NULL) AS changes
+                  PARTITION BY _id ORDER BY _difference DESC NULLS LAST, {dimensions}::text) AS _place
+              FROM _matches WHERE _change IS NOT NULL) AS changes
         WHERE _place <= %(worst)s GROUP BY _id
     )
     INSERT INTO platform.corrections (revision_id, {columns})
     SELECT _pair.id, metric, grain, window_start, window_end, corrected_at, run_id, reason, old_source,
            new_source, old_revision, new_revision, old_definition, new_definition, old_events, new_events,
            {old_total}, {new_total}, coalesce(_missing, 0), coalesce(_extra, 0), coalesce(_changed, 0),
-           coalesce(_absolute, 0), CASE WHEN _apart._id IS NULL THEN 0 ELSE _relative END,
-           CASE WHEN _apart._id IS NULL THEN 0 ELSE _wape END,
-           CASE WHEN _apart._id IS NULL THEN 0 ELSE _smape END, coalesce(worst, '[]')
-    FROM _pair LEFT JOIN _apart ON _apart._id = _pair.id LEFT JOIN _worst ON _worst._id = _pair.id
+           coalesce(_absolute, 0), CASE WHEN _errors._id IS NULL THEN 0 ELSE _relative END,
+           CASE WHEN _errors._id IS NULL THEN 0 ELSE _wape END,
+           CASE WHEN _errors._id IS NULL THEN 0 ELSE _smape END, coalesce(worst, '[]')
+    FROM _pair LEFT JOIN _errors ON _errors._id = _pair.id LEFT JOIN _worst ON _worst._id = _pair.id
     WHERE old_source <> 'batch' AND new_source = 'batch' OR _missing + _extra + _changed > 0
     ON CONFLICT (revision_id) DO NOTHING
     """
@@ -119,9 +116,10 @@ _RECORD = sql.SQL(
 def record_corrections(
     conn: Connection, metric: Metric, grains: Sequence[Grain], reasons: Mapping[Window, str]
 ) -> None:
-    """Log what this transaction replaced of a metric's grains; a number replaced by the same one is none.
+    """Log the corrections that this transaction made to the metric's windows of these grains.
 
-    `reasons` are told for all windows that overlap those they are given for.
+    A number that was replaced by the same number is no correction. `reasons` maps windows to reasons, which
+    also apply to all windows that overlap them.
     """
     dimensions = sql.SQL(", ").join(
         part
@@ -156,9 +154,9 @@ def record_corrections(
 def find_corrections(
     conn: Connection, metrics: Sequence[str], since: datetime, grain: Grain | None = None
 ) -> list[Correction]:
-    """What became different since an instant, the newest first; of one grain if given.
+    """The corrections since an instant, newest first, of one grain if it is given.
 
-    Reconciliations in which nothing differed are left out.
+    Reconciliations without a difference are left out.
     """
     rows = conn.execute(
         f"""
@@ -173,7 +171,7 @@ def find_corrections(
 
 
 def newest_reconciliations(conn: Connection, metric: str, grain: Grain) -> list[Correction]:
-    """The reconciliations of the newest run that made any of the metric and grain, oldest window first."""
+    """The reconciliations by the newest run that made any for the metric and grain, oldest window first."""
     rows = conn.execute(
         f"""
         SELECT {_COLUMNS} FROM platform.corrections

@@ -1,11 +1,11 @@
-"""What readers saw before: each number that was replaced, for as long as the catalogue says.
+"""Revisions: the numbers that were replaced, kept for as long as the catalogue says.
 
-When a commit or the roll-up replaces a window, its line of the ledger goes to platform.revisions, and its
-rows go to history."<metric>" under the revision's id: dimensions, events and values, without the state, for
-nothing is computed from them again. The statement that deletes the rows does both, so that it costs one
-insertion of the rows and no round trip.
+When a commit or the roll-up replaces a window, the window's line of the ledger is copied to
+platform.revisions and its rows move to history."<metric>" under the revision's id. They keep dimensions,
+events and values, but no state, because nothing is computed from them again. One statement deletes the rows
+and writes both copies, so there is no additional round trip.
 
-A revision could be read from `committed_at` until `superseded_at`.
+Readers could see a revision from `committed_at` until `superseded_at`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from metrics_platform.store.ledger import COLUMNS, STORED, Label, read_label
 from metrics_platform.store.schema import kept_values
 from metrics_platform.store.sql_text import listed, names, value_of
 
-_REVISIONS = "revisions"  # what platform.forgotten calls them, beside the grains
+_REVISIONS = "revisions"  # the name of revisions in platform.forgotten, whose other names are the grains
 
 
 @dataclass(frozen=True)
 class WindowAsOf:
-    """What could be read of a window at some instant; `revision_id` is None while that is still so."""
+    """A window as readers could see it at some instant."""
 
     label: Label
-    revision_id: int | None
+    revision_id: int | None  # the revision that holds the rows; None if they are still the current ones
 
 
 def archive(conn: Connection, metric: Metric, windows: Sequence[Window], now: datetime) -> None:
-    """Take the windows' rows out of the metric's relation and keep them and their labels as revisions.
+    """Move the windows' rows out of the metric's relation, and keep them and their labels as revisions.
 
-    Part of the transaction that replaces them; the ledger still has the old labels.
+    Call it in the transaction that replaces the windows, while the ledger still has the old labels.
     """
     columns = [*(column.name for column in metric.read_columns), *kept_values(conn, "store", metric)]
     query = sql.SQL(
@@ -80,10 +80,10 @@ def archive(conn: Connection, metric: Metric, windows: Sequence[Window], now: da
 
 
 def supersede(conn: Connection, catalog: Catalog, new: Sequence[Label], now: datetime) -> None:
-    """Put away the windows of another time zone's calendar in whose place the new ones have come.
+    """Archive the windows of another time zone's calendar that the new windows replace.
 
-    A new window takes the place of those whose middle it holds: its day's or week's number by the clocks of
-    before. Part of the transaction that writes the new ones.
+    After a change of the catalogue's time zone, a new day or week replaces the old one whose middle it
+    contains (see ledger.of_other_calendars). Call it in the transaction that writes the new windows.
     """
     for name, windows in ledger.of_other_calendars(conn, new).items():
         archive(conn, catalog.metric(name), windows, now)
@@ -91,23 +91,29 @@ def supersede(conn: Connection, catalog: Catalog, new: Sequence[Label], now: dat
 
 
 def known_since(conn: Connection, catalog: Catalog, grain: Grain, now: datetime) -> datetime:
-    """The earliest instant of which `seen_at` tells the whole truth: before it, numbers are forgotten.
+    """The earliest instant for which `find_as_of` is complete. Revisions and windows before it may be
+    deleted.
 
-    A retention that was raised since brings nothing back.
+    It depends on the deletions so far as well as on the retention, because raising the retention brings
+    nothing back.
     """
-    gone = conn.execute(
+    deleted = conn.execute(
         "SELECT before FROM platform.forgotten WHERE what = ANY(%s)", ([_REVISIONS, grain],)
     ).fetchall()
     return max(
         now - catalog.revisions_kept,
         catalog.kept_from(grain, now),
         migrations.applied_at(conn, "history"),
-        *(before for (before,) in gone),
+        *(before for (before,) in deleted),
     )
 
 
 def record_pruned(conn: Connection, revisions: datetime, windows: Mapping[Grain, datetime]) -> None:
-    """Remember what may be gone: revisions replaced before an instant, windows ended by their grain's."""
+    """Record what retention may have deleted.
+
+    These are the revisions that were replaced before the instant `revisions`, and the windows of each grain
+    that ended by the instant in `windows`.
+    """
     before = {_REVISIONS: revisions, **windows}
     conn.execute(
         """
@@ -120,7 +126,7 @@ def record_pruned(conn: Connection, revisions: datetime, windows: Mapping[Grain,
 
 
 def find_as_of(conn: Connection, metric: str, grain: Grain, at: datetime, n: int) -> list[WindowAsOf]:
-    """The newest `n` windows that could be read at an instant, newest first, as they were then."""
+    """The newest `n` windows that readers could see at the instant `at`, newest first, as they were then."""
     rows = conn.execute(
         f"""
         SELECT seen.* FROM (
@@ -152,7 +158,7 @@ def find_as_of(conn: Connection, metric: str, grain: Grain, at: datetime, n: int
 
 
 def rows_of(conn: Connection, metric: Metric, revision_ids: Sequence[int]) -> list[tuple[Any, ...]]:
-    """The rows of revisions: the revision's id, then `read_columns`."""
+    """The rows of revisions: the revision's id, then the metric's `read_columns`."""
     kept = kept_values(conn, "history", metric)
     query = sql.SQL("SELECT revision_id, {} FROM {} AS old WHERE revision_id = ANY(%s)").format(
         listed(value_of("old", column, kept) for column in metric.read_columns),
@@ -162,7 +168,7 @@ def rows_of(conn: Connection, metric: Metric, revision_ids: Sequence[int]) -> li
 
 
 def prune_revisions(conn: Connection, metric: str, before: datetime, limit: int) -> int:
-    """Forget up to `limit` revisions that were replaced before an instant; returns how many."""
+    """Delete up to `limit` revisions of a metric that were replaced before an instant. Returns how many."""
     with conn.transaction():
         rows = conn.execute(
             """

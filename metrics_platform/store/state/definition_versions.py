@@ -1,4 +1,4 @@
-"""Definitions and their windows: what a changed definition left behind, and what was restated since."""
+"""Looks up which windows follow older definitions of a metric, and which were restated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metrics_platform.store.connection import Connection, only
 
 @dataclass(frozen=True)
 class OlderWindows:
-    """How many windows of a metric and grain follow an older definition than its current one."""
+    """How many windows of a metric and grain follow a definition that is older than the current one."""
 
     metric: str
     grain: Grain
@@ -22,36 +22,38 @@ class OlderWindows:
 
 
 def older_windows(conn: Connection) -> list[OlderWindows]:
-    """The metrics and grains that hold windows of older definitions."""
+    """The metrics and grains that have windows of older definitions."""
     rows = conn.execute("SELECT metric, grain, windows FROM platform.older_windows ORDER BY metric, grain")
     return [OlderWindows(metric, Grain(grain), windows) for metric, grain, windows in rows]
 
 
 def dropped_dimensions(conn: Connection, metric: Metric, versions: Collection[str]) -> tuple[Column, ...]:
-    """The dimensions that these definitions of the metric had and it has not, by name.
+    """The dimensions that these versions of the metric's definition have and the current one has not, by
+    name.
 
-    A dimension of another type is another one. Of definitions older than this book nothing is known.
+    A dimension with another type counts as another dimension. Versions that are older than the table
+    platform.definitions are not known and give none.
     """
     rows = conn.execute(
         "SELECT columns FROM platform.definitions WHERE metric = %s AND version = ANY(%s)",
         (metric.name, list(versions)),
     ).fetchall()
-    had = {tuple(column) for (columns,) in rows for column in takewhile(_is_dimension, columns)}
-    has = {(one.name, one.column.pg_type) for one in metric.dimensions}
-    return tuple(Column(*column) for column in sorted(had - has))
+    old = {tuple(column) for (columns,) in rows for column in takewhile(_is_dimension, columns)}
+    current = {(dimension.name, dimension.column.pg_type) for dimension in metric.dimensions}
+    return tuple(Column(*column) for column in sorted(old - current))
 
 
 def _is_dimension(column: list[str]) -> bool:
-    return column[0] != "events"  # the first column after the dimensions: see Metric.columns
+    return column[0] != "events"  # which is the first column after the dimensions, see Metric.columns
 
 
 def newest_revision(conn: Connection) -> int:
-    """The newest revision that was drawn; every later reading of the raw events has a higher one."""
+    """The newest revision. Every computation that starts later gets a higher one."""
     return only(conn.execute("SELECT last_value FROM platform.revision"))[0]
 
 
 def count_restated(conn: Connection, metrics: Collection[str], windows: Iterable[Window], since: int) -> int:
-    """How many of the windows are exact by the metrics' current definitions, in a revision after `since`."""
+    """How many windows are exact by the metrics' current definitions, in a revision after `since`."""
     wanted = list(windows)
     return only(
         conn.execute(

@@ -1,7 +1,7 @@
-"""How many events there are: counted by the stream, and accepted by raw ingestion, by minute and cluster.
+"""Numbers of events by minute and cluster: those that the stream counted and those that ingestion accepted.
 
-What ingestion accepted is also kept by window of every grain: the denominators of coverage (see coverage.py).
-Ingestion adds to them, in the transaction that finishes its step and so once.
+The accepted events are also stored by window of every grain, for coverage (see coverage.py). Ingestion adds
+to them in the transaction that finishes its step, so each step is added once.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from metrics_platform.store.connection import Connection
 
 MinuteCounts = Mapping[tuple[datetime, str], int]  # events by (minute, cluster)
 
-# Long enough to even out the hours of the day, in which clusters far apart are busy at different times.
+# One whole day, because clusters in different regions are busy at different hours.
 RECENT = timedelta(days=1)
 
 
 def record_counted(conn: Connection, kind: str, counted: MinuteCounts) -> None:
-    """Keep what the stream counted; a newer count of a minute replaces the older one."""
+    """Store how many events the stream counted. A newer count of a minute replaces the older one."""
     _upsert(conn, kind, counted, "counted = excluded.counted", "counted")
 
 
 def add_accepted(conn: Connection, calendar: Calendar, kind: str, accepted: MinuteCounts) -> None:
-    """Add what an ingestion step accepted. The caller sees to it that a step is added once."""
+    """Add the events that an ingestion step accepted. The caller must add each step only once."""
     _upsert(conn, kind, accepted, "accepted = coalesce(old.accepted, 0) + excluded.accepted", "accepted")
     windows: Counter[Window] = Counter()
     for (minute, _), events in accepted.items():
@@ -49,7 +49,7 @@ def add_accepted(conn: Connection, calendar: Calendar, kind: str, accepted: Minu
 
 
 def accepted(conn: Connection, kind: str, windows: Iterable[Window]) -> dict[Window, int]:
-    """The events accepted so far in each of the windows; 0 where there are none."""
+    """The number of events accepted so far in each of the windows, 0 if there are none."""
     wanted = list(windows)
     rows = conn.execute(
         """
@@ -63,7 +63,7 @@ def accepted(conn: Connection, kind: str, windows: Iterable[Window]) -> dict[Win
 
 
 def recent_by_cluster(conn: Connection, kind: str, clusters: Collection[str]) -> dict[str, int]:
-    """The events accepted on each of the clusters in the last day up to which all of them are ingested."""
+    """The number of events accepted on each cluster in the last day that all clusters have ingested."""
     rows = conn.execute(
         """
         SELECT cluster, sum(accepted)::bigint FROM platform.minute_events

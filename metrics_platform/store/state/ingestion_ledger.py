@@ -66,6 +66,17 @@ class Counts:
     rejected_by_reason: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class LostRecords:
+    """The offsets of a topic that Kafka dropped before they were ingested."""
+
+    kind: str
+    cluster: str
+    topic: str
+    offsets: int  # how many, over all partitions
+    noticed_at: datetime  # when the last were missed
+
+
 def plan_step(
     conn: Connection,
     kind: str,
@@ -121,6 +132,15 @@ def _lost_details(lost: StepRange) -> dict[str, str | int]:
         "first_offset": lost.start,
         "last_offset": lost.end - 1,
     }
+
+
+def lost_records(conn: Connection) -> list[LostRecords]:
+    """What was lost, by kind, cluster and topic."""
+    rows = conn.execute(
+        "SELECT kind, cluster, topic, sum(last_offset - first_offset + 1)::bigint, max(noticed_at) "
+        "FROM platform.lost_records GROUP BY kind, cluster, topic ORDER BY kind, cluster, topic"
+    )
+    return [LostRecords(*row) for row in rows]
 
 
 def pending_step(conn: Connection, kind: str) -> IngestionStep | None:

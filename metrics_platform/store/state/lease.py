@@ -1,13 +1,16 @@
-"""The shift's lease: at most one shift commits, whatever dies, hangs or wakes up late.
+"""The shift's lease: at most one shift commits, even if a process dies, hangs or wakes up late.
 
-A lease has a holder and a token. The token grows with every change of holder, and each commit of a
-shift checks, inside its own transaction, that the token it was given is still the current one. So a
-shift that slept through its own expiry can still compute, but never commit.
+A lease has a holder and a fencing token. The token grows with every change of holder. Each commit of a shift
+checks, in its own transaction, that the shift's token is still the current one. So a shift whose lease has
+expired unnoticed can still compute, but not commit.
 
-A change of shift is a conversation over the lease's row: the successor starts, warms up and announces
-itself (`announce_ready`), the incumbent gives the lease away at a minute boundary (`hand_over`), and the
-successor, which asks again and again (`acquire`), finds itself the holder from that minute on. If
-the incumbent dies instead, the lease expires and whoever asks first gets it.
+A handover works through the lease's row:
+1. The successor starts, warms up and announces itself (`announce_ready`).
+2. The holder gives the lease away at the start of a minute (`hand_over`).
+3. The successor, which tries to take the lease again and again (`acquire`), becomes the holder from that
+minute on.
+
+If the holder dies instead, the lease expires, and the first process that asks gets it.
 """
 
 from __future__ import annotations
@@ -18,42 +21,39 @@ from typing import Any, LiteralString
 
 from metrics_platform.store.connection import Connection
 
+STREAM_LEASE = "stream"  # the lease that the streaming shifts pass on
+
 
 class FenceLost(Exception):
-    """The lease has a newer token: somebody else holds it, and this process must stop committing."""
+    """The lease has a newer token. Another process holds it, and this process must not commit any more."""
 
 
 @dataclass(frozen=True)
 class Fence:
-    """What a commit must still be entitled to: the token of a named lease."""
+    """A lease's token, which must still be current when a commit is made."""
 
-    name: str
+    name: str  # the lease's name
     token: int
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The state of a named lease.
-
-    `holder` is None when it was released. `from_minute` is the first minute that the holder has to compute,
-    set when the lease was handed over and None when it was taken. `successor` is ready to take it over.
-    `newest_minute` is the newest minute that any holder committed, None before the first.
-    """
+    """The state of a lease."""
 
     name: str
-    holder: str | None
-    token: int
-    ttl: timedelta
-    acquired_at: datetime
+    holder: str | None  # None if the lease was released
+    token: int  # grows with every change of holder
+    ttl: timedelta  # how long the lease is valid without renewal
+    acquired_at: datetime  # when the holder got the lease
     expires_at: datetime
-    from_minute: datetime | None
-    successor: str | None
-    successor_ready_at: datetime | None
-    newest_minute: datetime | None
+    from_minute: datetime | None  # the holder's first minute after a handover; None if there was no handover
+    successor: str | None  # the process that is ready to take the lease over
+    successor_ready_at: datetime | None  # when the successor last announced itself
+    newest_minute: datetime | None  # the newest minute that any holder committed; None if there is none
 
     @property
     def fence(self) -> Fence:
-        """What the holder's commits carry."""
+        """The fence that the holder passes to its commits."""
         return Fence(self.name, self.token)
 
 
@@ -80,32 +80,34 @@ _ACQUIRE = f"""
 
 
 def acquire(conn: Connection, name: str, holder: str, now: datetime, ttl: timedelta) -> Lease | None:
-    """Take the lease if it is free or expired, or mine already (taken before, or handed over to me).
+    """Take the lease if it is free or expired. Renew it if `holder` has it already, as after a handover.
 
-    Returns None while somebody else holds it. Each `holder` must be a name used by one process only.
+    Returns None while another process holds it. `holder` must be a name that only one process uses.
     """
     row = conn.execute(_ACQUIRE, {"name": name, "holder": holder, "now": now, "ttl": ttl}).fetchone()
     return Lease(*row) if row else None
 
 
 def renew(conn: Connection, lease: Lease, now: datetime) -> Lease:
-    """Hold the lease for another `ttl` from now. Raises FenceLost when its token is no longer current."""
+    """Renew the lease for its `ttl` from now on. Raises FenceLost if its token is no longer current."""
     return _change(conn, lease, f"expires_at = {_FROM_NOW}", {"now": now})
 
 
 def record_committed(conn: Connection, lease: Lease, minute: datetime) -> None:
-    """Inside a commit's transaction: say that the minute which began then, and those before, are done.
+    """Record, in a commit's transaction, that the minute that starts at `minute` and all before it are
+    committed.
 
-    The ledger cannot tell: a batch makes minutes exact that no shift has seen. Raises FenceLost.
+    The ledger does not show this, because a batch makes minutes exact that no shift has computed. Raises
+    FenceLost if the lease's token is no longer current.
     """
     _change(conn, lease, "newest_minute = %(minute)s", {"minute": minute})
 
 
 def announce_ready(conn: Connection, name: str, successor: str, now: datetime) -> Lease | None:
-    """Say that `successor` is warm and waits for the lease; repeated while it waits.
+    """Announce that `successor` has warmed up and waits for the lease. Repeat it while it waits.
 
-    Returns the lease, whose `successor` tells who is waiting: another one that announced itself first
-    keeps its place for as long as it repeats itself within the lease's ttl. None if there is no such lease.
+    Returns the lease, or None if there is no such lease. Its `successor` is another process if that one
+    announced itself first and has repeated the announcement within the lease's ttl.
     """
     conn.execute(
         """
@@ -119,9 +121,11 @@ def announce_ready(conn: Connection, name: str, successor: str, now: datetime) -
 
 
 def hand_over(conn: Connection, lease: Lease, to: str, from_minute: datetime, now: datetime) -> Lease:
-    """Give the lease to `to`, who computes from `from_minute` on. The giver's token is void from here.
+    """Give the lease to the process `to`, which computes from `from_minute` on. This makes the old token
+    invalid.
 
-    Call it after the last commit of the minutes before. Raises FenceLost when the lease was already lost.
+    Call it after the last commit of the minutes before. Raises FenceLost if the lease's token is no longer
+    current.
     """
     return _change(
         conn,
@@ -133,7 +137,7 @@ def hand_over(conn: Connection, lease: Lease, to: str, from_minute: datetime, no
 
 
 def release(conn: Connection, lease: Lease, now: datetime) -> None:
-    """Give the lease up, so that anybody may take it at once. Does nothing if it was already lost."""
+    """Release the lease, so that any process can take it at once. Does nothing if it was already lost."""
     conn.execute(
         """
         UPDATE platform.lease SET holder = NULL, token = token + 1, expires_at = %s
@@ -144,15 +148,16 @@ def release(conn: Connection, lease: Lease, now: datetime) -> None:
 
 
 def read_lease(conn: Connection, name: str) -> Lease | None:
-    """The lease as it stands; None if it was never taken."""
+    """The current state of the lease; None if it was never taken."""
     row = conn.execute(f"SELECT {_COLUMNS} FROM platform.lease WHERE name = %s", (name,)).fetchone()
     return Lease(*row) if row else None
 
 
 def check_fence(conn: Connection, fence: Fence) -> None:
-    """Inside a transaction: make sure that the token is current and stays so until the transaction ends.
+    """Check, in a commit's transaction, that the token is current and stays current until the transaction
+    ends.
 
-    Raises FenceLost. The row lock makes a change of holder wait for the commit that is under way.
+    Raises FenceLost if it is not. A row lock makes a change of holder wait for the end of the transaction.
     """
     row = conn.execute("SELECT token FROM platform.lease WHERE name = %s FOR SHARE", (fence.name,)).fetchone()
     if row is None or row[0] != fence.token:

@@ -16,6 +16,8 @@ from metrics_platform.store.state.backlog import Cause, Entry, entries_between, 
 
 CAUSES = (Cause.UNREACHABLE, Cause.BEHIND)
 
+_LAYERS = {Cause.UNREACHABLE: "stream", Cause.BEHIND: "ingestion"}
+
 # An outage that reaches the new minutes goes on, and is open again if it was settled; otherwise a new one
 # begins.
 _RECORD = """
@@ -44,6 +46,11 @@ _SETTLE_CAUGHT_UP = """
         WHERE kind = ANY(%(kinds)s) AND ingested.cluster = backlog.cluster
           AND (through IS NULL OR through < window_end))
 """
+
+
+def layer_of(outage: Entry) -> str:
+    """Who missed the cluster: `stream` or `ingestion`."""
+    return _LAYERS[outage.cause]
 
 
 def record_outage(

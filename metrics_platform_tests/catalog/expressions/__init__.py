@@ -1,0 +1,1 @@
+"""Tests that Spark takes expressions for what the catalogue takes them for."""

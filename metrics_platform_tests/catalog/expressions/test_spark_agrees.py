@@ -1,4 +1,4 @@
-"""What is told about expressions without Spark is what Spark itself says: types and functions."""
+"""Types and functions of expressions, as inferred without Spark, agree with Spark itself."""
 
 import json
 import subprocess
@@ -21,8 +21,8 @@ FIELDS = {
     "ok": "boolean",
 }
 
-# Expressions whose type must be told, and told right.
-TOLD = """
+# Expressions whose type must be inferred.
+CERTAIN = """
 n; big; x; m; s; t; d; ok; 'x'; 1; 10000000000; 1.5; .5; 1e3; 1L; true; date '2026-01-01'; (m); -m; abs(m)
 -n; n + 1; n + big; n * x; n / 2; x / 2; x % 2; n % 2; n div 2; m + m; m * 2; m * -1; m * 1.5; m * n
 (m + 1) * 2; 1 - m; m - big; n * 1.5; x * 1.5; x + m; m * x; n + x + m; m + 0.125; n + 10000000000
@@ -46,8 +46,8 @@ exists(split(s, ','), y -> y = 'a'); n = '1'; cast(n as string); cast(n as decim
 cast(m as double) * 2; cast(null as int); s::int; try_cast(s as double)
 """
 
-# Expressions whose type may stay untold; if it is told, then right.
-UNTOLD_OR_RIGHT = """
+# Expressions whose type may stay unknown. If it is inferred, it must be right.
+UNCERTAIN = """
 m / 2; m / n; m % 2; m * m * m * m; m * n * big; round(m); round(m, 1); ceil(m); floor(m); sign(m)
 pmod(n, 3); -s; s + 1; s * 2; t - t; d - d; d + interval 1 hour; extract(second from t); coalesce(n, 'x')
 if(ok, 1, 'x'); coalesce(d, t); array(n); named_struct('a', n); filter(split(s, ','), y -> y > 'a')
@@ -57,12 +57,12 @@ transform(split(s, ','), y -> upper(y))[0]; n * 100.0 / big; zeroifnull(n)
 """
 
 # Expressions that Spark refuses because something in them is neither true nor false.
-NO_CONDITIONS = """
+NOT_BOOLEAN = """
 s = 'x' or 'y'; s = 'x' and n; ok and (s); not s; not 'x'; ! n; if(s, 1, 2); case when n then 1 end
 coalesce(ok or d, ok)
 """
 
-# What a run's interpreter would say; in a process of its own, so that no other test meets its session.
+# Asks Spark, in a process of its own, so that no other test uses its session.
 ASK_SPARK = """
 import json, sys
 from pyspark.errors import AnalysisException
@@ -93,7 +93,7 @@ print(json.dumps({"types": types, "functions": functions, "refused": refused}))
 
 
 class Spark(TypedDict):
-    """What Spark says."""
+    """What Spark answers."""
 
     types: dict[str, str]
     functions: list[str]
@@ -106,11 +106,11 @@ def expressions(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def spark() -> Spark:
-    """The types of all expressions, and the names of all functions, as Spark tells them."""
+    """The types of all expressions and the names of all functions, according to Spark."""
     question = {
         "fields": [f"CAST(NULL AS {type_}) AS {name}" for name, type_ in FIELDS.items()],
-        "expressions": expressions(TOLD) + expressions(UNTOLD_OR_RIGHT),
-        "no_conditions": expressions(NO_CONDITIONS),
+        "expressions": expressions(CERTAIN) + expressions(UNCERTAIN),
+        "no_conditions": expressions(NOT_BOOLEAN),
     }
     done = subprocess.run(
         [sys.executable, "-c", ASK_SPARK],
@@ -124,25 +124,25 @@ def spark() -> Spark:
     return json.loads(done.stdout)
 
 
-def test_types_are_told_as_spark_tells_them(spark: Spark) -> None:
-    told = {sql: check_expression(sql, FIELDS).type for sql in expressions(TOLD)}
-    assert told == {sql: spark["types"][sql] for sql in told}
+def test_inferred_types_are_those_of_spark(spark: Spark) -> None:
+    inferred = {sql: check_expression(sql, FIELDS).type for sql in expressions(CERTAIN)}
+    assert inferred == {sql: spark["types"][sql] for sql in inferred}
 
 
-def test_a_type_that_is_not_certain_is_left_to_the_author(spark: Spark) -> None:
-    told = {sql: check_expression(sql, FIELDS).type for sql in expressions(UNTOLD_OR_RIGHT)}
-    wrong = {sql: type_ for sql, type_ in told.items() if type_ not in (None, spark["types"][sql])}
+def test_an_uncertain_type_is_not_inferred_or_is_that_of_spark(spark: Spark) -> None:
+    inferred = {sql: check_expression(sql, FIELDS).type for sql in expressions(UNCERTAIN)}
+    wrong = {sql: type_ for sql, type_ in inferred.items() if type_ not in (None, spark["types"][sql])}
     assert wrong == {}
 
 
-def test_what_spark_takes_for_no_condition_is_refused(spark: Spark) -> None:
-    assert spark["refused"] == expressions(NO_CONDITIONS)
-    for sql in expressions(NO_CONDITIONS):
+def test_an_expression_with_a_condition_that_is_not_boolean_is_refused(spark: Spark) -> None:
+    assert spark["refused"] == expressions(NOT_BOOLEAN)
+    for sql in expressions(NOT_BOOLEAN):
         with pytest.raises(ExpressionError, match="not true or false; write a condition there"):
             check_expression(sql, FIELDS)
 
 
-def test_every_function_of_spark_is_known_and_no_other(spark: Spark) -> None:
+def test_the_known_functions_are_those_of_spark(spark: Spark) -> None:
     names = {name for name in spark["functions"] if name.replace("_", "").isalnum()}
     operators = {
         "and",
@@ -161,7 +161,7 @@ def test_every_function_of_spark_is_known_and_no_other(spark: Spark) -> None:
     assert names - operators == functions.ALL - functions.GRAMMAR
 
 
-def test_a_function_is_in_one_list() -> None:
+def test_every_function_is_in_exactly_one_list() -> None:
     lists = [
         functions.AGGREGATES,
         functions.WINDOWS,

@@ -1,0 +1,1 @@
+"""Tests of reading a catalogue: what it means, and each mistake with its line."""

@@ -1,4 +1,4 @@
-"""Loading a catalogue: what a good one means, and that each mistake gets its line and a better way."""
+"""Loading a catalogue: the model of a valid one, and the problem with its line for each mistake."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,7 +84,7 @@ def with_metric(body: str) -> str:
 # A good catalogue -----------------------------------------------------------------------------------------
 
 
-def test_the_example_defines_the_web_shop() -> None:
+def test_the_example_catalogue_loads() -> None:
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
     measures = {metric.name: type(metric.measure) for metric in catalog.metrics}
     assert measures == {
@@ -99,7 +99,7 @@ def test_the_example_defines_the_web_shop() -> None:
     assert all(metric.description and metric.owner for metric in catalog.metrics)
 
 
-def test_a_catalogue_says_how_time_is_cut_and_kept(load: Load) -> None:
+def test_time_zone_start_and_retention_are_read(load: Load) -> None:
     catalog = load(GOOD)
     assert (catalog.timezone, catalog.start) == ("Europe/Berlin", date(2026, 1, 1))
     assert (catalog.freshness, catalog.future_bound) == (timedelta(minutes=3), timedelta(minutes=5))
@@ -111,12 +111,12 @@ def test_a_catalogue_says_how_time_is_cut_and_kept(load: Load) -> None:
     }
 
 
-def test_a_catalogue_says_how_long_replaced_numbers_are_kept(load: Load) -> None:
+def test_the_retention_of_revisions_is_read(load: Load) -> None:
     assert load(GOOD).revisions_kept == timedelta(days=2)
     assert load(GOOD.replace("week: 10y", "week: 10y, revisions: 7d")).revisions_kept == timedelta(days=7)
 
 
-def test_a_metric_has_its_own_accuracy_or_the_catalogues_or_the_usual(load: Load) -> None:
+def test_a_metric_has_its_own_accuracy_or_the_catalogues_or_the_default(load: Load) -> None:
     assert {metric.accuracy for metric in load(GOOD).metrics} == {Accuracy(0.01, 0.05)}
     of_all = GOOD.replace("metrics:\n", "accuracy: {warn: 0.5%, fail: 10 %}\nmetrics:\n")
     assert {metric.accuracy for metric in load(of_all).metrics} == {Accuracy(0.005, 0.1)}
@@ -126,12 +126,12 @@ def test_a_metric_has_its_own_accuracy_or_the_catalogues_or_the_usual(load: Load
     assert one.metric("revenue").version == load(GOOD).metric("revenue").version
 
 
-def test_freshness_and_future_bound_may_be_left_out(load: Load) -> None:
+def test_freshness_and_future_bound_have_defaults(load: Load) -> None:
     catalog = load(GOOD.replace("freshness: 3m\nfuture_bound: 5m\n", ""))
     assert (catalog.freshness, catalog.future_bound) == (timedelta(minutes=3), timedelta(minutes=5))
 
 
-def test_id_and_time_are_always_required_and_types_have_two_names(load: Load) -> None:
+def test_id_and_time_are_always_required_and_type_aliases_are_accepted(load: Load) -> None:
     assert load(GOOD).kind("clicks").fields == (
         Field("event_id", "string", required=True),
         Field("at", "epoch_millis", required=True),
@@ -158,7 +158,7 @@ def test_a_metric_keeps_its_expressions_as_they_are_written(load: Load) -> None:
     )
 
 
-def test_a_list_of_dimensions_names_fields_as_they_are(load: Load) -> None:
+def test_a_list_of_dimensions_groups_by_the_fields_of_these_names(load: Load) -> None:
     metric = load(with_metric("events: clicks\n    dimensions: [page, at]\n    measure: count")).metric(
         "more"
     )
@@ -180,7 +180,7 @@ def test_a_measure_has_an_input_with_a_type(load: Load, measure: str, meaning: M
     assert load(with_metric(f"events: orders\n    measure: {measure}")).metric("more").measure == meaning
 
 
-def test_an_explicit_type_wins(load: Load) -> None:
+def test_an_explicit_type_overrides_the_inferred_one(load: Load) -> None:
     text = with_metric("events: orders\n    dimensions: {n: {expression: n, type: long}}\n    measure: count")
     assert load(text).metric("more").dimensions == (Dimension("n", "n", "bigint"),)
 
@@ -202,12 +202,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_catalog(tmp_path / "none.yaml")
 
 
-def test_a_folder_is_no_catalogue(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r":1: the file cannot be read \(Is a directory\); check path"):
         load_catalog(tmp_path)
 
 
-def test_bytes_that_are_no_text_are_found(tmp_path: Path) -> None:
+def test_bytes_that_are_no_utf_8_are_a_problem_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "shop.yaml"
     path.write_bytes(b"timezone: UTC\nstart: \xff\xfe\n")
     with pytest.raises(CatalogError, match=":2: this is no UTF-8 text; save the file as UTF-8"):
@@ -231,11 +231,11 @@ def test_bytes_that_are_no_text_are_found(tmp_path: Path) -> None:
         ("just words\n", "1: catalogue: this must be `key: value` pairs; write events:"),
     ],
 )
-def test_a_file_that_is_no_yaml_gets_one_line(problems: Problems, text: str, problem: str) -> None:
+def test_a_file_that_is_no_yaml_is_one_problem(problems: Problems, text: str, problem: str) -> None:
     assert [found[: len(problem)] for found in problems(text)] == [problem]
 
 
-# Mistakes of the whole catalogue: what is replaced by what, and the problem that follows ------------------
+# Mistakes in the whole catalogue: (text, its replacement, the problem) --------------------------------------
 
 WHOLE = [
     ("timezone:", "timezon:", "1: catalogue: unknown key 'timezon'; did you mean 'timezone'?"),
@@ -290,7 +290,9 @@ WHOLE = [
 
 
 @pytest.mark.parametrize(("old", "new", "problem"), WHOLE, ids=[problem for *_, problem in WHOLE])
-def test_a_mistake_in_the_head_gets_its_line(problems: Problems, old: str, new: str, problem: str) -> None:
+def test_a_mistake_outside_events_and_metrics_is_reported_with_its_line(
+    problems: Problems, old: str, new: str, problem: str
+) -> None:
     found = problems(GOOD.replace(old, new, 1))
     assert problem in [one[: len(problem)] for one in found]
     assert len(found) <= 2  # a misspelt key is unknown and also missing
@@ -369,7 +371,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("old", "new", "problem"), KINDS, ids=[problem for *_, problem in KINDS])
-def test_a_mistake_in_a_kind_of_event_gets_its_line(
+def test_a_mistake_in_a_kind_of_event_is_reported_with_its_line(
     problems: Problems, old: str, new: str, problem: str
 ) -> None:
     found = problems(GOOD.replace(old, new, 1))
@@ -604,11 +606,11 @@ METRICS = [
 
 
 @pytest.mark.parametrize(("body", "problem"), METRICS, ids=[problem for _, problem in METRICS])
-def test_a_mistake_in_a_metric_gets_one_line(problems: Problems, body: str, problem: str) -> None:
+def test_a_mistake_in_a_metric_is_one_problem(problems: Problems, body: str, problem: str) -> None:
     assert [found[: len(problem)] for found in problems(with_metric(body))] == [problem]
 
 
-def test_a_word_that_a_query_must_quote_names_a_dimension(load: Load) -> None:
+def test_a_reserved_word_that_gives_a_syntax_error_can_name_a_dimension(load: Load) -> None:
     catalog = load(with_metric(ON_CLICKS + "\n    dimensions: {order: page}"))
     assert [one.name for one in catalog.metric("more").dimensions] == ["order"]
 
@@ -627,7 +629,7 @@ def test_a_word_that_a_query_must_quote_names_a_dimension(load: Load) -> None:
         ("日本", "m"),
     ],
 )
-def test_a_name_that_is_no_sql_identifier_gets_a_better_one(
+def test_a_name_that_is_no_sql_identifier_is_refused_with_a_suggestion(
     problems: Problems, name: str, better: str
 ) -> None:
     found = problems(GOOD + f"  {name}:\n    {ON_CLICKS}\n")
@@ -636,12 +638,12 @@ def test_a_name_that_is_no_sql_identifier_gets_a_better_one(
     assert found[0].endswith(f"starting with a letter; write {better}")
 
 
-def test_metrics_of_the_same_name_are_told_apart_by_line(problems: Problems) -> None:
+def test_two_metrics_of_the_same_name_are_a_problem(problems: Problems) -> None:
     text = GOOD + f"  revenue:\n    {ON_CLICKS}\n"
     assert problems(text) == ["31: 'revenue' is defined twice, first in line 28; rename or remove one"]
 
 
-def test_a_catalogue_without_metrics_defines_nothing(problems: Problems) -> None:
+def test_a_catalogue_without_metrics_is_refused(problems: Problems) -> None:
     text = GOOD[: GOOD.index("metrics:")] + "metrics:\n"
     assert problems(text)[0].startswith("21: metrics: this must be `key: value` pairs; write metrics:")
 
@@ -667,7 +669,7 @@ def test_a_mistake_in_a_field_is_not_repeated_where_the_field_is_used(problems: 
     assert len(problems(text.replace("page: string", "page: strin"))) == 1
 
 
-def test_metrics_over_an_unreadable_kind_are_passed_over(problems: Problems) -> None:
+def test_metrics_over_a_wrong_kind_give_no_further_problems(problems: Problems) -> None:
     text = GOOD.replace("    fields: {event_id: string, at: timestamp, ", "    fields: 3 # {")
     assert problems(text) == ["20: fields: this must be `key: value` pairs; write fields: " + FIELDS_EXAMPLE]
 
@@ -682,7 +684,7 @@ def test_every_problem_is_one_line_that_says_what_to_write(problems: Problems) -
             assert "; " in found
 
 
-def test_expressions_over_several_lines_are_reported_at_their_first(problems: Problems) -> None:
+def test_a_mistake_in_an_expression_of_several_lines_has_the_first_line(problems: Problems) -> None:
     text = with_metric(
         "events: clicks\n    filter: >\n      page = 'x'\n      and pge = 'y'\n    measure: count"
     )
@@ -704,12 +706,12 @@ def test_expressions_over_several_lines_are_reported_at_their_first(problems: Pr
         (" 3 m ", timedelta(minutes=3)),
     ],
 )
-def test_a_length_of_time_is_a_number_and_a_unit(text: str, length: timedelta) -> None:
+def test_a_number_and_a_unit_are_parsed_as_a_duration(text: str, length: timedelta) -> None:
     assert parse_duration(text) == length
     assert parse_duration(format_duration(length)) == length
 
 
 @pytest.mark.parametrize("text", ["", "m", "3", "3 minutes", "-3m", "1.5h", "3M", "0s", "9999999999s", "٣m"])
-def test_anything_else_is_no_length_of_time(text: str) -> None:
+def test_other_texts_are_refused_as_durations(text: str) -> None:
     with pytest.raises(ValueError, match="; write"):
         parse_duration(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,16 +11,18 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from metrics_platform.catalog.windows import Grain
 from metrics_platform.cli.main import app
 from metrics_platform.cli.tables import status as status_table
-from metrics_platform.monitoring import status as local_status
-from metrics_platform.monitoring.status import Books, Older, Status
+from metrics_platform.local.status import Status
+from metrics_platform.monitoring.status import StoreStatus, found_wrong, lacking, read_store
 from metrics_platform.store.commit import Commit, Source, commit
 from metrics_platform.store.connection import connect
 from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state.alarms import AlarmState, record_change, record_reason
 from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.definition_versions import OlderWindows
 from metrics_platform.store.state.ingestion_ledger import StepRange, plan_step
 from metrics_platform.store.state.outages import record_outage
 from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, window
@@ -40,9 +43,9 @@ def status(database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> St
         record_outage(conn, "oslo", Cause.UNREACHABLE, newest.start - MINUTE, newest.end, "silent", NOW)
         record_outage(conn, "rome", Cause.UNREACHABLE, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
         record_outage(conn, "bonn", Cause.BEHIND, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
-    books = local_status._books(database, "UTC")
-    problems = (*books.problems, *local_status._lacking(books))
-    return Status(data_dir, None, (), books.shift, None, books.newest, (), books.outages, problems)
+    store = read_store(database, "UTC")
+    assert store.unreadable is None
+    return Status(data_dir, None, (), store, None, tuple(lacking(store)))
 
 
 def test_an_outage_that_goes_on_is_a_problem_and_one_that_is_over_is_told(status: Status) -> None:
@@ -50,9 +53,9 @@ def test_an_outage_that_goes_on_is_a_problem_and_one_that_is_over_is_told(status
         "the raw store lacks cluster 'bonn' since 10:09: silent",
         "the stream lacks cluster 'oslo' since 10:17: silent",
     )
-    assert {outage.cluster for outage in status.outages} == {"bonn", "oslo", "rome"}
-    over = tuple(one for one in status.outages if one.cluster == "rome")
-    assert local_status._lacking(Books(newest=status.newest, outages=over)) == []
+    assert {outage.cluster for outage in status.store.outages} == {"bonn", "oslo", "rome"}
+    over = tuple(one for one in status.store.outages if one.cluster == "rome")
+    assert lacking(StoreStatus(newest=status.store.newest, outages=over)) == []
 
 
 def test_a_person_sees_outages_and_coverage(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,8 +73,8 @@ def test_records_that_kafka_dropped_are_told_by_topic(
         migrate(conn, catalog(METRICS[0]), NOW)
         parts = [StepRange("oslo", "web.visits", number, 10, 1010) for number in range(2)]
         plan_step(conn, "visits", [], NOW, lost=parts)
-    lost = local_status._books(database, "UTC").lost
-    status = Status(Path("/data"), None, (), None, None, (), (), (), (), lost)
+    lost = read_store(database, "UTC").lost
+    status = Status(Path("/data"), None, (), StoreStatus(lost=lost), None, ())
     status_table.view(status, NOW)
     line, last = capsys.readouterr().out.splitlines()
     assert line.startswith(
@@ -84,21 +87,22 @@ def test_records_that_kafka_dropped_are_told_by_topic(
 def test_windows_of_older_definitions_are_told_with_what_renews_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    older = (Older("clicks_per_page", "hour", 2160), Older("clicks_per_page", "day", 90))
-    status = Status(Path("/data"), None, (), None, None, (), older, (), ())
+    older = tuple(OlderWindows("clicks_per_page", *rest) for rest in ((Grain.HOUR, 2160), (Grain.DAY, 90)))
+    status = Status(Path("/data"), None, (), StoreStatus(older=older), None, ())
     status_table.view(status, NOW)
     lines = capsys.readouterr().out.splitlines()
     assert "clicks_per_page: 2,160 hour windows follow an older definition" in lines[0]
     assert "`metrics-platform restate clicks_per_page --from TIME --to TIME`" in lines[1]
     assert lines[-1] == "healthy"
-    assert status.as_json()["older"][0] == {"metric": "clicks_per_page", "grain": "hour", "windows": 2160}
+    told = json.loads(status_table.as_json(status))
+    assert told["older"][0] == {"metric": "clicks_per_page", "grain": "hour", "windows": 2160}
 
 
 def test_a_layer_without_spark_and_a_wrong_clock_are_problems_until_they_are_over(
     database: str,
 ) -> None:
     def problems() -> list[str]:
-        return local_status._found(local_status._books(database, "UTC").alarms)
+        return found_wrong(read_store(database, "UTC").alarms)
 
     with connect(database) as conn:
         migrate(conn, catalog(METRICS[0]), NOW)

@@ -1,4 +1,4 @@
-"""Finding records on a real broker: by offset, and by the time at which Kafka got them."""
+"""Looking up offsets on a real broker: the bounds, and by Kafka time."""
 
 import math
 import socket
@@ -23,7 +23,8 @@ from metrics_platform_tests.support.topics import new_topic
 
 SECOND = timedelta(seconds=1)
 
-# On partition 0 a record every ten seconds; on partition 1 two, whose times run backwards; none on 2.
+# Partition 0 has a record every ten seconds; partition 1 has two, whose Kafka times decrease; partition 2 has
+# none.
 RECORDS = [
     *((0, NOON + 10 * n * SECOND, f"regular {n}") for n in range(6)),
     (1, NOON + 30 * SECOND, "late one first"),
@@ -62,7 +63,7 @@ def spans(ranges: list[OffsetRange]) -> list[tuple[int, int]]:
     return [(one.start, one.end) for one in ranges]
 
 
-def test_bounds_are_all_that_a_topic_holds(found: Offsets, visits: str, empty: str) -> None:
+def test_bounds_span_all_records_of_a_topic(found: Offsets, visits: str, empty: str) -> None:
     bounds = found.bounds([visits, empty])
     assert spans(bounds[:3]) == [(0, 6), (0, 2), (0, 0)]
     assert [one.records for one in bounds] == [6, 2, 0, 0, 0]
@@ -82,8 +83,10 @@ def test_bounds_are_all_that_a_topic_holds(found: Offsets, visits: str, empty: s
         (1e8, [(6, 6), (2, 2), (0, 0)]),
     ],
 )
-def test_since_an_instant(found: Offsets, visits: str, after: float, expected: list[tuple[int, int]]) -> None:
-    """Before all records everything, between them from the first as young on, after them nothing."""
+def test_since_starts_at_the_first_record_at_or_after_the_instant(
+    found: Offsets, visits: str, after: float, expected: list[tuple[int, int]]
+) -> None:
+    """The range of an instant before, between and after the records."""
     assert spans(found.since(found.bounds([visits]), NOON + timedelta(seconds=after))) == expected
 
 
@@ -94,7 +97,7 @@ def test_since_stays_inside_the_bounds_it_is_given(found: Offsets, visits: str) 
     assert found.since([bound], NOON + 50 * SECOND) == [replace(bound, start=4)]
 
 
-def test_between_two_instants(log: KafkaLog, visits: str) -> None:
+def test_between_gives_the_records_between_two_instants(log: KafkaLog, visits: str) -> None:
     kind = replace(VISITS, topics=(visits,), clusters=("local",))
 
     def between(start: float, end: float) -> list[tuple[int, int]]:
@@ -104,13 +107,13 @@ def test_between_two_instants(log: KafkaLog, visits: str) -> None:
     assert between(-60, 3600) == [(0, 6), (0, 2), (0, 0)]
     assert between(5, 9) == [(1, 1), (0, 0), (0, 0)]
     assert between(100, 200) == [(6, 6), (2, 2), (0, 0)]
-    # Times that run backwards: from the first record that young on, to the first that is too young.
+    # With decreasing times: from the first record at or after the start to the first at or after the end.
     assert between(20, 40) == [(2, 4), (0, 2), (0, 0)]
-    # Neighbours share no record and lose none.
+    # Adjacent intervals share no record and leave none out.
     assert [between(n, n + 10)[0] for n in range(0, 60, 10)] == [(n, n + 1) for n in range(6)]
 
 
-def test_a_kind_is_looked_for_on_the_clusters_that_carry_it(log: KafkaLog, visits: str, empty: str) -> None:
+def test_only_clusters_that_carry_the_kind_are_asked(log: KafkaLog, visits: str, empty: str) -> None:
     def clusters(kind: EventKind) -> list[str]:
         return [one.cluster for one in log.bounds(kind) if one.partition == 0]
 
@@ -124,14 +127,14 @@ def test_an_empty_topic_has_empty_ranges(log: KafkaLog, empty: str) -> None:
     assert spans(log.between(kind, NOON, NOON + 60 * SECOND)) == [(0, 0), (0, 0)]
 
 
-def test_a_closed_log_can_be_asked_again(log: KafkaLog, empty: str) -> None:
+def test_a_closed_log_connects_again(log: KafkaLog, empty: str) -> None:
     kind = replace(VISITS, topics=(empty,))
     before = log.bounds(kind)
     log.close()
     assert log.bounds(kind) == before
 
 
-def test_a_topic_that_does_not_exist_is_named(found: Offsets, kafka: str) -> None:
+def test_a_topic_that_does_not_exist_is_an_error_with_its_name(found: Offsets, kafka: str) -> None:
     with pytest.raises(KafkaError) as caught:
         found.bounds(["web.nowhere"])
     assert str(caught.value) == (
@@ -146,7 +149,7 @@ def test_a_topic_that_vanished_meanwhile_is_an_error_and_not_an_empty_range(foun
 
 
 class Restless:
-    """A consumer of a cluster on which a partition's leadership moves: for the first `moves` questions."""
+    """A consumer of a cluster on which a partition has no leader for the first `moves` requests."""
 
     def __init__(self, consumer: Any, moves: float) -> None:
         self._consumer = consumer
@@ -172,7 +175,7 @@ def test_a_partition_whose_leader_moves_is_asked_again(
     assert spans(found.since(bounds, NOON + 20 * SECOND)) == [(2, 6), (0, 2), (0, 0)]
 
 
-def test_a_partition_without_leader_costs_the_patience_once(
+def test_a_partition_without_leader_fails_after_the_patience(
     kafka: str, visits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Offsets(Cluster("local", kafka), patience=0.5) as found:
@@ -183,7 +186,7 @@ def test_a_partition_without_leader_costs_the_patience_once(
         assert time.monotonic() - started < 1
 
 
-def test_a_topic_that_may_not_be_read_does_not_take_its_cluster_down(
+def test_a_topic_without_read_permission_does_not_make_its_cluster_unreachable(
     found: Offsets, kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = SimpleNamespace(error=Reason(Reason.TOPIC_AUTHORIZATION_FAILED), partitions={})
@@ -203,13 +206,13 @@ def test_a_topic_that_may_not_be_read_does_not_take_its_cluster_down(
 
 @pytest.fixture
 def dead() -> Cluster:
-    """A cluster at a port where nobody listens."""
+    """A cluster at a port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return Cluster("far", f"127.0.0.1:{probe.getsockname()[1]}")
 
 
-def test_a_broker_that_is_down_gets_one_line_within_the_time_out(dead: Cluster) -> None:
+def test_a_broker_that_is_down_is_one_line_of_error_within_the_time_out(dead: Cluster) -> None:
     started = time.monotonic()
     with Offsets(dead, patience=1.0) as found:
         asks = [
@@ -226,9 +229,7 @@ def test_a_broker_that_is_down_gets_one_line_within_the_time_out(dead: Cluster) 
     assert time.monotonic() - started < 10
 
 
-def test_a_cluster_that_is_down_is_left_out_and_costs_its_patience_once(
-    kafka: str, dead: Cluster, visits: str
-) -> None:
+def test_an_unreachable_cluster_is_left_out_and_asked_once(kafka: str, dead: Cluster, visits: str) -> None:
     kind = replace(VISITS, topics=(visits,))
     log = KafkaLog([Cluster("local", kafka), dead], patience=1.0, leave_out=True)
     try:
@@ -246,7 +247,7 @@ def test_a_cluster_that_is_down_is_left_out_and_costs_its_patience_once(
         log.close()
 
 
-def test_a_cluster_that_is_down_is_an_error_unless_it_may_be_left_out(kafka: str, dead: Cluster) -> None:
+def test_an_unreachable_cluster_is_an_error_without_leave_out(kafka: str, dead: Cluster) -> None:
     log = KafkaLog([Cluster("local", kafka), dead], patience=1.0)
     with pytest.raises(Unreachable, match="Kafka cluster 'far'"):
         log.bounds(replace(VISITS, clusters=("far",)))

@@ -1,4 +1,4 @@
-"""Reading ranges of records with Spark: exactly those, or the job fails."""
+"""Reading offset ranges with Spark: exactly their records are read, or the job fails."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from metrics_platform_tests.support.topics import new_topic
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Names that would break SQL or JSON, were they pasted into it.
+# Names that would break SQL or JSON if they were not escaped.
 NAME = 'o\'brien "berlin"'
 
 
 @pytest.fixture(scope="module")
 def topics(kafka: str) -> tuple[str, str]:
-    """Two topics of two partitions, ten records on each partition; a record says where it is."""
+    """Two topics of two partitions with ten records each. A record's value is its position."""
     names = (f"one-{uuid4().hex[:8]}", f"two.{uuid4().hex[:8]}")
     for name in names:
         new_topic(kafka, name, partitions=2)
@@ -39,7 +39,7 @@ def topics(kafka: str) -> tuple[str, str]:
 
 
 def read(spark: SparkSession, kafka: str, *ranges: OffsetRange) -> list[str]:
-    """The values read, after a look at everything else that a row says."""
+    """The values of the records that were read, after checking the other columns."""
     rows = read_records(spark, {NAME: Cluster(NAME, kafka)}, ranges).toArrow().to_pylist()
     for row in rows:
         assert row["_value"].decode() == f"{row['_topic']}/{row['_partition']}/{row['_offset']}"
@@ -61,7 +61,7 @@ def test_exactly_the_ranges_are_read(spark: SparkSession, kafka: str, topics: tu
     )
 
 
-def test_nothing_asked_is_nothing_read(spark: SparkSession, kafka: str, topics: tuple[str, str]) -> None:
+def test_no_ranges_give_no_records(spark: SparkSession, kafka: str, topics: tuple[str, str]) -> None:
     assert read(spark, kafka) == []
     assert read(spark, kafka, OffsetRange(NAME, topics[0], 0, 4, 4)) == []
 
@@ -80,7 +80,7 @@ def test_ranges_of_several_clusters_are_read_together(
     }
 
 
-def test_records_that_kafka_dropped_fail_the_job(spark: SparkSession, kafka: str) -> None:
+def test_the_job_fails_if_kafka_has_deleted_records_of_a_range(spark: SparkSession, kafka: str) -> None:
     topic = new_topic(kafka, f"dropped-{uuid4().hex[:8]}", partitions=1)
     send(kafka, topic, [(0, NOON + timedelta(seconds=n), f"{topic}/0/{n}") for n in range(10)])
     admin = AdminClient({"bootstrap.servers": kafka})

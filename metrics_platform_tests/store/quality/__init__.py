@@ -1,0 +1,1 @@
+"""Tests of revisions, corrections and usual errors, on a real PostgreSQL."""

@@ -1,4 +1,4 @@
-"""The error band: learned from what numbers were before they became exact, told beside those that are not."""
+"""Error bands: learned from windows that became exact, and shown with approximate numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def minutes(shop: Catalog, count: int) -> list[Window]:
 
 
 def live(conn: Connection, shop: Catalog, one: Window, first: int, after_8_minutes: int, exact: int) -> None:
-    """A minute's life: a number at once, a better one 8 minutes later, the exact one after half an hour."""
+    """Commit a minute's numbers: at once, after 8 minutes, and the exact one after half an hour."""
     for source, count, when in (
         (Source.STREAM, first, one.end + SECONDS),
         (Source.STREAM, after_8_minutes, one.end + timedelta(minutes=8)),
@@ -47,7 +47,7 @@ def learned(conn: Connection, shop: Catalog, grain: Grain = Grain.MINUTE) -> dic
     return {band.age: band.error for band in accuracy.bands(conn, shop.metrics) if band.grain is grain}
 
 
-def test_nothing_is_said_before_ten_windows(conn: Connection, shop: Catalog) -> None:
+def test_there_is_no_band_with_fewer_than_ten_windows(conn: Connection, shop: Catalog) -> None:
     lives = minutes(shop, 10)
     for one in lives[:9]:
         live(conn, shop, one, 90, 99, 100)
@@ -56,7 +56,7 @@ def test_nothing_is_said_before_ten_windows(conn: Connection, shop: Catalog) -> 
     assert learned(conn, shop) == pytest.approx({AT_ONCE: 0.1, FIVE: 0.1, QUARTER: 0.01})
 
 
-def test_nine_of_ten_were_at_least_as_close(conn: Connection, shop: Catalog) -> None:
+def test_the_band_is_the_ninetieth_percentile_of_the_errors(conn: Connection, shop: Catalog) -> None:
     for place, one in enumerate(minutes(shop, 10)):
         live(conn, shop, one, 100 - place, 100, 100)
     [at_once, *_] = accuracy.bands(conn, shop.metrics)
@@ -72,8 +72,8 @@ def test_only_the_newest_windows_count(
     assert learned(conn, shop)[AT_ONCE] == pytest.approx(0.2)
 
 
-def test_a_window_that_lacks_minutes_teaches_nothing(conn: Connection, shop: Catalog) -> None:
-    """Nine hours of which the stream skipped all minutes but one: their coverage says so, not their band."""
+def test_a_window_that_lacks_minutes_is_not_learned_from(conn: Connection, shop: Catalog) -> None:
+    """The stream computed one minute of each hour. This shows in the coverage, not in the band."""
     start = at("2026-03-02T00:00")
     for hour in shop.calendar.windows(Grain.HOUR, start, start + 12 * HOUR):
         parts = list(shop.calendar.children(hour))
@@ -91,7 +91,7 @@ def test_an_hour_is_learned_from_its_merged_minutes(conn: Connection, shop: Cata
     assert learned(conn, shop, Grain.HOUR) == pytest.approx({AT_ONCE: 0.2, FIVE: 0.2})
 
 
-def test_another_definition_starts_anew(conn: Connection, shop: Catalog) -> None:
+def test_another_definition_starts_without_bands(conn: Connection, shop: Catalog) -> None:
     for one in minutes(shop, 10):
         live(conn, shop, one, 9, 10, 10)
     changed = catalog(replace(METRICS[0], filter="page <> 'admin'"))
@@ -100,7 +100,7 @@ def test_another_definition_starts_anew(conn: Connection, shop: Catalog) -> None
     assert len(learned(conn, shop)) == 3
 
 
-def test_a_batch_that_repeats_itself_teaches_nothing_twice(conn: Connection, shop: Catalog) -> None:
+def test_a_repeated_batch_is_learned_from_once(conn: Connection, shop: Catalog) -> None:
     lives = minutes(shop, 10)
     for one in lives:
         live(conn, shop, one, 9, 10, 10)
@@ -108,7 +108,7 @@ def test_a_batch_that_repeats_itself_teaches_nothing_twice(conn: Connection, sho
     assert learned(conn, shop)[AT_ONCE] == pytest.approx(0.1)
 
 
-def test_the_view_and_the_query_tell_the_band_of_approximate_numbers_only(
+def test_the_view_and_the_query_show_the_band_of_approximate_numbers_only(
     conn: Connection, shop: Catalog
 ) -> None:
     lives = minutes(shop, 11)

@@ -1,4 +1,4 @@
-"""The log of corrections: what a batch changed of what readers had, by how much and why."""
+"""The log of corrections: which numbers a batch changed, by how much and why."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pages(one: Window, **counts: int) -> list[Visit]:
     return [Visit(one.start, page=page) for page, count in counts.items() for _ in range(count)]
 
 
-def test_an_exact_number_for_an_approximate_one_is_logged_with_all_that_differs(
+def test_an_exact_number_that_replaces_an_approximate_one_is_logged_with_all_differences(
     conn: Connection, shop: Catalog
 ) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
@@ -67,22 +67,20 @@ def test_the_same_result_again_is_no_correction(conn: Connection, shop: Catalog)
         assert log(conn, metric.name) == []
 
 
-def test_the_stream_corrects_itself_without_a_word(conn: Connection, shop: Catalog) -> None:
+def test_a_correction_by_the_stream_is_not_logged(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     for count in (2, 3):
         put(conn, shop, Source.STREAM, [minute], pages(minute, home=count))
     assert log(conn) == []
 
 
-def test_a_number_that_nobody_had_is_not_corrected(conn: Connection, shop: Catalog) -> None:
+def test_the_first_number_of_a_window_is_no_correction(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     put(conn, shop, Source.BATCH, [minute], pages(minute, home=2))
     assert log(conn) == []
 
 
-def test_late_events_are_the_reason_when_the_batch_says_so_upwards_too(
-    conn: Connection, shop: Catalog
-) -> None:
+def test_the_batchs_reason_is_logged_for_coarser_windows_too(conn: Connection, shop: Catalog) -> None:
     minute, other = (window(shop, "minute", f"2026-03-02T10:{text}") for text in (15, 16))
     hour, day, week = shop.calendar.enclosing(minute)
     put(conn, shop, Source.BATCH, [minute, other], pages(minute, home=2))
@@ -98,7 +96,7 @@ def test_late_events_are_the_reason_when_the_batch_says_so_upwards_too(
     }
 
 
-def test_without_a_reason_the_log_says_what_it_sees(conn: Connection, shop: Catalog) -> None:
+def test_without_a_given_reason_the_log_has_a_general_one(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     put(conn, shop, Source.STREAM, [minute], pages(minute, home=1))
     put(conn, shop, Source.BATCH, [minute], pages(minute, home=2), now=LATER)
@@ -108,7 +106,7 @@ def test_without_a_reason_the_log_says_what_it_sees(conn: Connection, shop: Cata
     ]  # fmt: skip
 
 
-def test_another_definition_is_the_reason_and_no_reconciliation(conn: Connection, shop: Catalog) -> None:
+def test_a_correction_by_a_new_definition_is_no_reconciliation(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     put(conn, shop, Source.STREAM, [minute], pages(minute, home=2, admin=1))
     changed = catalog(*(replace(metric, filter="page <> 'admin'") for metric in METRICS))
@@ -144,7 +142,7 @@ def test_values_that_do_not_add_up_have_no_total_and_are_compared_row_by_row(
 @pytest.mark.parametrize(
     "measure", [Avg("seconds", "double"), Max("seconds", "double"), Percentiles("seconds", "double", (0.5,))]
 )
-def test_without_a_dimension_old_values_that_do_not_add_up_are_not_known(
+def test_after_a_dimension_is_removed_old_values_that_do_not_add_up_are_null(
     conn: Connection, measure: Measure
 ) -> None:
     by_page = Metric("pace", "visits", measure, (PAGE,))
@@ -164,7 +162,7 @@ def test_without_a_dimension_old_values_that_do_not_add_up_are_not_known(
     assert (line.rows_changed, line.old_events, line.wape, line.smape) == (1, 2, None, None)
 
 
-def test_without_a_dimension_old_values_that_add_up_are_compared(conn: Connection) -> None:
+def test_after_a_dimension_is_removed_old_values_that_add_up_are_compared(conn: Connection) -> None:
     by_page = catalog(METRICS[0])
     minute = window(by_page, "minute", "2026-03-02T10:15")
     put(conn, by_page, Source.BATCH, [minute], pages(minute, home=2, cart=1))
@@ -244,7 +242,7 @@ class Row:
 
 @given(old=_VISITS, new=_VISITS, exact=st.booleans())
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_log_says_what_the_oracle_says(
+def test_the_log_agrees_with_the_oracle(
     module_database: str, old: list[Visit], new: list[Visit], exact: bool
 ) -> None:
     with connect(module_database) as conn:
@@ -277,7 +275,7 @@ def _rows(metric: str, visits: Sequence[Visit]) -> dict[str | None, Row]:
 
 
 def _expected(metric: str, old: dict[str | None, Row], new: dict[str | None, Row]) -> dict[str, Any]:
-    """What the line says; nothing if no row differs."""
+    """The expected content of the line; nothing if no row differs."""
     missing, extra = new.keys() - old.keys(), old.keys() - new.keys()
     changed = [page for page in old.keys() & new.keys() if not _same(old[page], new[page])]
     if not missing and not extra and not changed:
@@ -315,7 +313,7 @@ def _share(part: float, whole: float) -> float | None:
 
 
 def _worst(old: dict[str | None, Row], new: dict[str | None, Row]) -> list[float]:
-    """How far the named dimension values are apart: the five largest differences."""
+    """The differences of the named dimension values, which are the five largest ones."""
     different = [page for page in old.keys() | new.keys() if page not in old or page not in new
                  or not _same(old[page], new[page])]  # fmt: skip
     return sorted((abs(_value(old, page) - _value(new, page)) for page in different), reverse=True)[:5]

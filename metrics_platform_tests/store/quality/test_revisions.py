@@ -1,4 +1,4 @@
-"""As it was reported: what a reader saw at an instant, for as long as revisions are kept."""
+"""Queries as of an instant show what readers saw then, for as long as revisions are kept."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def seen(
 
 
 def counts(result: QueryResult) -> dict[datetime, dict[str | None, int]]:
-    """The value of each page, by the window's start."""
+    """The value of each page, by the start of the window."""
     found: dict[datetime, dict[str | None, int]] = {label.window.start: {} for label in result.windows}
     for row in result.records():
         found[row["window_start"]][row["page"]] = row["value"]
     return found
 
 
-def test_each_reader_sees_the_number_of_his_time(conn: Connection, shop: Catalog) -> None:
+def test_a_query_as_of_an_instant_shows_the_number_of_that_time(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)], now=FIRST)
     put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)] * 2, now=SECOND)
@@ -59,7 +59,7 @@ def test_each_reader_sees_the_number_of_his_time(conn: Connection, shop: Catalog
         assert counts(seen(conn, shop, grain, LATER)) == {start: {"cart": 3}}
 
 
-def test_labels_and_values_of_every_measure_are_those_of_then(conn: Connection, shop: Catalog) -> None:
+def test_labels_and_values_of_every_measure_are_restored(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     put(conn, shop, Source.STREAM, [minute], [Visit(minute.start, seconds=2.0)], now=FIRST)
     before = {
@@ -74,9 +74,7 @@ def test_labels_and_values_of_every_measure_are_those_of_then(conn: Connection, 
         )
 
 
-def test_windows_that_came_later_are_not_shown_and_unchanged_ones_are(
-    conn: Connection, shop: Catalog
-) -> None:
+def test_later_windows_are_not_shown_and_unchanged_windows_are(conn: Connection, shop: Catalog) -> None:
     early, late = (window(shop, "minute", f"2026-03-02T10:{minute}") for minute in (15, 16))
     put(conn, shop, Source.STREAM, [early], [Visit(early.start)], now=FIRST)
     put(conn, shop, Source.STREAM, [late], [Visit(late.start)], now=SECOND)
@@ -87,7 +85,7 @@ def test_windows_that_came_later_are_not_shown_and_unchanged_ones_are(
     }
 
 
-def test_what_is_forgotten_is_refused_with_the_time_from_which_on_it_is_known(
+def test_an_instant_before_the_kept_revisions_or_in_the_future_is_refused(
     conn: Connection, shop: Catalog
 ) -> None:
     weeks_later = NOW + timedelta(days=14)
@@ -103,7 +101,7 @@ def test_what_is_forgotten_is_refused_with_the_time_from_which_on_it_is_known(
         windows_as_of(conn, shop, "visits", Grain.HOUR, 1, LATER, NOW)
 
 
-def test_revisions_go_when_their_time_is_over_and_not_before(conn: Connection, shop: Catalog) -> None:
+def test_revisions_are_deleted_after_their_retention_and_not_before(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     for when, visits in ((FIRST, 1), (SECOND, 2), (THIRD, 3)):
         put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)] * visits, now=when)
@@ -137,9 +135,7 @@ def test_raising_a_retention_brings_nothing_back(conn: Connection, shop: Catalog
     assert [row["value"] for row in hours.records()] == [3]
 
 
-def test_a_changed_definition_leaves_what_was_read_before_it_readable(
-    conn: Connection, shop: Catalog
-) -> None:
+def test_revisions_stay_readable_after_a_change_of_the_definition(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
     put(conn, shop, Source.STREAM, [minute], [Visit(minute.start)], now=FIRST)
     changed = catalog(replace(METRICS[0], filter="page <> 'admin'", measure=METRICS[1].measure), *METRICS[5:])
@@ -158,7 +154,7 @@ def test_a_changed_definition_leaves_what_was_read_before_it_readable(
 
 
 @pytest.mark.parametrize("name", ["page", "device"])
-def test_a_dimension_that_is_gone_or_of_another_type_is_told(
+def test_a_removed_or_retyped_dimension_is_listed_as_dropped(
     conn: Connection, shop: Catalog, name: str
 ) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
@@ -175,7 +171,7 @@ def test_a_dimension_that_is_gone_or_of_another_type_is_told(
     assert ([row["value"] for row in old.records()], old.dropped) == ([1], page)
 
 
-def test_a_number_that_the_new_type_cannot_hold_is_kept_as_it_was(conn: Connection) -> None:
+def test_a_number_that_the_new_type_cannot_hold_is_kept_unchanged(conn: Connection) -> None:
     shop = catalog(METRICS[1])
     migrate(conn, shop, NOW)
     minute = window(shop, "minute", "2026-03-02T10:15")
@@ -191,7 +187,8 @@ def test_a_number_that_the_new_type_cannot_hold_is_kept_as_it_was(conn: Connecti
     assert (line.old_total, line.new_total, line.reason) == (Decimal("1.50"), 2, "new definition")
 
 
-# Whatever is committed, a reader of the past sees what a reader saw -----------------------------------------
+# After any sequence of commits, a query of the past shows what a reader saw then
+# ------------------------------
 
 SHOP = catalog(METRICS[0])
 MINUTES = [SHOP.calendar.window(Grain.MINUTE, at(text)) for text in ("2026-03-02T09:59", "2026-03-02T10:00")]
@@ -220,7 +217,9 @@ _ATTEMPTS = st.lists(
 
 @given(attempts=_ATTEMPTS)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_past_is_what_was_read_then(module_database: str, attempts: Sequence[Attempt]) -> None:
+def test_queries_of_the_past_show_what_a_reader_saw_then(
+    module_database: str, attempts: Sequence[Attempt]
+) -> None:
     with connect(module_database) as conn:
         migrate(conn, SHOP, NOW)
         _empty(conn)
@@ -241,7 +240,7 @@ def _empty(conn: Connection) -> None:
 
 
 def days(conn: Connection) -> list[tuple[datetime, int, str]]:
-    """The days that a reader finds: start, value, label."""
+    """The days that a reader sees: start, value, label."""
     query = "SELECT window_start, value, label FROM metrics.visits WHERE grain = 'day' ORDER BY window_start"
     return [(start, value, label) for start, value, label in conn.execute(query).fetchall()]
 
@@ -250,7 +249,7 @@ def whole_day(shop: Catalog, text: str) -> list[Window]:
     return list(shop.calendar.children(window(shop, "day", text)))
 
 
-def test_days_of_another_time_zone_go_when_todays_are_as_true(conn: Connection) -> None:
+def test_days_of_another_time_zone_are_superseded_by_days_as_exact(conn: Connection) -> None:
     redefined = replace(METRICS[0], filter="true")  # as a file's time zone is part of every definition in it
     before, after = catalog(METRICS[0]), catalog(redefined, timezone="Europe/Berlin")
     sunday, monday = at("2026-03-01T00:00"), at("2026-03-02T00:00")

@@ -1,0 +1,1 @@
+"""Tests of what the store remembers between runs, on a real PostgreSQL."""

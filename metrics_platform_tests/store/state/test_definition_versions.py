@@ -1,4 +1,4 @@
-"""While history is restated, readers see whole windows, each labelled with the definition that made it."""
+"""While history is restated, readers see whole windows, each with the definition that it follows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HOURS = list(catalog().calendar.children(DAY))
 LATER = NOW + timedelta(days=1)
 
 Numbers = Counter[tuple[str, float]]
-# Each window as a reader has it: its definition, and each row's page and number.
+# Each window as a reader sees it: its definitions, and the page and number of each row.
 Seen = dict[tuple[str, datetime], tuple[set[str], Numbers]]
 
 
@@ -53,7 +53,7 @@ def visits() -> list[Visit]:
 
 
 def look(conn: Connection) -> Seen:
-    """The day and its hours in one statement, as a dashboard reads them."""
+    """Read the day and its hours in one statement, as a dashboard does."""
     rows = conn.execute(
         "SELECT grain, window_start, definition, page, value::double precision FROM metrics.sales "
         "WHERE grain IN ('hour', 'day') AND label = 'exact'"
@@ -71,7 +71,7 @@ def of_pages(home: float, news: float) -> Numbers:
 
 
 class Reader:
-    """Looks without a pause; `caught_up` waits until it has looked at what is there now."""
+    """Reads again and again. `caught_up` waits until it has read the current state."""
 
     def __init__(self, url: str) -> None:
         self.looks: list[Seen] = []
@@ -118,7 +118,7 @@ def reading(url: str) -> Iterator[Reader]:
     ],
     ids=["measure", "type", "dimension", "filter"],
 )
-def test_a_reader_never_sees_half_a_window_or_none(
+def test_a_reader_always_sees_whole_windows_during_a_restatement(
     database: str,
     conn: Connection,
     shop: Catalog,
@@ -149,7 +149,7 @@ def test_a_reader_never_sees_half_a_window_or_none(
             assert found == whole[definition, grain]
     restated = [sum(found == {version} for found, _ in seen.values()) for seen in reader.looks]
     assert restated == sorted(restated)  # window by window, never back
-    # The day is swapped with its last hour, in one transaction.
+    # The day is replaced in the same transaction as its last hour.
     assert set(restated) == {*range(len(HOURS)), len(HOURS) + 1}
 
 
@@ -166,7 +166,7 @@ def test_older_windows_are_counted_until_they_are_restated(conn: Connection, sho
     assert older_windows(conn) == []
 
 
-def test_what_is_restated_since_a_revision_is_counted(conn: Connection, shop: Catalog) -> None:
+def test_count_restated_counts_windows_restated_since_a_revision(conn: Connection, shop: Catalog) -> None:
     put(conn, shop, Source.BATCH, HOURS, visits())
     before = newest_revision(conn)
     names = [metric.name for metric in shop.metrics]

@@ -143,7 +143,7 @@ def test_kinds_are_dirty_apart(conn: Connection) -> None:
     assert [one.kind for one in changed_hours(conn)] == ["visits"]
 
 
-def test_only_a_change_of_verdict_counts(conn: Connection) -> None:
+def test_only_a_change_of_severity_is_recorded(conn: Connection) -> None:
     assert last_state(conn, "freshness") is None
     verdicts = [
         AlarmState("freshness", NOW + timedelta(minutes=minute), severity, f"at {minute}")

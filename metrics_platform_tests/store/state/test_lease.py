@@ -1,4 +1,4 @@
-"""The lease: one holder at a time, and no commit from any other."""
+"""The lease: one holder at a time, and commits by this holder only."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def take(conn: Connection, holder: str = "first") -> Lease:
     return lease
 
 
-def test_a_free_lease_is_taken_and_then_is_not_free(conn: Connection) -> None:
+def test_a_free_lease_can_be_taken_once(conn: Connection) -> None:
     lease = take(conn)
     assert (lease.holder, lease.token, lease.expires_at) == ("first", 1, NOW + TTL)
     assert acquire(conn, "shift", "second", SOON, TTL) is None
     assert read_lease(conn, "shift") == lease
 
 
-def test_the_holder_may_ask_again_and_keeps_its_token(conn: Connection) -> None:
+def test_acquiring_again_by_the_holder_keeps_the_token(conn: Connection) -> None:
     take(conn)
     again = acquire(conn, "shift", "first", SOON, TTL)
     assert again
     assert (again.token, again.acquired_at, again.expires_at) == (1, NOW, SOON + TTL)
 
 
-def test_an_expired_lease_goes_to_whoever_asks_and_the_sleeper_finds_out(conn: Connection) -> None:
+def test_an_expired_lease_can_be_taken_and_the_old_holder_gets_fence_lost(conn: Connection) -> None:
     sleeper = take(conn)
     taken = acquire(conn, "shift", "second", EXPIRED, TTL)
     assert taken
@@ -66,13 +66,13 @@ def test_an_expired_lease_goes_to_whoever_asks_and_the_sleeper_finds_out(conn: C
     assert read_lease(conn, "shift") == taken
 
 
-def test_renewing_keeps_others_out(conn: Connection) -> None:
+def test_a_renewed_lease_cannot_be_taken(conn: Connection) -> None:
     renewed = renew(conn, take(conn), SOON)
     assert renewed.expires_at == SOON + TTL
     assert acquire(conn, "shift", "second", EXPIRED, TTL) is None
 
 
-def test_a_released_lease_is_free_at_once_and_its_token_is_void(conn: Connection) -> None:
+def test_a_released_lease_is_free_at_once_and_its_token_is_invalid(conn: Connection) -> None:
     lease = take(conn)
     release(conn, lease, SOON)
     with pytest.raises(FenceLost):
@@ -82,7 +82,7 @@ def test_a_released_lease_is_free_at_once_and_its_token_is_void(conn: Connection
     assert following.token > lease.token
 
 
-def test_a_change_of_shift(conn: Connection) -> None:
+def test_a_handover_makes_the_successor_the_holder_from_the_given_minute(conn: Connection) -> None:
     incumbent = take(conn)
     ready = announce_ready(conn, "shift", "second", SOON)
     assert ready
@@ -95,7 +95,7 @@ def test_a_change_of_shift(conn: Connection) -> None:
     assert (mine.holder, mine.token, mine.from_minute) == ("second", 2, at("2026-03-02T10:21"))
 
 
-def test_a_second_successor_waits_until_the_first_one_falls_silent(conn: Connection) -> None:
+def test_a_second_successor_waits_until_the_first_one_stops_announcing_itself(conn: Connection) -> None:
     take(conn)
     announce_ready(conn, "shift", "second", NOW)
     kept = announce_ready(conn, "shift", "third", SOON)
@@ -114,11 +114,11 @@ def test_a_successor_that_takes_an_expired_lease_is_no_longer_waiting(conn: Conn
     assert (taken.successor, taken.successor_ready_at) == (None, None)
 
 
-def test_nobody_can_be_ready_for_a_lease_that_was_never_taken(conn: Connection) -> None:
+def test_announcing_for_a_lease_that_was_never_taken_returns_none(conn: Connection) -> None:
     assert announce_ready(conn, "shift", "second", NOW) is None
 
 
-def test_the_newest_minute_is_its_holders_and_outlives_them(conn: Connection) -> None:
+def test_the_newest_minute_is_recorded_by_the_holder_and_kept_after_it(conn: Connection) -> None:
     first = take(conn)
     assert first.newest_minute is None
     record_committed(conn, first, at("2026-03-02T10:15"))
@@ -131,7 +131,7 @@ def test_the_newest_minute_is_its_holders_and_outlives_them(conn: Connection) ->
     assert read_lease(conn, "shift") == second
 
 
-def test_in_an_older_store_the_stream_goes_on_from_the_ledgers_newest_minute(
+def test_migrating_an_older_store_takes_the_newest_minute_from_the_ledger(
     conn: Connection, shop: Catalog
 ) -> None:
     put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
@@ -142,7 +142,7 @@ def test_in_an_older_store_the_stream_goes_on_from_the_ledgers_newest_minute(
     assert take(conn).newest_minute == at("2026-03-02T10:15")
 
 
-def test_one_of_many_gets_it(database: str, conn: Connection) -> None:
+def test_of_many_processes_exactly_one_gets_the_lease(database: str, conn: Connection) -> None:
     together = Barrier(8, timeout=30)
 
     def race(number: int) -> Lease | None:

@@ -1,4 +1,4 @@
-"""The verdict on how far approximate numbers were off, and the asset check that tells it."""
+"""The asset checks: what Dagster shows of the verdicts on freshness and reconciliation."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,74 +13,73 @@ from dagster import (
     AssetKey,
     AssetSelection,
     AssetSpec,
+    DagsterInstance,
     Definitions,
     define_asset_job,
 )
 
 from metrics_platform.catalog.model import Accuracy, Catalog
-from metrics_platform.catalog.windows import HOUR, Grain, Window
-from metrics_platform.orchestration.reconciliation import (
-    CHECK,
-    judge_reconciliation,
+from metrics_platform.catalog.windows import MINUTE, Grain, Window
+from metrics_platform.monitoring.freshness import judge_freshness
+from metrics_platform.orchestration.checks import (
+    FRESH,
+    RECONCILIATION,
+    freshness_evaluation,
     reconciliation_checks,
     reconciliation_evaluations,
+    report_evaluations,
 )
+from metrics_platform.orchestration.maintenance import delete_old_verdicts
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key
 from metrics_platform.platform import Platform
 from metrics_platform.store.commit import Commit, commit
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Source
-from metrics_platform.store.quality.corrections import Correction
 from metrics_platform_tests.store.shop import Visit, totals
 from metrics_platform_tests.support.clock import START
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-ALLOWED = Accuracy(warn=0.01, fail=0.05)
+ALLOWED = timedelta(minutes=3)
 
 
-def reconciled(error: float | None, hours: int = 0, reason: str = "exact replaces approximate") -> Correction:
-    start = NOON + hours * HOUR
-    return Correction(
-        metric="visits", grain=Grain.HOUR, window_start=start, window_end=start + HOUR, corrected_at=NOON,
-        run_id="run", reason=reason, old_source=Source.ROLLUP, new_source=Source.BATCH,
-        old_revision=1, new_revision=2, old_definition="d", new_definition="d", old_events=1, new_events=1,
-        old_total=None, new_total=None, rows_missing=0, rows_extra=0, rows_changed=1,
-        absolute_error=0, relative_error=error, wape=error, smape=0, worst=[],
-    )  # fmt: skip
+def test_the_verdict_is_reported_on_the_metrics_minute_asset(webshop: Catalog) -> None:
+    metric = webshop.metric("clicks_per_page")
+    late = freshness_evaluation(metric, judge_freshness(NOON + timedelta(hours=1), NOON, ALLOWED))
+    assert late.asset_key == AssetKey(["clicks_per_page_minute"])
+    assert (late.check_name, late.passed) == (FRESH, False)
+    assert late.metadata["age_seconds"].value == 3540.0
+    assert "age_seconds" not in freshness_evaluation(metric, judge_freshness(NOON, None, ALLOWED)).metadata
 
 
-@pytest.mark.parametrize(
-    ("errors", "passed", "severity"),
-    [
-        ([0.0, 0.009], True, AssetCheckSeverity.WARN),
-        ([0.01, 0.0], False, AssetCheckSeverity.WARN),
-        ([0.0, 0.049], False, AssetCheckSeverity.WARN),
-        ([0.05], False, AssetCheckSeverity.ERROR),
-        ([None], False, AssetCheckSeverity.ERROR),  # something was counted where nothing is
-    ],
-)
-def test_the_worst_window_decides(
-    errors: Sequence[float | None], passed: bool, severity: AssetCheckSeverity
-) -> None:
-    verdict = judge_reconciliation([reconciled(error) for error in errors], ALLOWED)
-    assert (verdict.passed, verdict.severity) == (passed, severity)
+def verdict_shown(instance: DagsterInstance, metric: str) -> str | None:
+    """The status of the verdict that Dagster takes for the check's newest."""
+    key = AssetCheckKey(AssetKey([f"{metric}_minute"]), FRESH)
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
+    return found.status.value if found else None
 
 
-def test_the_verdict_names_the_worst_window_and_its_reason() -> None:
-    verdict = judge_reconciliation([reconciled(0.002), reconciled(0.034, hours=1, reason="gap")], ALLOWED)
-    assert (verdict.windows, verdict.error) == (2, 0.034)
-    assert verdict.message == (
-        "of 2 windows the approximate number was off by at most 3.40% (hour 2026-03-02T13:00Z, gap); "
-        "1.00% is worth a warning, 5.00% fails"
-    )
+def test_the_newest_verdict_is_shown_whoever_reported_it_before(webshop: Catalog) -> None:
+    metric = webshop.metric("clicks_per_page")
+    fresh = freshness_evaluation(metric, judge_freshness(NOON + MINUTE, NOON, ALLOWED))
+    late = freshness_evaluation(metric, judge_freshness(NOON + timedelta(hours=1), NOON, ALLOWED))
+    with DagsterInstance.ephemeral() as instance:
+        for each, status in ((fresh, "SUCCEEDED"), (late, "FAILED"), (fresh, "SUCCEEDED")):
+            report_evaluations(instance, [each])
+            assert verdict_shown(instance, metric.name) == status
 
 
-def test_before_anything_became_exact_there_is_nothing_to_say_against_it() -> None:
-    verdict = judge_reconciliation([], ALLOWED)
-    assert (verdict.passed, verdict.error) == (True, None)
+def test_old_verdicts_are_deleted(webshop: Catalog) -> None:
+    metric = webshop.metric("clicks_per_page")
+    with DagsterInstance.ephemeral() as instance:
+        report_evaluations(instance, [freshness_evaluation(metric, judge_freshness(NOON, NOON, ALLOWED))] * 2)
+        now = datetime.now(UTC)
+        assert delete_old_verdicts(instance, now - timedelta(minutes=1)) == 0
+        assert verdict_shown(instance, metric.name) == "SUCCEEDED"
+        assert delete_old_verdicts(instance, now + timedelta(minutes=1)) == 2
+        assert verdict_shown(instance, metric.name) is None
 
 
-# On a store -----------------------------------------------------------------------------------------------
+# Reconciliation, on a store ---------------------------------------------------------------------------------
 
 CLICKS = "clicks_per_page"
 
@@ -110,7 +109,7 @@ def test_a_run_reports_what_became_exact_with_it(platform: Platform, conn: Conne
         platform, conn, "batch", BATCH_GRAINS
     )  # day and week are not exact yet
     assert isinstance(found, AssetCheckEvaluation)
-    assert (found.asset_key, found.check_name) == (AssetKey([f"{CLICKS}_hour"]), CHECK)
+    assert (found.asset_key, found.check_name) == (AssetKey([f"{CLICKS}_hour"]), RECONCILIATION)
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
     assert found.metadata["error"].value == pytest.approx(0.03)
     assert list(reconciliation_evaluations(platform, conn, "another run", BATCH_GRAINS)) == []
@@ -134,7 +133,7 @@ def test_a_metrics_own_thresholds_decide(platform: Platform, hour: Window) -> No
 
 def pressed(platform: Platform, keys: set[AssetKey]) -> dict[str, tuple[bool, Any]]:
     """What the checks of these assets say when they are executed by themselves."""
-    checks = AssetSelection.checks(*(AssetCheckKey(key, CHECK) for key in keys))
+    checks = AssetSelection.checks(*(AssetCheckKey(key, RECONCILIATION) for key in keys))
     definitions = Definitions(
         assets=[AssetSpec(key) for key in keys],
         asset_checks=[reconciliation_checks(platform)],

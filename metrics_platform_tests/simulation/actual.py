@@ -1,4 +1,4 @@
-"""What the platform holds at the end, as a reader sees it: relations, ledger, raw store, open work."""
+"""Reads what the platform holds at the end: relations, ledger, raw store, unfinished work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from metrics_platform_tests.simulation.rules import Rule
 from metrics_platform_tests.simulation.world import Kind
 
 _INSTANT = pa.timestamp("us", "UTC")
-# Type in the catalogue -> type of a column read from PostgreSQL; numeric comes as text, which loses nothing.
+# Type in the catalogue -> Arrow type of the column that is read. Numeric columns are read as text, which is
+# exact.
 _ARROW = {
     "string": pa.string(),
     "int": pa.int64(),
@@ -43,17 +44,17 @@ _LEDGER = pa.schema(
 
 
 def rank_column(rank: float) -> str:
-    """0.5 is p50, 0.999 is p99_9."""
+    """The column of a rank: 0.5 gives p50, 0.999 gives p99_9."""
     return "p" + f"{rank * 100:g}".replace(".", "_")
 
 
 def value_columns(rule: Rule) -> list[tuple[str, str]]:
-    """The columns with a metric's number, with their types."""
+    """The columns of a metric's numbers, with their types."""
     if rule.measure in ("count", "distinct"):
         return [("value", "bigint")]
     if rule.measure == "percentiles":
         return [(name, "double") for name in ("value", *map(rank_column, rule.at))]
-    assert rule.input is not None  # all others have one
+    assert rule.input is not None  # all other measures have one
     return [("value", "double" if rule.input.type == "double" else "decimal")]
 
 
@@ -61,15 +62,16 @@ def read_relation(conn: Connection, rule: Rule) -> pa.Table:
     """The metric's view: grain, window, dimensions, events, numbers, label."""
     typed = [(name, term.type) for name, term in rule.dimensions]
     typed += [("events", "bigint"), *value_columns(rule), ("coverage", "double"), ("label", "string")]
-    # A double beside kept numbers of an exact type is read as numeric, digit by digit: the same double again.
+    # If older windows keep numbers of an exact type, the view shows doubles as numeric. The cast restores the
+    # double.
     casts = {"decimal": "::text", "double": "::double precision"}
-    columns = [name + casts.get(kind.partition("(")[0], "") for name, kind in typed]
+    columns = [name + casts.get(type_.partition("(")[0], "") for name, type_ in typed]
     schema = pa.schema(
         [
             ("grain", pa.string()),
             ("window_start", _INSTANT),
             ("window_end", _INSTANT),
-            *((name, _ARROW.get(kind, pa.string())) for name, kind in typed),
+            *((name, _ARROW.get(type_, pa.string())) for name, type_ in typed),
         ]
     )
     query = f"SELECT grain, window_start, window_end, {', '.join(columns)} FROM metrics.{rule.name}"
@@ -77,7 +79,7 @@ def read_relation(conn: Connection, rule: Rule) -> pa.Table:
 
 
 def read_ledger(conn: Connection) -> pa.Table:
-    """Every window's line; its coverage is the smaller one, of its minutes or of its events."""
+    """The ledger. The coverage is the smaller of the share of the minutes and platform.coverage."""
     query = """
         SELECT metric, grain, window_start, window_end,
                CASE source WHEN 'batch' THEN 'exact' ELSE 'approximate' END,
@@ -94,12 +96,15 @@ def _fetch(conn: Connection, query: str, schema: pa.Schema) -> pa.Table:
         rows = cursor.execute(cast("LiteralString", query)).fetchall()
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     return pa.table(
-        [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema
+        [pa.array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)], schema
     )
 
 
-def ingested(conn: Connection, kind: Kind) -> dict[str | None, int]:
-    """Records that ingestion says it took: by reason of rejection, None for events."""
+def ingested_records(conn: Connection, kind: Kind) -> dict[str | None, int]:
+    """The numbers of records by reason of rejection, according to platform.ingestion.
+
+    None stands for accepted events.
+    """
     [(accepted,)] = conn.execute(
         "SELECT coalesce(sum(accepted), 0)::bigint FROM platform.ingestion WHERE kind = %s", (kind.name,)
     ).fetchall()
@@ -112,7 +117,7 @@ def ingested(conn: Connection, kind: Kind) -> dict[str | None, int]:
 
 
 def raw_positions(table: Path) -> pa.Table:
-    """Position and reason of every row of a raw store's table, by its Delta log and nothing else."""
+    """Position and reason of every row of a raw store's table, read by its Delta log without the platform."""
     files: set[str] = set()
     for log in sorted((table / "_delta_log").glob("*.json")):
         for line in log.read_text("utf-8").split("\n"):
@@ -130,7 +135,7 @@ def raw_positions(table: Path) -> pa.Table:
 
 
 def unfinished(conn: Connection) -> list[str]:
-    """What is still to do: dirty hours, open gaps and outages, planned steps; one line each."""
+    """Unfinished work: dirty hours, open gaps and outages, planned steps; a line each."""
     queries = {
         "dirty": "SELECT kind, hour_start, reason FROM platform.dirty_windows ORDER BY 2, 1",
         "open gap": "SELECT minute_start, minute_end, reason FROM platform.gaps "
@@ -146,13 +151,13 @@ def unfinished(conn: Connection) -> list[str]:
     ]
 
 
-def keep(tables: dict[str, pa.Table], folder: Path) -> None:
-    """Write the tables as found-NAME.parquet, for a look."""
+def write_tables(tables: dict[str, pa.Table], folder: Path) -> None:
+    """Write the tables as actual-NAME.parquet, for people to look at."""
     for name, table in tables.items():
-        pq.write_table(table, folder / f"found-{name}.parquet")
+        pq.write_table(table, folder / f"actual-{name}.parquet")
 
 
-def definitions(conn: Connection, rules: Sequence[Rule]) -> dict[str, str]:
-    """The version that the store says each metric has now."""
+def current_versions(conn: Connection, rules: Sequence[Rule]) -> dict[str, str]:
+    """The version of each metric's current definition, according to the store."""
     rows = conn.execute("SELECT name, version FROM platform.metrics WHERE retired_at IS NULL").fetchall()
     return {name: version for name, version in rows if name in {rule.name for rule in rules}}

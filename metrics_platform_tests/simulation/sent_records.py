@@ -1,4 +1,4 @@
-"""The generator's own ledger: every record sent, what it means or why it is malformed; a file per kind."""
+"""Writes every sent record, with its values or why it is malformed, into a Parquet file per kind of event."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _OWN = pa.schema(
 )
 
 
-def write_ledger(world: World, records: Sequence[Record], folder: Path) -> None:
+def write_sent_records(world: World, records: Sequence[Record], folder: Path) -> None:
     """Write sent-KIND.parquet for each kind."""
     for kind in world.kinds:
-        mine = [record for record in records if record.kind == kind.name]
-        pq.write_table(_table(kind, mine), folder / f"sent-{kind.name}.parquet")
+        of_kind = [record for record in records if record.kind == kind.name]
+        pq.write_table(_table(kind, of_kind), folder / f"sent-{kind.name}.parquet")
 
 
 def _table(kind: Kind, records: Sequence[Record]) -> pa.Table:
@@ -47,6 +47,6 @@ def _table(kind: Kind, records: Sequence[Record]) -> pa.Table:
     columns += [
         pa.array([record.values.get(rule.name) for record in records], rule.arrow) for rule in kind.fields
     ]
-    # The kind's time goes by its own name too: expressions use it.
+    # The event time is also stored under the field's own name, because expressions use it.
     columns.append(pa.array([record.event_time for record in records], _INSTANT))
     return pa.table(columns, [*_OWN.names, *(rule.name for rule in kind.fields), kind.time_field])

@@ -1,4 +1,4 @@
-"""The verdict: where what was found is not what was expected. Each difference is one line."""
+"""Compares what the platform holds with what is expected. Each difference is one line."""
 
 from __future__ import annotations
 
@@ -10,121 +10,132 @@ from typing import Any
 import pyarrow as pa
 
 from metrics_platform.store.connection import Connection
-from metrics_platform_tests.simulation import found
+from metrics_platform_tests.simulation import actual
 from metrics_platform_tests.simulation.expected import Expected, inputs, listed
 from metrics_platform_tests.simulation.rules import Rule
 
-# Relative, of the sum of the magnitudes: doubles add up in any order.
+# Relative to the sum of the magnitudes: the sum of doubles depends on their order.
 _DOUBLES = 1e-9
 # PostgreSQL divides with at least 16 digits.
 _QUOTIENT = 1e-12
-# HyperLogLog of 2**12 registers: three standard errors.
+# Three standard errors of HyperLogLog with 2**12 registers.
 _DISTINCT = 3 * 1.04 / 64
-# KLL with k = 200: twice its rank error.
+# Twice the rank error of KLL with k = 200.
 _RANK = 2 * 0.0133
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A window, or a count, that is not what it must be."""
+    """A window or a count that is not as expected."""
 
-    about: str
+    about: str  # what differs
     expected: str
-    found: str
+    actual: str
 
     def __str__(self) -> str:
-        return f"{self.about}: expected {self.expected}, found {self.found}"
+        return f"{self.about}: expected {self.expected}, found {self.actual}"
 
 
-def judge(expected: Expected, conn: Connection, raw_store: Path, folder: Path) -> Iterator[Difference]:
-    """All differences. What was found is kept in the folder."""
-    tables = {rule.name: found.read_relation(conn, rule) for rule in expected.rules}
-    tables["ledger"] = found.read_ledger(conn)
-    found.keep(tables, folder)
+def find_differences(
+    expected: Expected, conn: Connection, raw_store: Path, folder: Path
+) -> Iterator[Difference]:
+    """All differences. The actual tables are written into the folder."""
+    tables = {rule.name: actual.read_relation(conn, rule) for rule in expected.rules}
+    tables["ledger"] = actual.read_ledger(conn)
+    actual.write_tables(tables, folder)
     for name, table in tables.items():
-        expected.db.register(f"found_{name}", table)
-    versions = found.definitions(conn, expected.rules)
-    expected.follow(versions)
+        expected.db.register(f"actual_{name}", table)
+    versions = actual.current_versions(conn, expected.rules)
+    expected.expect_kept_definitions(versions)
     for rule in expected.rules:
         yield from _numbers(expected, conn, rule)
         yield from _ranks(expected, rule)
     yield from _labels(expected, versions)
-    for line in found.unfinished(conn):
+    for line in actual.unfinished(conn):
         yield Difference("at the end", "nothing left to do", line)
     yield from _records(expected, conn, raw_store, folder)
 
 
 def _numbers(expected: Expected, conn: Connection, rule: Rule) -> Iterator[Difference]:
-    """Missing, additional and wrong rows of complete windows."""
+    """Missing, extra and wrong rows of complete windows."""
     names = [name for name, _ in rule.dimensions]
     keys = ["grain", "window_start", *names]
-    same = " AND ".join(f"want.{key} IS NOT DISTINCT FROM got.{key}" for key in keys)
+    same = " AND ".join(f"expected.{key} IS NOT DISTINCT FROM actual.{key}" for key in keys)
     either = ", ".join(
-        f"CASE WHEN want.events IS NULL THEN got.{key} ELSE want.{key} END AS {key}" for key in keys
+        f"CASE WHEN expected.events IS NULL THEN actual.{key} ELSE expected.{key} END AS {key}"
+        for key in keys
     )
-    got = ", ".join(_typed(rule))
+    typed = ", ".join(_typed(rule))
     rows = expected.db.execute(
         f"""
-        WITH got AS (
-            SELECT grain, window_start, events, {got} FROM found_{rule.name} WHERE window_end <= $now
+        WITH actual AS (
+            SELECT grain, window_start, events, {typed} FROM actual_{rule.name} WHERE window_end <= $now
         )
-        SELECT {either}, want.events, want.value, got.events, got.value
-        FROM want_{rule.name} AS want FULL JOIN got ON {same}
-        WHERE want.events IS DISTINCT FROM got.events OR NOT ({_right(rule)})
+        SELECT {either}, expected.events, expected.value, actual.events, actual.value
+        FROM expected_{rule.name} AS expected FULL JOIN actual ON {same}
+        WHERE expected.events IS DISTINCT FROM actual.events OR NOT ({_right(rule)})
         ORDER BY ALL
         """,
         {"now": expected.until},
     ).fetchall()
     for grain, start, *rest in rows:
-        values, (want, wanted, got_events, number) = rest[: len(names)], rest[len(names) :]
+        values = rest[: len(names)]
+        expected_events, expected_value, actual_events, actual_value = rest[len(names) :]
         if (
-            want == got_events
+            expected_events == actual_events
             and rule.measure == "distinct"
             and _same_sketch(expected, conn, rule, grain, start, values)
         ):
             continue
         yield Difference(
             _about(rule.name, grain, start, values),
-            "nothing" if want is None else f"events {want}, value {wanted}",
-            "nothing" if got_events is None else f"events {got_events}, value {number}",
+            "nothing" if expected_events is None else f"events {expected_events}, value {expected_value}",
+            "nothing" if actual_events is None else f"events {actual_events}, value {actual_value}",
         )
 
 
 def _typed(rule: Rule) -> list[str]:
-    """The found dimensions and number in the types of the expected ones."""
+    """SQL for the actual dimensions and number, cast to the types of the expected ones."""
     cast = [
         f"CAST({name} AS {term.type}) AS {name}" if term.type.startswith("decimal") else name
         for name, term in rule.dimensions
     ]
-    kind = dict(found.value_columns(rule))["value"]
+    type_ = dict(actual.value_columns(rule))["value"]
     exact = "DOUBLE" if rule.measure == "avg" else "DECIMAL(38,4)"
-    return [*cast, f"CAST(value AS {exact}) AS value" if kind == "decimal" else "value"]
+    return [*cast, f"CAST(value AS {exact}) AS value" if type_ == "decimal" else "value"]
 
 
 def _right(rule: Rule) -> str:
-    """SQL: the number found is right."""
-    both_null = "(want.value IS NULL AND got.value IS NULL)"
+    """SQL condition: the actual number is right."""
+    error = "abs(actual.value - expected.value)"
+    both_null = "(expected.value IS NULL AND actual.value IS NULL)"
     double = rule.input is not None and rule.input.type == "double"
     if rule.measure == "percentiles":
         return "true"
     if rule.measure == "count":
-        return "got.value IS NOT DISTINCT FROM got.events"
+        return "actual.value IS NOT DISTINCT FROM actual.events"
     if rule.measure == "distinct":
-        return f"coalesce(abs(got.value - want.value) <= greatest(0.5, {_DISTINCT} * want.value), false)"
+        return f"coalesce({error} <= greatest(0.5, {_DISTINCT} * expected.value), false)"
     if rule.measure == "avg":
-        slack = f"{_DOUBLES} * want.size / got.events" if double else f"{_QUOTIENT} * abs(want.value) + 1e-15"
-        return f"coalesce(abs(got.value - want.value) <= {slack}, {both_null})"
+        slack = (
+            f"{_DOUBLES} * expected.size / actual.events"
+            if double
+            else f"{_QUOTIENT} * abs(expected.value) + 1e-15"
+        )
+        return f"coalesce({error} <= {slack}, {both_null})"
     if rule.measure == "sum" and double:
-        return f"coalesce(abs(got.value - want.value) <= {_DOUBLES} * want.size, {both_null})"
-    wanted = "want.value" if double else "CAST(want.value AS DECIMAL(38,4))"
-    return f"got.value IS NOT DISTINCT FROM {wanted}"
+        return f"coalesce({error} <= {_DOUBLES} * expected.size, {both_null})"
+    wanted = "expected.value" if double else "CAST(expected.value AS DECIMAL(38,4))"
+    return f"actual.value IS NOT DISTINCT FROM {wanted}"
 
 
 def _same_sketch(
     expected: Expected, conn: Connection, rule: Rule, grain: str, start: object, values: Sequence[object]
 ) -> bool:
-    """Whether the stored sketch is that of exactly the expected values: one good estimate in 400 lies beyond
-    three standard errors by chance."""
+    """Whether the stored sketch is the sketch of exactly the expected values.
+
+    This check is needed because one right estimate in 400 lies beyond three standard errors by chance.
+    """
     from datasketches import hll_sketch  # pyright: ignore[reportAttributeAccessIssue]
 
     names = [name for name, _ in rule.dimensions]
@@ -137,12 +148,12 @@ def _same_sketch(
     stored = conn.execute(query.encode(), [grain, start, *values]).fetchall()
     own, theirs = hll_sketch(12), hll_sketch.deserialize(stored[0][0])
     for (value,) in wanted:
-        own.update(value or "\0")  # a sketch passes over the empty string
+        own.update(value or "\0")  # because a sketch ignores the empty string
     return _united(own, own) == _united(theirs, theirs) == _united(own, theirs)
 
 
 def _united(one: Any, other: Any) -> float:
-    """The estimate of two sketches' union; of equal ones, it depends on the registers and nothing else."""
+    """The estimate of the union of two sketches. It depends on their registers alone."""
     from datasketches import hll_union, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
 
     union = hll_union(12)
@@ -152,27 +163,27 @@ def _united(one: Any, other: Any) -> float:
 
 
 def _ranks(expected: Expected, rule: Rule) -> Iterator[Difference]:
-    """Each percentile's rank among the values, within the sketch's error, or one value off."""
+    """Percentiles whose rank among the values is off by more than the sketch's error and one value."""
     names = [name for name, _ in rule.dimensions]
     for rank in rule.at:
-        column = found.rank_column(rank)
+        column = actual.rank_column(rank)
         union = " UNION ALL ".join(
             f"SELECT '{grain}' AS grain, {grain} AS window_start, {listed(names)} CAST(x AS DOUBLE) AS x "
             f"FROM inputs WHERE x IS NOT NULL"
             for grain in ("minute", "hour", "day", "week")
         )
         keys = ["grain", "window_start", *names]
-        same = " AND ".join(f"got.{key} IS NOT DISTINCT FROM points.{key}" for key in keys)
+        same = " AND ".join(f"actual.{key} IS NOT DISTINCT FROM points.{key}" for key in keys)
         rows = expected.db.execute(
             f"""
             WITH inputs AS ({inputs(rule)}), points AS ({union}),
-            got AS (
+            actual AS (
                 SELECT grain, window_start, {", ".join([*_typed(rule)[:-1], f"{column} AS number"])}
-                FROM found_{rule.name} WHERE window_end <= $now
+                FROM actual_{rule.name} WHERE window_end <= $now
             )
             SELECT {", ".join("points." + key for key in keys)}, any_value(number), count(*) AS n,
                    count(*) FILTER (x < number) / n AS low, count(*) FILTER (x <= number) / n AS high
-            FROM points JOIN got ON {same}
+            FROM points JOIN actual ON {same}
             GROUP BY {", ".join("points." + key for key in keys)}
             HAVING any_value(number) IS NULL
                 OR NOT $rank BETWEEN low - $slack - 1 / n AND high + $slack + 1 / n
@@ -190,10 +201,10 @@ def _ranks(expected: Expected, rule: Rule) -> Iterator[Difference]:
 
 
 def _labels(expected: Expected, versions: dict[str, str]) -> Iterator[Difference]:
-    """The ledger: every complete window of every metric, exact, whole, of the definition that it may have."""
+    """Lines of the ledger that are not exact, complete and of the right definition."""
     counts = " UNION ALL ".join(
-        f"SELECT '{rule.name}' AS metric, grain, window_start, sum(events) AS events FROM want_{rule.name} "
-        "GROUP BY ALL"
+        f"SELECT '{rule.name}' AS metric, grain, window_start, sum(events) AS events "
+        f"FROM expected_{rule.name} GROUP BY ALL"
         for rule in expected.rules
     )
     current = pa.table({"metric": list(versions), "definition": list(versions.values())})
@@ -201,33 +212,37 @@ def _labels(expected: Expected, versions: dict[str, str]) -> Iterator[Difference
     rows = expected.db.execute(
         f"""
         WITH counts AS ({counts}),
-        want AS (
+        expected AS (
             SELECT current.metric, windows.*, coalesce(counts.events, 0) AS events,
                    coalesce(older.definition, current.definition) AS definition
             FROM windows CROSS JOIN current LEFT JOIN counts USING (metric, grain, window_start)
             LEFT JOIN older USING (metric, grain, window_start)
         ),
-        got AS (SELECT * FROM found_ledger WHERE window_end <= $now)
+        actual AS (SELECT * FROM actual_ledger WHERE window_end <= $now)
         SELECT metric, grain, window_start,
                format('exact, coverage 1, events {{}}, until {{}}, definition {{}}',
-                      want.events, want.window_end, want.definition),
+                      expected.events, expected.window_end, expected.definition),
                format('{{}}, coverage {{}}, events {{}}, until {{}}, definition {{}}',
-                      got.label, got.coverage, got.events, got.window_end, got.definition)
-        FROM want FULL JOIN got USING (metric, grain, window_start)
-        WHERE want.events IS DISTINCT FROM got.events OR got.label <> 'exact' OR got.coverage <> 1
-           OR want.window_end <> got.window_end OR want.definition <> got.definition
+                      actual.label, actual.coverage, actual.events, actual.window_end,
+                      actual.definition)
+        FROM expected FULL JOIN actual USING (metric, grain, window_start)
+        WHERE expected.events IS DISTINCT FROM actual.events
+           OR actual.label <> 'exact' OR actual.coverage <> 1
+           OR expected.window_end <> actual.window_end OR expected.definition <> actual.definition
         ORDER BY ALL
         """,
         {"now": expected.until},
     ).fetchall()
-    for metric, grain, start, want, got in rows:
-        yield Difference(_about(f"ledger of {metric}", grain, start, ()), want or "nothing", got or "nothing")
+    for metric, grain, start, wanted, found in rows:
+        yield Difference(
+            _about(f"ledger of {metric}", grain, start, ()), wanted or "nothing", found or "nothing"
+        )
 
 
 def _records(expected: Expected, conn: Connection, raw_store: Path, folder: Path) -> Iterator[Difference]:
-    """Every record is in the raw store once and counted, rejected or a duplicate; the three add up."""
+    """Records that are not in the raw store exactly once, or with a wrong reason; wrong counts of records."""
     for kind in expected.world.kinds:
-        expected.db.register("raw", found.raw_positions(raw_store / kind.name))
+        expected.db.register("raw", actual.raw_positions(raw_store / kind.name))
         sent = f"read_parquet('{folder / f'sent-{kind.name}.parquet'}')"
         rows = expected.db.execute(
             f"""
@@ -241,14 +256,14 @@ def _records(expected: Expected, conn: Connection, raw_store: Path, folder: Path
             WHERE times IS DISTINCT FROM 1 OR _reason IS DISTINCT FROM reason ORDER BY ALL
             """
         ).fetchall()
-        for cluster, topic, partition, offset, want, times, got in rows:
+        for cluster, topic, partition, offset, wanted, times, found in rows:
             yield Difference(
                 f"record {cluster}/{topic}/{partition}/{offset}",
-                f"once, {want}",
-                f"{times or 0} times, {got}",
+                f"once, {wanted}",
+                f"{times or 0} times, {found}",
             )
         by_reason = dict(expected.db.execute(f"SELECT _reason, count(*) FROM {sent} GROUP BY 1").fetchall())
-        taken = {reason: count for reason, count in found.ingested(conn, kind).items() if count}
+        taken = {reason: count for reason, count in actual.ingested_records(conn, kind).items() if count}
         if taken != by_reason:
             yield Difference(f"{kind.name}: records ingested by reason", str(by_reason), str(taken))
         yield from _sum(expected, kind.name, by_reason, taken)
@@ -258,7 +273,7 @@ def _sum(
     expected: Expected, kind: str, by_reason: dict[str | None, int], taken: dict[str | None, int]
 ) -> Iterator[Difference]:
     [(counted,)] = expected.db.execute(
-        f"SELECT coalesce(sum(events), 0) FROM found_every_{kind} WHERE grain = 'hour'"
+        f"SELECT coalesce(sum(events), 0) FROM actual_every_{kind} WHERE grain = 'hour'"
     ).fetchall()
     [(good,)] = expected.db.execute(f"SELECT count(*) FROM events_{kind}").fetchall()
     sent, duplicates = sum(by_reason.values()), by_reason.get(None, 0) - good

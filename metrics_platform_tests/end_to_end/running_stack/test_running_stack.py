@@ -7,100 +7,29 @@ hand, a shift is killed, and at the end nothing is left running.
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import psutil
 import pytest
 
-from metrics_platform.local.environment import environment
-from metrics_platform.local.ports import Ports
 from metrics_platform.local.process import marked
-from metrics_platform.local.stack import CATALOG, JARS, Stack, StackPlan, running
-from metrics_platform.orchestration.freshness import CHECK
-from metrics_platform.store.connection import Connection, connect
-from metrics_platform_tests.conftest import folder
+from metrics_platform.local.stack import CATALOG, Stack
+from metrics_platform.orchestration.checks import FRESH
+from metrics_platform.store.connection import Connection
+from metrics_platform_tests.end_to_end.running_stack.asking import (
+    FIRST_NUMBER,
+    METRICS,
+    command,
+    dagster,
+    graphql,
+    newest_minute,
+    wait_for,
+)
 
-pytestmark = pytest.mark.server
-
-FIRST_NUMBER = 120  # seconds: what a newcomer is promised
-METRICS = 6
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    stopping = Event()
-    with folder() as path:
-        plan = StackPlan(
-            path, Ports.free(), jars=Path(os.environ.get("METRICS_PLATFORM_JARS", JARS)), traffic=100
-        )
-        with running(plan, print, stopping) as stack:
-            yield stack
-        assert marked(path) == []  # nothing outlives the stack
-
-
-@pytest.fixture(scope="module")
-def variables(stack: Stack) -> dict[str, str]:
-    """What `metrics-platform env` prints."""
-    return environment(stack.state)
-
-
-@pytest.fixture
-def store(variables: dict[str, str]) -> Iterator[Connection]:
-    with connect(variables["METRICS_PLATFORM_POSTGRES"]) as conn:
-        yield conn
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
-    """The first truthy answer; fails when there is none in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.5)
-    pytest.fail(f"{condition} did not come true within {seconds} s")
-
-
-def newest_minute(store: Connection) -> datetime | None:
-    """The newest minute that all metrics have, once the shift has migrated the store."""
-    [(ready,)] = store.execute("SELECT to_regclass('platform.ledger') IS NOT NULL").fetchall()
-    if not ready:
-        return None
-    row = store.execute(
-        "SELECT window_start FROM platform.ledger WHERE grain = 'minute' "
-        "GROUP BY 1 HAVING count(*) = %s ORDER BY 1 DESC LIMIT 1",
-        (METRICS,),
-    ).fetchone()
-    return row[0] if row else None
-
-
-def graphql(stack: Stack, query: str) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"{stack.state.ui}/graphql",
-        json.dumps({"query": query}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read())["data"]
-
-
-def dagster(variables: dict[str, str], *arguments: str) -> None:
-    """Run `dagster asset materialize` as a person would after `eval "$(metrics-platform env)"`."""
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "metrics_platform.definitions"]
-    done = subprocess.run(
-        [*command, *arguments], env={**os.environ, **variables}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("running stack")]
 
 
 def test_the_first_number_appears(stack: Stack, store: Connection) -> None:
@@ -174,7 +103,7 @@ def verdicts(stack: Stack) -> list[str | None]:
         check["executionForLatestMaterialization"]
         for node in answer["assetNodes"]
         for check in node["assetChecksOrError"].get("checks", [])
-        if check["name"] == CHECK
+        if check["name"] == FRESH
     ]
     assert len(latest) == METRICS
     return [each["status"] if each else None for each in latest]
@@ -203,19 +132,6 @@ def test_an_hour_by_hand_is_exact(variables: dict[str, str], store: Connection) 
         (hour,),
     ).fetchall()
     assert rows == [("batch", 60)]
-
-
-def command(variables: dict[str, str], *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run `metrics-platform` with these variables; it must end with the exit code."""
-    done = subprocess.run(
-        [sys.executable, "-m", "metrics_platform.cli.main", *words],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr[-3000:]
-    return done
 
 
 @pytest.fixture
