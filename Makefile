@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help setup lock test test-yarn check format demo bench soak clean requirements
+.PHONY: help setup lock test test-fast test-yarn check format demo bench soak clean requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,8 +21,12 @@ help: ## List the targets
 
 setup: $(VENV)/.ready $(JARS)/.ready ## Create .venv and .jars: pinned Python packages and JVM artefacts
 
+test-fast: setup ## Set up, then run the tests that need no server and no JVM, in a minute
+	@$(BIN)/python -m pytest -m 'not server and not yarn' $(ARGS)
+
+# Two workers with servers of their own; support/tiers.py says which tests stay together and which begin.
 test: setup ## Set up, then run the whole test suite against real components
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-yarn: setup $(JARS)/yarn/.ready ## Set up, then run both layers on a YARN cluster on loopback, and kill the stream there
 	@$(BIN)/python -m pytest -m yarn metrics_platform_tests/yarn $(ARGS)

@@ -28,7 +28,7 @@ from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform.spark.session import session, spark_settings
 
-pytest_plugins = ["metrics_platform_tests.support.installation"]
+pytest_plugins = ["metrics_platform_tests.support.installation", "metrics_platform_tests.support.tiers"]
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

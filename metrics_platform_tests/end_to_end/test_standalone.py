@@ -25,6 +25,8 @@ from metrics_platform_tests.support.standalone import Cluster
 from metrics_platform_tests.support.traffic import send
 from metrics_platform_tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.server
+
 TRAFFIC_END = START + timedelta(minutes=45)
 CLOSES = [datetime(2026, 3, 29, 22, minute, tzinfo=UTC) for minute in range(5, 12)]
 LONG_AFTER = TRAFFIC_END + timedelta(hours=2)

@@ -19,6 +19,8 @@ from metrics_platform.local import process
 from metrics_platform.local.process import MARKER, Component, Identity, end, marked, rotate
 from metrics_platform.local.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Interrupted, Supervisor
 
+pytestmark = pytest.mark.server
+
 READY = "import pathlib, time; pathlib.Path('ready').touch(); time.sleep(600)"
 # A server with a child that ignores TERM, as a stuck run worker would.
 FAMILY = f"""

@@ -30,6 +30,8 @@ from metrics_platform.local.state import StackState
 from metrics_platform.local.status import stack_status
 from metrics_platform.settings import Settings
 
+pytestmark = pytest.mark.server
+
 PORTS = Ports(webserver=3100, kafka=9192, postgres=5533, code_server=4366)
 
 

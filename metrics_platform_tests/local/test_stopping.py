@@ -18,6 +18,8 @@ from metrics_platform.local.process import end, marked
 from metrics_platform_tests.local.little_stack import SERVERS
 from metrics_platform_tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.server
+
 Output = Callable[[], tuple[int, int | None]]  # what the stack writes to, and what reads it
 
 COMMAND = (

@@ -225,6 +225,7 @@ subprocess.run([sys.executable, "-c", run], check=True)
 """
 
 
+@pytest.mark.server
 def test_runs_have_the_catalogue_of_their_code_server_whatever_becomes_of_its_file(
     catalogue: Path, jars: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from metrics_platform.catalog.loading.catalog import load_catalog
@@ -22,7 +23,12 @@ CLUSTER = Cluster("local", "192.0.2.1:1")
 
 def catalog(timezone: str = "Europe/Berlin", start: date = date(2026, 1, 1)) -> Catalog:
     """The example catalogue in another place."""
-    return replace(load_catalog(PACKAGE / "catalog" / "webshop.yaml"), timezone=timezone, start=start)
+    return replace(_webshop(), timezone=timezone, start=start)
+
+
+@cache
+def _webshop() -> Catalog:
+    return load_catalog(PACKAGE / "catalog" / "webshop.yaml")
 
 
 def platform(jars: Path, defined: Catalog | None = None) -> Platform:

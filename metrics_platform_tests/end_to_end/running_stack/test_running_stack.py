@@ -29,6 +29,8 @@ from metrics_platform_tests.end_to_end.running_stack.asking import (
     wait_for,
 )
 
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("running stack")]
+
 
 def test_the_first_number_appears(stack: Stack, store: Connection) -> None:
     def rows() -> list[tuple[Any, ...]]:

@@ -15,6 +15,8 @@ from metrics_platform.local.ports import free_ports
 from metrics_platform.local.servers import postgres
 from metrics_platform_tests.conftest import served
 
+pytestmark = pytest.mark.server
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 
 

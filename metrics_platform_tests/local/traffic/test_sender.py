@@ -109,6 +109,7 @@ def test_a_ledger_that_cannot_be_written_is_named(kafka: str, topics: dict[str, 
         )
 
 
+@pytest.mark.server
 def test_a_broker_that_dies_and_comes_back_costs_no_record_and_duplicates_none(
     data_dir: Path, jars: Path
 ) -> None:
