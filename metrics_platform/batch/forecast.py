@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from metrics_platform.batch.plan import REPAIRS_PER_RUN, due_hours, lagging_clusters
+from metrics_platform.batch.plan import lagging_clusters
+from metrics_platform.batch.repairs import REPAIRS_PER_RUN, due_hours
 from metrics_platform.batch.snapshot import Snapshot
 from metrics_platform.batch.units import HOURLY_RUN_AFTER, fresh_hours, hours_of, unit_of
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window

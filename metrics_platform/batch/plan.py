@@ -20,14 +20,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from metrics_platform.batch.correction_reasons import correction_reasons
+from metrics_platform.batch.repairs import cut_to_budget, due_hours
 from metrics_platform.batch.snapshot import Snapshot
-from metrics_platform.batch.units import enclosing_ended, hours_of, parts_of, unit_of, units_of
-from metrics_platform.catalog.model import Catalog, EventKind, Metric
-from metrics_platform.catalog.windows import HOUR, Grain, Window
+from metrics_platform.batch.units import (
+    enclosing_ended,
+    hours_of,
+    hours_of_entry,
+    parts_of,
+    unit_of,
+    units_of,
+)
+from metrics_platform.catalog.model import EventKind, Metric
+from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.state.backlog import Entry
 
-# Hours per run beside the newest ones, so that a flood of old events cannot starve the fresh hours.
-REPAIRS_PER_RUN = 48
 # How many windows one pass asks Spark for, half a day of minutes: what a small driver can aggregate at once.
 WINDOWS_PER_PASS = 720
 # Why an hour is computed again in which nothing changed.
@@ -99,7 +105,7 @@ def plan_run(snapshot: Snapshot, request: Request) -> RecomputePlan:
     catalog, now = snapshot.catalog, snapshot.now
     moved = tuple(_moved(snapshot))
     due = due_hours(snapshot, request.windows) if request.repair else []
-    repairs = tuple(due[:REPAIRS_PER_RUN])
+    repairs, later = cut_to_budget(due)
     windows = (*request.windows, *repairs)
     units = units_of(windows, catalog, now)
     waiting = tuple(_waiting(snapshot, units))
@@ -113,83 +119,22 @@ def plan_run(snapshot: Snapshot, request: Request) -> RecomputePlan:
         missing=_missing(snapshot, passes) if request.repair else None,
         passes=tuple(passes),
         repairs=repairs,
-        later=tuple(due[REPAIRS_PER_RUN:]),
+        later=later,
     )
-
-
-def due_hours(snapshot: Snapshot, asked: Collection[Window]) -> list[Window]:
-    """The hours that the backlog owes beside those asked for, in the order in which they are repaired.
-
-    An hour that waits for a cluster is not due: it cannot be computed, and takes no place from what can.
-    """
-    reached = {kind.name: snapshot.reached(kind.name) for kind in snapshot.kinds}
-    changed = [
-        hour
-        for entry in snapshot.changed(reached)
-        for hour in _hours_of_entry(entry, snapshot.catalog)
-        if (through := reached[entry.kind or ""]) and entry.start + HOUR <= through
-    ]
-    return order_repairs(snapshot.now, snapshot.catalog, asked, _overdue(snapshot), snapshot.gaps(), changed)
-
-
-def order_repairs(
-    now: datetime,
-    catalog: Catalog,
-    asked: Collection[Window],
-    missing: Sequence[Window],
-    gaps: Sequence[Entry],
-    changed: Iterable[Window],
-) -> list[Window]:
-    """Bring the hours to repair into their order: missing ones with gaps, changed ones, the other missing.
-
-    Left out are the hours that were asked for, have not ended, or of which no number is kept.
-    """
-    with_gaps = [hour for hour in missing if any(gap.overlaps(hour) for gap in gaps)]
-    complete = catalog.calendar.last_complete(Grain.HOUR, now).end
-    wanted = dict.fromkeys([*with_gaps, *sorted(changed), *missing])
-    ended = [hour for hour in wanted if hour.end <= complete and hour not in asked]
-    return [hour for hour in ended if unit_of(hour, catalog, now)]
-
-
-def _overdue(snapshot: Snapshot) -> list[Window]:
-    """The hours that were never made exact, and those that an ended day or week still lacks.
-
-    A day or week also lacks its hours of an older definition.
-    """
-    catalog, found = snapshot.catalog, list[Window]()
-    for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK):
-        for kind in snapshot.kinds:
-            windows = [one for one in snapshot.never_exact.get(kind.name, ()) if one.grain is grain]
-            hours = hours_of(windows, catalog.calendar)
-            if grain is not Grain.HOUR:
-                metrics = [metric for metric in snapshot.metrics if metric.kind == kind.name]
-                hours = [hour for hour in hours if _unit_is_stale(snapshot, hour, metrics)]
-            found += hours
-    return found
-
-
-def _unit_is_stale(snapshot: Snapshot, hour: Window, metrics: Sequence[Metric]) -> bool:
-    unit = unit_of(hour, snapshot.catalog, snapshot.now)
-    return unit is not None and snapshot.is_stale(unit, metrics)
 
 
 def _moved(snapshot: Snapshot) -> Iterator[tuple[Entry, tuple[Window, ...]]]:
     """Entries of another time zone, whose hours began at other minutes, with today's hours in their place."""
     for entry in snapshot.changed():
-        hours = _hours_of_entry(entry, snapshot.catalog)
+        hours = hours_of_entry(entry, snapshot.catalog)
         if len(hours) > 1:
             yield entry, hours
-
-
-def _hours_of_entry(entry: Entry, catalog: Catalog) -> tuple[Window, ...]:
-    """The hours that an entry on a changed hour concerns: one, unless it is of another time zone."""
-    return tuple(catalog.calendar.windows(Grain.HOUR, entry.start, entry.start + HOUR))
 
 
 def _expired(snapshot: Snapshot) -> Iterator[Entry]:
     """Entries on hours so old that no number of theirs is kept."""
     for entry in snapshot.changed():
-        hours = _hours_of_entry(entry, snapshot.catalog)
+        hours = hours_of_entry(entry, snapshot.catalog)
         if not any(unit_of(hour, snapshot.catalog, snapshot.now) for hour in hours):
             yield entry
 
@@ -240,7 +185,7 @@ def _to_compute(
     changed = [
         hour
         for entry in snapshot.changed({metric.kind for metric in metrics})
-        for hour in _hours_of_entry(entry, snapshot.catalog)
+        for hour in hours_of_entry(entry, snapshot.catalog)
     ]
     chosen = {unit for unit in complete if snapshot.is_stale(unit, metrics)}
     chosen.update(unit for unit in complete if any(unit.contains(hour.start) for hour in changed))
@@ -318,7 +263,7 @@ def _reopened(
     changed = [
         hour
         for entry in snapshot.changed([kind.name])
-        for hour in _hours_of_entry(entry, catalog)
+        for hour in hours_of_entry(entry, catalog)
         if hour.start in hours
     ]
     around = hours_of(enclosing_ended(changed, catalog.calendar, now), catalog.calendar)

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from metrics_platform.batch.units import enclosing_ended, hours_of, units_of
+from metrics_platform.batch.units import enclosing_ended, hours_of, hours_of_entry, units_of
 from metrics_platform.catalog.model import Catalog, EventKind, Metric
-from metrics_platform.catalog.windows import HOUR, Grain, Window
-from metrics_platform.store import ledger
+from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.store import exactness
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.ledger import Staleness
+from metrics_platform.store.exactness import Staleness
 from metrics_platform.store.state import ingestion_ledger
 from metrics_platform.store.state.backlog import Cause, Entry, open_entries
 
@@ -84,7 +84,7 @@ def read_snapshot(
             steps={name: ingestion_ledger.newest_version(conn, name) for name in names},
             backlog=backlog,
             never_exact=never_exact,
-            stale=ledger.stale_windows(conn, metrics, interest),
+            stale=exactness.stale_windows(conn, metrics, interest),
         )
 
 
@@ -99,7 +99,7 @@ def _never_exact(conn: Connection, blank: Snapshot, kind: str) -> tuple[Window, 
         since = max(catalog.first_instant, catalog.kept_from(grain, blank.now))
         windows = catalog.calendar.windows(grain, since, reached)
         ended += [one for one in windows if since <= one.start and one.end <= reached]
-    return tuple(ledger.never_exact(conn, names, ended))
+    return tuple(exactness.never_exact(conn, names, ended))
 
 
 def _windows_of_interest(
@@ -111,10 +111,7 @@ def _windows_of_interest(
 ) -> set[Window]:
     """The windows of which a plan may ask whether their numbers are current."""
     changed = [
-        hour
-        for entry in backlog
-        if entry.cause is Cause.CHANGED
-        for hour in catalog.calendar.windows(Grain.HOUR, entry.start, entry.start + HOUR)
+        hour for entry in backlog if entry.cause is Cause.CHANGED for hour in hours_of_entry(entry, catalog)
     ]
     around = enclosing_ended(changed, catalog.calendar, now)
     missing = {window for windows in never_exact.values() for window in windows}

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
+from metrics_platform.store.state.backlog import Entry
 
 # How long after an hour's end the schedule makes it exact: most late events have come by then.
 HOURLY_RUN_AFTER = timedelta(minutes=3)
@@ -59,3 +60,8 @@ def parts_of(unit: Window, catalog: Catalog, now: datetime) -> tuple[Window, ...
 def enclosing_ended(hours: Iterable[Window], calendar: Calendar, now: datetime) -> list[Window]:
     """The days and weeks around the hours that have ended, sorted."""
     return sorted({one for hour in hours for one in calendar.enclosing(hour) if one.end <= now})
+
+
+def hours_of_entry(entry: Entry, catalog: Catalog) -> tuple[Window, ...]:
+    """The hours that an entry on a changed hour concerns: one, unless it is of another time zone."""
+    return tuple(catalog.calendar.windows(Grain.HOUR, entry.start, entry.start + HOUR))

@@ -15,8 +15,8 @@ had been written. Offsets that Kafka dropped before they were ingested are said,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -28,10 +28,18 @@ from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unrea
 from metrics_platform.events.kafka.source import read_records
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.rejected import Selection
+from metrics_platform.ingestion.ranges import (
+    holds_step,
+    lost_to_retention,
+    not_ingested,
+    refuse_recreated_topics,
+    split,
+    step_range,
+)
 from metrics_platform.platform import Platform
 from metrics_platform.settings import SparkSettings
 from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
-from metrics_platform.store import ledger
+from metrics_platform.store import exactness
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
@@ -151,8 +159,8 @@ class Ingestion:
         same = self._same(bounds, ids)
         steps = [self.repeat(unfinished, same, clock())] if unfinished else []
         committed = ingestion_ledger.committed_offsets(self.conn, name)
-        _refuse_anew(bounds, same, committed)
-        owed, lost = _owed(bounds, committed), _lost(bounds, committed)
+        refuse_recreated_topics(bounds, same, committed)
+        owed, lost = not_ingested(bounds, committed), lost_to_retention(bounds, committed)
         for gone in lost:
             logger.warning(
                 f"Kafka dropped offsets {gone.start} to {gone.end - 1} of '{gone.topic}' partition "
@@ -162,9 +170,9 @@ class Ingestion:
         through = dict.fromkeys(self.log.answering(self.kind), started)
         portions = list(split(owed, records_per_step(self.platform.settings.batch)))
         for number, portion in enumerate(portions, start=1):
-            skipped = map(_ledger_range, lost if number == 1 else ())
+            skipped = map(step_range, lost if number == 1 else ())
             step = ingestion_ledger.plan_step(
-                self.conn, name, map(_ledger_range, portion), clock(), lost=skipped
+                self.conn, name, map(step_range, portion), clock(), lost=skipped
             )
             steps.append(self.do(step, through if number == len(portions) else {}, clock()))
         ingestion_ledger.note_topic_ids(self.conn, name, ids)
@@ -199,7 +207,7 @@ class Ingestion:
     ) -> Appended:
         """Do a planned step again; set it aside if it was never written and its records are not within the
         bounds, which is what Kafka has as far as it answers."""
-        if _holds(bounds, step):
+        if holds_step(bounds, step):
             return self.do(step, {}, now)
         appended = self._append(step, [])
         if appended.accepted or appended.rejected:
@@ -284,77 +292,15 @@ class Ingestion:
     def _late(self, step: int, appended: Appended) -> dict[datetime, int]:
         """The hours of the step that were exact already, each with its events that are not redelivered."""
         names = [metric.name for metric in self.platform.catalog.metrics_of(self.kind)]
-        exact = ledger.exact_hours(self.conn, names, appended.accepted)
+        exact = exactness.exact_hours(self.conn, names, appended.accepted)
         if not exact:
             return {}
         new = self.platform.raw_store.new_events(self.spark, self.kind, step, exact)
         return dict.fromkeys(exact, 0) | new
 
 
-def _refuse_anew(
-    bounds: Iterable[OffsetRange],
-    same: Collection[OffsetRange],
-    committed: Mapping[ingestion_ledger.Partition, int],
-) -> None:
-    """Raise KafkaError for a topic made anew: one that has another id, or ends before what was ingested."""
-    for bound in bounds:
-        done = committed.get(bound.key, bound.start)
-        if bound not in same or done > bound.end:
-            raise KafkaError(
-                f"topic '{bound.topic}' on cluster '{bound.cluster}' was deleted and made anew: partition "
-                f"{bound.partition} ends at offset {bound.end}, and {done} was reached in the one before; "
-                "delete its rows from platform.ingestion_offsets to ingest it from its beginning"
-            )
-
-
-def _owed(
-    bounds: list[OffsetRange], committed: Mapping[ingestion_ledger.Partition, int]
-) -> list[OffsetRange]:
-    """What Kafka has and the raw store has not, partition by partition."""
-    return [replace(bound, start=max(committed.get(bound.key, bound.start), bound.start)) for bound in bounds]
-
-
-def _lost(
-    bounds: list[OffsetRange], committed: Mapping[ingestion_ledger.Partition, int]
-) -> list[OffsetRange]:
-    """What neither the raw store nor Kafka has any more."""
-    starts = [(bound, committed.get(bound.key, bound.start)) for bound in bounds]
-    return [replace(bound, start=start, end=bound.start) for bound, start in starts if start < bound.start]
-
-
-def split(ranges: list[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:
-    """Cut the ranges into portions of about `most` records, each with every partition's next part.
-
-    There is always at least one portion, empty when there is nothing to read.
-    """
-    records = sum(found.records for found in ranges)
-    portions = max(1, -(-records // most))
-    for number in range(portions):
-        yield [
-            OffsetRange(
-                r.cluster,
-                r.topic,
-                r.partition,
-                r.start + r.records * number // portions,
-                r.start + r.records * (number + 1) // portions,
-            )
-            for r in ranges
-        ]
-
-
 def _not_ingested(kind: EventKind, error: KafkaError) -> str:
     return f"'{kind.name}' cannot be ingested: {error}"
-
-
-def _holds(bounds: Iterable[OffsetRange], step: ingestion_ledger.IngestionStep) -> bool:
-    """Whether all records of the step lie within the bounds."""
-    there = {bound.key: bound for bound in bounds}
-    needed = [(there.get((r.cluster, r.topic, r.partition)), r) for r in step.ranges if r.start < r.end]
-    return all(bound and bound.start <= r.start and r.end <= bound.end for bound, r in needed)
-
-
-def _ledger_range(found: OffsetRange) -> ingestion_ledger.StepRange:
-    return ingestion_ledger.StepRange(found.cluster, found.topic, found.partition, found.start, found.end)
 
 
 def _sum(steps: list[Appended], log: KafkaLog) -> Ingested:

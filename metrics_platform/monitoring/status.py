@@ -14,8 +14,8 @@ from metrics_platform.store.ledger import Label, newest_of_each
 from metrics_platform.store.state.alarms import AlarmState, current_alarms
 from metrics_platform.store.state.backlog import Cause, Entry
 from metrics_platform.store.state.definition_versions import OlderWindows, older_windows
-from metrics_platform.store.state.ingestion_ledger import LostRecords, lost_records
 from metrics_platform.store.state.lease import STREAM_LEASE, Lease, read_lease
+from metrics_platform.store.state.lost_records import LostRecords, lost_records
 from metrics_platform.store.state.outages import open_outages
 
 # Checks that look at the servers; those of freshness follow from the newest minute by themselves.

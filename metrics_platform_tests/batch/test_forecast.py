@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from metrics_platform.batch.forecast import Debt, forecast, next_hourly_run
-from metrics_platform.batch.plan import REPAIRS_PER_RUN
+from metrics_platform.batch.repairs import REPAIRS_PER_RUN
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar
-from metrics_platform.store.ledger import Staleness
+from metrics_platform.store.exactness import Staleness
 from metrics_platform.store.state.backlog import Cause, Entry
 from metrics_platform.store.state.missing import REASON
 from metrics_platform_tests.batch.snapshots import (

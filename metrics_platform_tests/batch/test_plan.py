@@ -11,22 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_platform.batch.plan import (
-    OLDER_DEFINITION,
-    REPAIRS_PER_RUN,
-    WINDOWS_PER_PASS,
-    RecomputePlan,
-    Request,
-    due_hours,
-    order_repairs,
-    plan_run,
-)
+from metrics_platform.batch.plan import OLDER_DEFINITION, WINDOWS_PER_PASS, RecomputePlan, Request, plan_run
+from metrics_platform.batch.repairs import REPAIRS_PER_RUN, due_hours, order_repairs
 from metrics_platform.batch.snapshot import Snapshot
 from metrics_platform.batch.units import fresh_hours, hours_of, parts_of, unit_of, units_of
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH, LATE
-from metrics_platform.store.ledger import Staleness
+from metrics_platform.store.exactness import Staleness
 from metrics_platform.store.state.backlog import Entry
 from metrics_platform_tests.batch.snapshots import (
     CALENDAR,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metrics_platform.batch import plan
+from metrics_platform.batch import repairs
 from metrics_platform.batch.execute import Batch
-from metrics_platform.batch.plan import OLDER_DEFINITION, due_hours
+from metrics_platform.batch.plan import OLDER_DEFINITION
+from metrics_platform.batch.repairs import due_hours
 from metrics_platform.batch.snapshot import read_snapshot
 from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.model import Metric
@@ -177,7 +178,7 @@ def test_a_week_whose_own_run_failed_is_made_exact_by_the_hourly_runs(
     prune_windows(conn, batch.platform.catalog, clock.now())
     runs = [len(_run_hourly(batch)) for _ in range(7)]
     assert runs[-1] == 0
-    assert max(runs) <= 4 + plan.REPAIRS_PER_RUN
+    assert max(runs) <= 4 + repairs.REPAIRS_PER_RUN
     [label] = ledger.labels(conn, [CHANGED], [week]).values()
     assert (label.exact, label.definition) == (True, batch.platform.catalog.metric(CHANGED).version)
 
@@ -258,7 +259,7 @@ def test_hours_with_gaps_are_computed_first_and_their_gaps_closed(
 def test_a_gap_longer_than_a_runs_budget_is_worked_off_and_keeps_nothing_from_its_repair(
     platform: Platform, conn: Connection, batch: Batch, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "REPAIRS_PER_RUN", 5)
+    monkeypatch.setattr(repairs, "REPAIRS_PER_RUN", 5)
     conn.execute("UPDATE platform.metrics SET first_seen = %s", (FIRST,))
     events = send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=18)
     _run_hourly(batch)

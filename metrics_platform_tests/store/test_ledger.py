@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.store import ledger
+from metrics_platform.store import exactness, ledger
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.store.shop import NOW, at, catalog, put, window
@@ -34,7 +34,7 @@ def test_exact_hours_include_those_of_exact_days(conn: Connection, shop: Catalog
     put(conn, shop, Source.BATCH, [window(shop, "hour", "2026-03-02T09:00")], [])
     put(conn, shop, Source.STREAM, [window(shop, "minute", "2026-03-02T10:15")], [])
     hours = [at("2026-03-02T08:00"), at("2026-03-02T09:00"), at("2026-03-02T10:00")]
-    assert ledger.exact_hours(conn, NAMES, hours) == {at("2026-03-02T09:00")}
+    assert exactness.exact_hours(conn, NAMES, hours) == {at("2026-03-02T09:00")}
     put(conn, shop, Source.BATCH, [window(shop, "day", "2026-03-01T12:00")], [])
     hours = [at("2026-03-01T00:00"), at("2026-03-02T00:00")]
-    assert ledger.exact_hours(conn, NAMES, hours) == {at("2026-03-01T00:00")}
+    assert exactness.exact_hours(conn, NAMES, hours) == {at("2026-03-01T00:00")}

@@ -16,6 +16,7 @@ from metrics_platform.store.retention import BOOKS_KEPT, prune_books, prune_wind
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
 from metrics_platform.store.state.alarms import AlarmState, record_change
 from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.step_range import StepRange
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, totals, values, window
 
 
@@ -91,7 +92,7 @@ def test_counts_of_minutes_stay_as_long_as_hours(conn: Connection, shop: Catalog
 def test_old_bookkeeping_is_deleted_unless_it_is_still_needed(conn: Connection) -> None:
     old, recent = NOW - BOOKS_KEPT - timedelta(days=1), NOW - timedelta(days=1)
     for version, at in enumerate((old, old, recent)):
-        lost = ingestion_ledger.StepRange("dc1", "web.visits", 0, version, version + 1)
+        lost = StepRange("dc1", "web.visits", 0, version, version + 1)
         step = ingestion_ledger.plan_step(conn, "visits", [], at, lost=[lost])
         ingestion_ledger.finish_step(
             conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), {"dc1": old}, at

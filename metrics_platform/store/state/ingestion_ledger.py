@@ -21,26 +21,16 @@ from psycopg.types.json import Jsonb
 
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.locks import lock_ingestion
+from metrics_platform.store.state.lost_records import record_lost
+from metrics_platform.store.state.step_range import StepRange
 
 _PENDING = """
     SELECT version, ranges, planned_at, replay FROM platform.ingestion WHERE kind = %s AND status = 'planned'
 """
 
-_LOST = "Kafka no longer had the records when they were to be ingested"
 
 Partition = tuple[str, str, int]  # cluster, topic, partition
 Topic = tuple[str, str]  # cluster, topic
-
-
-@dataclass(frozen=True)
-class StepRange:
-    """Offsets [start, end) of one partition."""
-
-    cluster: str
-    topic: str
-    partition: int
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -64,17 +54,6 @@ class Counts:
     accepted: int
     rejected: int
     rejected_by_reason: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class LostRecords:
-    """The offsets of a topic that Kafka dropped before they were ingested."""
-
-    kind: str
-    cluster: str
-    topic: str
-    offsets: int  # how many, over all partitions
-    noticed_at: datetime  # when the last were missed
 
 
 def plan_step(
@@ -105,42 +84,8 @@ def plan_step(
                 "replay": None if replay is None else Jsonb(dict(replay)),
             },
         )
-        _record_lost(conn, kind, lost, now)
+        record_lost(conn, kind, lost, now)
         return _step(kind, only(conn.execute(_PENDING, (kind,))))
-
-
-def _record_lost(conn: Connection, kind: str, lost: Iterable[StepRange], now: datetime) -> None:
-    # A step that was set aside has skipped nothing: what it lost is lost again, perhaps with more behind it.
-    conn.cursor().executemany(
-        """
-        INSERT INTO platform.backlog AS old (cause, kind, cluster, reason, since, details)
-        VALUES ('lost', %s, %s, %s, %s, %s)
-        ON CONFLICT (kind, cluster, (details ->> 'topic'), ((details ->> 'partition')::integer),
-                     ((details ->> 'first_offset')::bigint)) WHERE cause = 'lost'
-        DO UPDATE SET since = excluded.since, details =
-            CASE WHEN (old.details ->> 'last_offset')::bigint > (excluded.details ->> 'last_offset')::bigint
-                THEN old.details ELSE excluded.details END
-        """,
-        [(kind, one.cluster, _LOST, now, Jsonb(_lost_details(one))) for one in lost],
-    )
-
-
-def _lost_details(lost: StepRange) -> dict[str, str | int]:
-    return {
-        "topic": lost.topic,
-        "partition": lost.partition,
-        "first_offset": lost.start,
-        "last_offset": lost.end - 1,
-    }
-
-
-def lost_records(conn: Connection) -> list[LostRecords]:
-    """What was lost, by kind, cluster and topic."""
-    rows = conn.execute(
-        "SELECT kind, cluster, topic, sum(last_offset - first_offset + 1)::bigint, max(noticed_at) "
-        "FROM platform.lost_records GROUP BY kind, cluster, topic ORDER BY kind, cluster, topic"
-    )
-    return [LostRecords(*row) for row in rows]
 
 
 def pending_step(conn: Connection, kind: str) -> IngestionStep | None:

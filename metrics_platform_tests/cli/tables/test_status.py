@@ -23,8 +23,9 @@ from metrics_platform.store.schema import migrate
 from metrics_platform.store.state.alarms import AlarmState, record_change, record_reason
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.definition_versions import OlderWindows
-from metrics_platform.store.state.ingestion_ledger import StepRange, plan_step
+from metrics_platform.store.state.ingestion_ledger import plan_step
 from metrics_platform.store.state.outages import record_outage
+from metrics_platform.store.state.step_range import StepRange
 from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, window
 
 MINUTE = timedelta(minutes=1)

@@ -15,7 +15,6 @@ from metrics_platform.store.state.changed_hours import changed_hours, mark_chang
 from metrics_platform.store.state.ingestion_ledger import (
     Counts,
     IngestionStep,
-    StepRange,
     abandon_step,
     committed_offsets,
     finish_step,
@@ -24,6 +23,7 @@ from metrics_platform.store.state.ingestion_ledger import (
     pending_step,
     plan_step,
 )
+from metrics_platform.store.state.step_range import StepRange
 from metrics_platform_tests.store.shop import NOW, at
 
 LATER = NOW + timedelta(minutes=1)
