@@ -22,9 +22,9 @@ help: ## List the targets
 setup: $(VENV)/.ready $(JARS)/.ready ## Create .venv and .jars: pinned Python packages and JVM artefacts
 
 test-fast: setup ## Set up, then run the tests that need no server and no JVM, in a minute
-	@$(BIN)/python -m pytest -m 'not server and not yarn' $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not server and not yarn' $(ARGS)
 
-# Two workers with servers of their own; support/tiers.py says which tests stay together and which begin.
+# Two workers, each with servers of its own; support/tiers.py decides which tests stay together and which begin.
 test: setup ## Set up, then run the whole test suite against real components
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 

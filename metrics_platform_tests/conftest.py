@@ -33,8 +33,16 @@ pytest_plugins = ["metrics_platform_tests.support.installation", "metrics_platfo
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# A test asks each thing a few times: to compile well for it costs a JVM more than it saves.
-QUICK_JVM = "-XX:TieredStopAtLevel=1"
+# A test asks each thing a few times, and a week of the simulation has queries that no other has: to compile
+# well for them costs a JVM more than it saves.
+# With one compiler a JVM keeps 48 MB for compiled code, which Spark fills; then nothing more is compiled.
+QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=192m"
+QUICK_FILES = {
+    # Without a checksum beside it, a file costs one call of chmod instead of four; the raw store has many.
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    # A test's tables have a few files: one task looks at their logs.
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
 
 # A busy machine makes examples slow; that is no failure.
 hypothesis.settings.register_profile("busy", deadline=None)
@@ -99,7 +107,7 @@ def spark(jars: Path) -> Iterator[SparkSession]:
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
     settings = spark_settings(catalog, jars, SparkSettings("batch"), shuffle_partitions=2)
     options = "spark.driver.extraJavaOptions"
-    with session({**settings, options: f"{settings[options]} {QUICK_JVM}"}) as spark:
+    with session({**settings, **QUICK_FILES, options: f"{settings[options]} {QUICK_JVM}"}) as spark:
         yield spark
 
 

@@ -67,7 +67,9 @@ class Outcome:
     seconds: float  # how long it took
 
 
-def simulate(seed: int, servers: Servers, spark: SparkSession, folder: Path, say: Say) -> Outcome:
+def simulate(
+    seed: int, servers: Servers, spark: SparkSession, folder: Path, say: Say, busy_hours: int | None = None
+) -> Outcome:
     """Simulate the seed's week and compare the result.
 
     The folder is created anew, and stays if there are differences.
@@ -75,7 +77,10 @@ def simulate(seed: int, servers: Servers, spark: SparkSession, folder: Path, say
     began = time.monotonic()
     records = windows = 0
     try:
-        with simulated(seed, servers, spark, folder, say) as week, week.installation.connection() as conn:
+        with (
+            simulated(seed, servers, spark, folder, say, busy_hours) as week,
+            week.installation.connection() as conn,
+        ):
             records, windows = week.records, week.expected.windows
             lines = week.differences(conn)
     except UnexpectedOffset:
@@ -91,12 +96,17 @@ def simulate(seed: int, servers: Servers, spark: SparkSession, folder: Path, say
 
 
 @contextmanager
-def simulated(seed: int, servers: Servers, spark: SparkSession, folder: Path, say: Say) -> Iterator[Week]:
-    """Simulate the seed's week, for a `with` in which its database exists."""
+def simulated(
+    seed: int, servers: Servers, spark: SparkSession, folder: Path, say: Say, busy_hours: int | None = None
+) -> Iterator[Week]:
+    """Simulate the seed's week, for a `with` in which its database exists.
+
+    `busy_hours` is that of draw_traffic.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     world = draw_world(seed, f"simulation.{uuid4().hex[:8]}")
-    traffic = draw_traffic(world)
+    traffic = draw_traffic(world, busy_hours)
     write_sent_records(world, traffic.records, folder)
     settings = {**_SMALL, _ZONE: world.zone.key}  # a session of this installation would begin with this zone
     per_pass = world.random("pass").choice(_WINDOWS_PER_PASS)

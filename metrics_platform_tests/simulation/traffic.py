@@ -69,14 +69,17 @@ class Traffic:
     last: datetime  # no record arrives after this time
 
 
-def draw_traffic(world: World) -> Traffic:
-    """Draw the records of a seed's world."""
+def draw_traffic(world: World, busy_hours: int | None = None) -> Traffic:
+    """Draw the records of a seed's world.
+
+    Most events happen in `busy_hours` hours; the seed draws how many, unless the number is given.
+    """
     random = world.random("traffic")
     last = world.end + timedelta(hours=random.randint(1, 12))
     silence = _span(random, world, 8)
     hours = range((world.end - world.start) // HOUR)
     # In most weeks events happen in some hours only, so that minutes have several events.
-    busy = random.sample(hours, random.choice((20, 30, 40, 50, len(hours))))
+    busy = random.sample(hours, busy_hours or random.choice((20, 30, 40, 50, len(hours))))
     # Only events of few hours are hours or days late, as if a fleet of devices had been offline.
     slow = frozenset(random.sample(busy, 10))
     made: list[Record] = []

@@ -13,20 +13,14 @@ from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform.spark.session import spark_settings
 from metrics_platform_tests.benchmarks.servers import jars
-from metrics_platform_tests.conftest import QUICK_JVM
+from metrics_platform_tests.conftest import QUICK_FILES, QUICK_JVM
 from metrics_platform_tests.simulation.installation import Servers
 from metrics_platform_tests.simulation.seed import Outcome, simulate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Each step writes a file for each of a week's hours. Without checksum files, a file costs one call of chmod
-# instead of four.
-_FILES = {"spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem"}
 _JVM = "spark.driver.extraJavaOptions"
-# Every week has queries of its own. The JVM's optimising compiler took two thirds of the processor time for
-# them and was never done; the code of its first compiler is fast enough for a few thousand events.
-_QUICK = f"{QUICK_JVM} -XX:ReservedCodeCacheSize=192m"
 
 
 def simulate_seeds(
@@ -68,8 +62,8 @@ def _session() -> SparkSession:
     catalog = load_catalog(PACKAGE / "catalog" / "webshop.yaml")
     own = SparkSettings("batch", master="local[1]", driver_memory="2g")
     builder = SparkSession.builder.appName("simulation")
-    settings = {**spark_settings(catalog, jars(), own, shuffle_partitions=1), **_FILES}
-    settings[_JVM] = f"{settings[_JVM]} {_QUICK}"
+    settings = {**spark_settings(catalog, jars(), own, shuffle_partitions=1), **QUICK_FILES}
+    settings[_JVM] = f"{settings[_JVM]} {QUICK_JVM}"
     for name, value in settings.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
