@@ -22,11 +22,10 @@ help: ## List the targets
 setup: $(VENV)/.ready $(JARS)/.ready ## Create .venv and .jars: pinned Python packages and JVM artefacts
 
 test-fast: setup ## Set up, then run the tests that need no server and no JVM, in a minute
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not server and not yarn' $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m 'not server and not yarn' $(ARGS)
 
-# Two workers, each with servers of its own; support/tiers.py decides which tests stay together and which begin.
 test: setup ## Set up, then run the whole test suite against real components
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 test-yarn: setup $(JARS)/yarn/.ready ## Set up, then run both layers on a YARN cluster on loopback, and kill the stream there
 	@$(BIN)/python -m pytest -m yarn metrics_platform_tests/yarn $(ARGS)

@@ -185,7 +185,7 @@ class Installation:
         calendar, metrics = self._catalog.calendar, self._catalog.metrics
         newest = fresh_hours(self.clock.now(), calendar)
         asked = [hour for hour in newest if hour.start >= self.world.start]
-        before: tuple[Window, ...] | None = None
+        before: tuple[Window, ...] = ()
         while (repaired := self._batch(conn).catch_up(asked, metrics, repair=True).repaired) != before:
             before = repaired
 

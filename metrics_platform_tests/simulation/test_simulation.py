@@ -42,7 +42,6 @@ def test_a_simulated_week_has_the_expected_result(week: Week, conn: Connection) 
     assert week.differences(conn) == []
 
 
-@pytest.mark.xdist_group("another week")  # another worker can simulate it meanwhile
 def test_another_simulated_week_has_the_expected_result(
     servers: Servers, spark: SparkSession, data_dir: Path
 ) -> None:

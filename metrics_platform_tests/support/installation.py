@@ -87,7 +87,7 @@ class Broker:
         return all(part.leader >= 0 for topic in topics.values() for part in topic.partitions.values())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def second_broker(jars: Path) -> Iterator[Broker]:
     """A broker beside the one of the fixture `kafka`."""
     pids: list[int] = []

@@ -1,4 +1,4 @@
-"""Which tests need a server, which files begin first, and that a quick test starts nothing."""
+"""Which tests need a server, and that a quick test starts none."""
 
 from __future__ import annotations
 
@@ -14,33 +14,14 @@ import pytest
 STARTING = frozenset({"kafka", "postgres", "spark", "second_broker", "jvm"})
 # What a test without the marker must not start.
 PROGRAMS = frozenset({"java", "spark-submit", "spark-class", "initdb", "postgres", "pg_ctl"})
-# The files that take longest, longest first: with two workers none of them may be the last to begin.
-LONGEST = (
-    "simulation/test_simulation.py",
-    "end_to_end/test_unreachable_clusters.py",
-    "events/test_raw_store.py",
-    "end_to_end/running_stack/test_running_stack.py",
-    "end_to_end/running_stack/test_written_commands.py",
-    "batch/test_repair.py",
-    "end_to_end/test_both_layers.py",
-    "end_to_end/test_standalone.py",
-    "batch/test_preview.py",
-)
-_TESTS = Path(__file__).parents[1]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, before `-m` selects, and put the longest files first.
-
-    A file's tests go to one worker, because they share its fixtures, unless they say another group.
-    """
+    """Mark what needs a server, before `-m` selects."""
     for item in items:
         if STARTING & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(_TESTS).as_posix()))
-    items.sort(key=_place)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -62,11 +43,6 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def needs_server(item: pytest.Item) -> bool:
     """Whether a test may start servers and JVMs."""
     return any(item.get_closest_marker(name) for name in ("server", "yarn"))
-
-
-def _place(item: pytest.Item) -> int:
-    name = item.path.relative_to(_TESTS).as_posix()
-    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def _refuse_servers(item: pytest.Item, patch: pytest.MonkeyPatch) -> None:

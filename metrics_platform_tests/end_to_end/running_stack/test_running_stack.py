@@ -29,7 +29,7 @@ from metrics_platform_tests.end_to_end.running_stack.asking import (
     wait_for,
 )
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("running stack")]
+pytestmark = [pytest.mark.server]
 
 
 def test_the_first_number_appears(stack: Stack, store: Connection) -> None:

@@ -12,7 +12,7 @@ from metrics_platform_tests.docs.documents import DOCUMENTS, blocks, name
 from metrics_platform_tests.end_to_end.running_stack.asking import dagster, healthy, newest_minute, wait_for
 from metrics_platform_tests.end_to_end.running_stack.reader import Reader, new_reader
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("running stack")]
+pytestmark = [pytest.mark.server]
 
 WRITTEN = [document for document in DOCUMENTS if blocks(document, "sh", "sql")]
 
