@@ -1,20 +1,21 @@
 """The batch layer: exact windows, recomputed whole from the raw store.
 
 A run brings the raw store up to what it was asked for, reads one snapshot of the metric store, has `plan`
-decide what to do, and does it. A pass reads some event hours, drops duplicates, computes all metrics at once
-and commits day by day. It asks Spark for the finest windows that are kept; the store merges the coarser ones,
-which are exact as soon as all of their parts are. So a day costs nothing beyond its hours, and a late event
-costs one hour of work.
+decide what to do, and does it. A pass reads some event hours, drops duplicates, computes all metrics at once,
+audits what it read (see audit.py) and commits day by day what balances. It asks Spark for the finest windows
+that are kept; the store merges the coarser ones, which are exact as soon as all of their parts are. So a day
+costs nothing beyond its hours, and a late event costs one hour of work.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from metrics_platform.batch.audit import audit_pass, counted_events
 from metrics_platform.batch.parts import by_day, rows_within
 from metrics_platform.batch.plan import OLDER_DEFINITION, Pass, RecomputePlan, Request, plan_run
 from metrics_platform.batch.record import record_decisions
@@ -22,19 +23,20 @@ from metrics_platform.batch.snapshot import read_snapshot
 from metrics_platform.batch.units import units_of
 from metrics_platform.catalog.model import EventKind, Metric
 from metrics_platform.catalog.windows import Window
-from metrics_platform.compute.deduplication import drop_duplicates
+from metrics_platform.compute.deduplication import mark_duplicates
 from metrics_platform.compute.totals import Computed, compute
 from metrics_platform.errors import PlatformError
-from metrics_platform.events.kafka.offsets import KafkaError
-from metrics_platform.ingestion.ingest import ingest_each
+from metrics_platform.ingestion.ingest import NotIngested, ingest_each
 from metrics_platform.platform import Platform
 from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.ledger import Source
 from metrics_platform.store.state import backlog, event_counts, ingestion_ledger
+from metrics_platform.store.state.audits import Audit, record_audits
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import mark_changed, settle_hours
+from metrics_platform.store.state.event_counts import IngestedCounts
 from metrics_platform.store.state.missing import settle_missing
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Batch:
 
         Hours bring their minutes along; of days and weeks only the hours are computed. What lacks a cluster
         keeps its number and waits in the backlog, and so does what is of a kind that cannot be read. Raises
-        NotComplete for a window that has not ended, KafkaError when no kind can be read.
+        NotComplete for a window that has not ended, NotIngested when no kind can be read.
         """
         return self._run(Request(tuple(windows), everything=True), metrics)
 
@@ -106,14 +108,14 @@ class Batch:
                     "an exact number needs a complete window"
                 )
 
-    def _ingest_for(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> KafkaError | None:
+    def _ingest_for(self, windows: Sequence[Window], metrics: Sequence[Metric]) -> NotIngested | None:
         """Ingest the kinds that are not ingested through the windows' end; the error if all kinds fail."""
         units = units_of(windows, self.platform.catalog, self.clock())
         kinds = self._kinds(metrics)
         behind = [kind for kind in kinds if self._is_behind(kind, units)]
         try:
             list(ingest_each(self.platform, self.spark, self.conn, behind, self.clock, self.logger))
-        except KafkaError as error:
+        except NotIngested as error:
             return error if behind == kinds else None
         return None
 
@@ -127,26 +129,35 @@ class Batch:
             reopened = dict.fromkeys(hours, 0)
             mark_changed(self.conn, kind, reopened, plan.steps[kind], OLDER_DEFINITION, plan.now)
         revision = next_revision(self.conn)
-        wanted = [part for parts in one.units.values() for part in parts]
         # Looked up before reading: what comes meanwhile lowers the coverage, and its entry survives.
-        seen = {
-            kind.name: CoverageInput(event_counts.accepted(self.conn, kind.name, wanted))
-            for kind in one.kinds
+        ingested = {
+            kind.name: event_counts.read_ingested(self.conn, kind.name, list(one.units)) for kind in one.kinds
         }
-        events = self._events(one, sum(sum(each.counted.values()) for each in seen.values()))
-        computed = compute(events, one.metrics, wanted, self.platform.catalog.calendar)
+        wanted = [part for parts in one.units.values() for part in parts]
+        events = self._events(one, ingested)
+        computed = compute(events, one.metrics, wanted, self.platform.catalog.calendar, count_inside=True)
+        audits = audit_pass(one.units, ingested, computed)
+        record_audits(self.conn, audits, self.run_id, self.clock())
+        for audit in audits:
+            if not audit.balanced:
+                self.logger.warning(
+                    f"{audit.window} is not committed, its books do not balance: {audit.differences}"
+                )
+        balanced = list(_balanced(one, audits))
         commits = [
             commit(
                 self.conn,
                 self.platform.catalog,
-                self._commit(day, parts, one, computed, revision, seen, plan.now),
+                self._commit(day, parts, part, computed, revision, plan),
             )
-            for day, parts in by_day(one.units, self.platform.catalog.calendar).items()
+            for part in balanced
+            for day, parts in by_day(part.units, self.platform.catalog.calendar).items()
         ]
-        for kind, metrics in one.settles.items():
-            settle_hours(self.conn, kind, one.hours, plan.steps[kind], self.clock(), metrics)
+        for part in balanced:
+            for kind, metrics in part.settles.items():
+                settle_hours(self.conn, kind, part.hours, plan.steps[kind], self.clock(), metrics)
         return Recomputed(
-            computed=tuple(one.units),
+            computed=tuple(dict.fromkeys(unit for part in balanced for unit in part.units)),
             became_exact=tuple(pair for committed in commits for pair in committed.became_exact),
             rows=sum(committed.rows for committed in commits),
         )
@@ -158,8 +169,7 @@ class Batch:
         one: Pass,
         computed: Computed,
         revision: int,
-        seen: Mapping[str, CoverageInput],
-        planned_at: datetime,
+        plan: RecomputePlan,
     ) -> Commit:
         return Commit(
             source=Source.BATCH,
@@ -171,17 +181,21 @@ class Batch:
                 metric.name: rows_within(computed.totals.get(metric.name), metric, day)
                 for metric in one.metrics
             },
-            coverage_inputs=seen,
+            coverage_inputs={
+                kind.name: CoverageInput(counted_events(parts, kind.name, computed)) for kind in one.kinds
+            },
             reasons={window: why for window, why in one.reasons.items() if day.contains(window.start)},
-            planned_at=planned_at,
+            planned_at=plan.now,
+            incomplete=one.incomplete,
         )
 
-    def _events(self, one: Pass, expected: int) -> dict[str, DataFrame]:
-        """The deduplicated events of those kinds of which anything was ever ingested."""
+    def _events(self, one: Pass, ingested: Mapping[str, IngestedCounts]) -> dict[str, DataFrame]:
+        """The events of those kinds of which anything was ever ingested, duplicates marked."""
         store = self.platform.raw_store
-        return drop_duplicates(
+        expected = sum(books.events for books in ingested.values())
+        return mark_duplicates(
             {
-                kind.name: store.events(self.spark, kind, list(one.hours))
+                kind.name: store.events(self.spark, kind, list(one.hours), ingested[kind.name].step)
                 for kind in one.kinds
                 if store.exists(self.spark, kind)
             },
@@ -198,6 +212,21 @@ class Batch:
         spans = backlog.open_entries(self.conn, Cause.SKIPPED, Cause.UNREACHABLE)
         backlog.settle_exact(self.conn, spans, self.clock())
         settle_missing(self.conn, self.clock())
+
+
+def _balanced(one: Pass, audits: Sequence[Audit]) -> Iterator[Pass]:
+    """What of the pass may be committed: of each kind the units whose books balance.
+
+    Kinds of which all units balance, as a rule all kinds, stay together.
+    """
+    wrong = {(audit.kind, audit.window) for audit in audits if not audit.balanced}
+    groups: dict[tuple[Window, ...], list[EventKind]] = {}
+    for kind in one.kinds:
+        units = tuple(unit for unit in one.units if (kind.name, unit) not in wrong)
+        groups.setdefault(units, []).append(kind)
+    for units, kinds in groups.items():
+        if units:
+            yield one.restricted(units, kinds)
 
 
 def _sum(done: Sequence[Recomputed], plan: RecomputePlan) -> Recomputed:

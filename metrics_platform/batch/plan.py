@@ -16,7 +16,7 @@ Everything here is pure: the plan is a value that the command line prints and `e
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from metrics_platform.batch.correction_reasons import correction_reasons
@@ -66,6 +66,20 @@ class Pass:
     reopens: Mapping[str, tuple[datetime, ...]]  # by kind: hours of an older definition to mark before
     # By kind, the metrics whose entries on the hours are settled after; None for all entries of the kind.
     settles: Mapping[str, tuple[str, ...] | None]
+    incomplete: Mapping[str, tuple[Window, ...]]  # by kind, the windows in whose time records were lost
+
+    def restricted(self, units: Collection[Window], kinds: Collection[EventKind]) -> Pass:
+        """The part of the pass that concerns some of its units and kinds."""
+        names = {kind.name for kind in kinds}
+        ends = [(unit.start, unit.end) for unit in units]
+        return replace(
+            self,
+            units={unit: parts for unit, parts in self.units.items() if unit in units},
+            hours=tuple(hour for hour in self.hours if any(start <= hour < end for start, end in ends)),
+            metrics=tuple(metric for metric in self.metrics if metric.kind in names),
+            kinds=tuple(kinds),
+            settles={kind: metrics for kind, metrics in self.settles.items() if kind in names},
+        )
 
 
 @dataclass(frozen=True)
@@ -226,7 +240,16 @@ def _cut(
                 reasons=_reasons(snapshot, chosen, kinds),
                 reopens={kind.name: _reopened(snapshot, kind, hours, computed) for kind in whole},
                 settles=_settled(kinds, whole, metrics) if request.with_minutes else {},
+                incomplete={kind.name: _incomplete(snapshot, kind, chosen, parts) for kind in kinds},
             )
+
+
+def _incomplete(
+    snapshot: Snapshot, kind: EventKind, units: Iterable[Window], parts: Mapping[Window, tuple[Window, ...]]
+) -> tuple[Window, ...]:
+    """The parts of the units in whose time records of the kind were lost."""
+    lost = snapshot.lost(kind.name)
+    return tuple(part for unit in units for part in parts[unit] if any(one.overlaps(part) for one in lost))
 
 
 def _whole_kinds(snapshot: Snapshot, kinds: Sequence[EventKind]) -> list[EventKind]:

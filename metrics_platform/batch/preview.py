@@ -19,7 +19,7 @@ from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.restating import windows_to_write
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.compute.comparison import Comparison, Totals, compare
-from metrics_platform.compute.deduplication import drop_duplicates
+from metrics_platform.compute.deduplication import mark_duplicates
 from metrics_platform.compute.totals import compute
 from metrics_platform.events.raw_store import Held, RawStore
 
@@ -90,7 +90,7 @@ def _totals(
             for kind in kinds
             if store.exists(spark, kind)
         }
-        found = compute(drop_duplicates(events), metrics, windows, catalog.calendar).totals
+        found = compute(mark_duplicates(events), metrics, windows, catalog.calendar).totals
     return {metric.name: Totals(metric, found.get(metric.name, empty_totals(metric))) for metric in metrics}
 
 

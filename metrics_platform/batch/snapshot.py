@@ -28,7 +28,7 @@ class Snapshot:
     metrics: tuple[Metric, ...]  # those that the run computes
     ingested: Mapping[str, Mapping[str, datetime | None]]  # by kind and cluster: everything until then
     steps: Mapping[str, int]  # by kind: the newest ingestion step that is done
-    backlog: tuple[Entry, ...]  # the open entries, oldest first
+    backlog: tuple[Entry, ...]  # the open entries, lost records among them, oldest first
     never_exact: Mapping[str, tuple[Window, ...]]  # by kind: ended windows that some metric lacks
     stale: Mapping[tuple[str, Window], Staleness]  # by metric and window; what is not here is current
 
@@ -55,6 +55,10 @@ class Snapshot:
         """The open gaps of the stream."""
         return [one for one in self.backlog if one.cause is Cause.SKIPPED]
 
+    def lost(self, kind: str) -> list[Entry]:
+        """The entries on lost records of the kind. Those of older versions do not say of which time."""
+        return [one for one in self.backlog if one.cause is Cause.LOST and one.kind == kind and one.start]
+
     def is_stale(self, window: Window, metrics: Iterable[Metric]) -> bool:
         """Whether a metric has no exact number by its current definition for the window."""
         return any((metric.name, window) in self.stale for metric in metrics)
@@ -72,9 +76,9 @@ def read_snapshot(
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         ingested = {name: ingestion_ledger.through_by_cluster(conn, name) for name in names}
-        blank = Snapshot(catalog, now, tuple(metrics), ingested, {}, (), {}, {})
+        backlog = tuple(open_entries(conn, *Cause))
+        blank = Snapshot(catalog, now, tuple(metrics), ingested, {}, backlog, {}, {})
         never_exact = {name: _never_exact(conn, blank, name) for name in names}
-        backlog = tuple(open_entries(conn))
         interest = _windows_of_interest(catalog, now, asked, backlog, never_exact)
         return Snapshot(
             catalog=catalog,
@@ -89,7 +93,10 @@ def read_snapshot(
 
 
 def _never_exact(conn: Connection, blank: Snapshot, kind: str) -> tuple[Window, ...]:
-    """The kept windows of the kind, through whose end everything is ingested, that some metric lacks."""
+    """The kept windows of the kind, through whose end everything is ingested, that some metric lacks.
+
+    Where records were lost nothing is owed: the stream's number may be the best there is.
+    """
     catalog, reached = blank.catalog, blank.reached(kind)
     if reached is None:
         return ()
@@ -99,7 +106,9 @@ def _never_exact(conn: Connection, blank: Snapshot, kind: str) -> tuple[Window, 
         since = max(catalog.first_instant, catalog.kept_from(grain, blank.now))
         windows = catalog.calendar.windows(grain, since, reached)
         ended += [one for one in windows if since <= one.start and one.end <= reached]
-    return tuple(exactness.never_exact(conn, names, ended))
+    lost = blank.lost(kind)
+    owed = [one for one in ended if not any(entry.overlaps(one) for entry in lost)]
+    return tuple(exactness.never_exact(conn, names, owed))
 
 
 def _windows_of_interest(

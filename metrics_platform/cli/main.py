@@ -8,6 +8,7 @@ import typer
 
 from metrics_platform.cli import rejected, stack, traffic
 from metrics_platform.cli.accuracy import accuracy
+from metrics_platform.cli.audit import audit
 from metrics_platform.cli.backlog import backlog
 from metrics_platform.cli.check import check
 from metrics_platform.cli.corrections import corrections
@@ -15,6 +16,7 @@ from metrics_platform.cli.examples import examples
 from metrics_platform.cli.kubernetes import kubernetes
 from metrics_platform.cli.preview import preview
 from metrics_platform.cli.query import query
+from metrics_platform.cli.recover import recover
 from metrics_platform.cli.restate import restate
 from metrics_platform.errors import PlatformError
 
@@ -47,12 +49,17 @@ EXAMPLES = {
         "restate all --from 2026-11-01 --to 2026-11-08",
     ),
     backlog: ("backlog", "backlog --format json"),
+    audit: (
+        "audit clicks_per_page",
+        "audit clicks_per_page --from 2026-11-22T00:00 --to 2026-11-23T00:00 --format json",
+    ),
     corrections: (
         "corrections clicks_per_page --grain hour",
         "corrections --since 2026-11-22T10:05 --format json",
     ),
     accuracy: ("accuracy", "accuracy clicks_per_page"),
     traffic.traffic: ("traffic --rate 2000 --duration 60 --ledger sent.ndjson --seed 7",),
+    recover: ("recover", "recover --books-only"),
     stack.env: ("env --data-dir /tmp/second",),
     kubernetes: ("kubernetes docker/kubernetes/values.yaml",),
 }

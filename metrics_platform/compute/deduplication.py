@@ -1,4 +1,4 @@
-"""Removes duplicates: an event id counts once per event hour, and the first record on Kafka counts.
+"""Marks duplicates: an event id counts once per event hour, and the first record on Kafka counts.
 
 First means the earliest Kafka time, then cluster, topic, partition and offset. Because the scope is the hour,
 a minute, an hour, a day and a week all count the same record.
@@ -37,8 +37,8 @@ _LOCAL_ROWS = 4_000_000
 _POSITION = ["_cluster", "_topic", "_partition", "_offset"]
 
 
-def drop_duplicates(events: Mapping[str, DataFrame], expected: int | None = None) -> dict[str, DataFrame]:
-    """The events without duplicates, by kind of event.
+def mark_duplicates(events: Mapping[str, DataFrame], expected: int | None = None) -> dict[str, DataFrame]:
+    """The events with a column `_duplicate` (boolean), by kind of event: `compute` counts duplicates apart.
 
     `events` needs the columns event_hour, _event_id, _id_hash (a hash of these two), _kafka_time and the
     record's position on Kafka. It is read up to three times. `expected` is the approximate number of events,
@@ -52,11 +52,11 @@ def drop_duplicates(events: Mapping[str, DataFrame], expected: int | None = None
     hashes = reduce(lambda left, right: left.unionAll(right), [e.select("_id_hash") for e in events.values()])
     repeated = _repeated_hashes(hashes, local=expected is not None and expected <= _LOCAL_ROWS)
     if repeated.num_rows == 0:
-        return dict(events)
+        return {kind: _unmarked(of_kind) for kind, of_kind in events.items()}
     if repeated.num_rows > _BROADCAST_ROWS:
-        return {kind: _first_records(of_kind) for kind, of_kind in events.items()}
+        return {kind: _ranked(of_kind) for kind, of_kind in events.items()}
     suspects = F.broadcast(hashes.sparkSession.createDataFrame(repeated))
-    return {kind: _first_among_suspects(of_kind, suspects) for kind, of_kind in events.items()}
+    return {kind: _marked_among_suspects(of_kind, suspects) for kind, of_kind in events.items()}
 
 
 def _repeated_hashes(hashes: DataFrame, local: bool) -> pa.Table:
@@ -67,10 +67,17 @@ def _repeated_hashes(hashes: DataFrame, local: bool) -> pa.Table:
     return pa.Table.from_batches(_repeated(batches), pa.schema([("_id_hash", pa.int64())]))
 
 
-def _first_among_suspects(events: DataFrame, suspects: DataFrame) -> DataFrame:
-    """The first record of each id whose hash is among the suspects, and all other events."""
+def _marked_among_suspects(events: DataFrame, suspects: DataFrame) -> DataFrame:
+    """The events, of which only those are ranked whose hash is among the suspects."""
     others = events.join(suspects, "_id_hash", "left_anti")
-    return others.unionAll(_first_records(events.join(suspects, "_id_hash", "left_semi")))
+    return _unmarked(others).unionAll(_ranked(events.join(suspects, "_id_hash", "left_semi")))
+
+
+def _unmarked(events: DataFrame) -> DataFrame:
+    """The events, none of which is a duplicate."""
+    from pyspark.sql import functions as F
+
+    return events.withColumn("_duplicate", F.lit(False))
 
 
 def _repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -86,10 +93,10 @@ def _repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield pa.record_batch([pa.array(repeated)], ["_id_hash"])
 
 
-def _first_records(events: DataFrame) -> DataFrame:
-    """The first record of each id in its event hour."""
+def _ranked(events: DataFrame) -> DataFrame:
+    """The events; all but the first record of each id in its event hour are duplicates."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     by_id = Window.partitionBy("event_hour", "_event_id").orderBy("_kafka_time", *_POSITION)
-    return events.withColumn("_rank", F.row_number().over(by_id)).where("_rank = 1").drop("_rank")
+    return events.withColumn("_duplicate", F.row_number().over(by_id) > 1)

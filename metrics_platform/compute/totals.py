@@ -5,7 +5,7 @@
 2. One aggregation groups these rows by metric, grain, window and dimensions.
 
 The same pass counts rejected events, events outside the windows and, on request, events inside the windows by
-minute and Kafka cluster.
+minute and Kafka cluster, and duplicates apart (see deduplication.py).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _REJECTED = -1
 _OUTSIDE = -2
 _INSIDE = -3
+_DUPLICATE = -4
 # The column that holds the reason of rejected events, and the cluster of events inside the windows.
 _REASON_OR_CLUSTER = SharedColumn("_reason_or_cluster", "string")
 
@@ -44,6 +45,8 @@ class Computed:
     outside: dict[str, int]  # accepted events that are in none of the windows, by kind of event
     # Accepted events in the windows, by (kind of event, cluster, start of the minute); only on request.
     inside: dict[tuple[str, str, datetime], int] = field(default_factory=dict)
+    # Duplicates in the windows, counted alike. They are not among the events inside.
+    duplicates: dict[tuple[str, str, datetime], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ def compute(
     """Compute the metrics' totals for exactly the given windows.
 
     `events` maps each kind of event to its decoded events; metrics of other kinds get no table. The Spark
-    session's time zone must be the calendar's (see session.spark_settings). `count_inside` also counts the
-    events in the windows by minute and cluster.
+    session's time zone must be the calendar's (see session.spark_settings). Events with a column `_duplicate`
+    that is true count for no metric. `count_inside` also counts the events in the windows by minute and
+    cluster, and so the duplicates.
     """
     if not events:
         return Computed({}, {}, {})
@@ -110,11 +114,12 @@ def _expand(
     starts = {grain: _window_start(grain, calendar) for grain in sorted({w.grain for w in windows})}
     in_windows = {grain: _is_in([w for w in windows if w.grain is grain], calendar) for grain in starts}
     inside = " or ".join(in_windows.values())
+    once = "not _duplicate and " if "_duplicate" in events.columns else ""
     columns.add("_kind_number", str(kind_number))
     rows = [
         _row(
             columns,
-            entry=f"if({_counts(entry, in_windows[entry.grain])}, {entry.number}, null)",
+            entry=f"if({_counts(entry, f'{once}({in_windows[entry.grain]})')}, {entry.number}, null)",
             start=columns.named(starts[entry.grain]),
             cells=_cells(columns, entry.metric, layout),
             layout=layout,
@@ -127,7 +132,8 @@ def _expand(
         entry = f"if({test}, {number}, null)"
         rows.append(_row(columns, entry, columns.named("cast(null as timestamp)"), cells, layout))
     if count_inside:
-        entry = f"if(_reason is null and ({inside}), {_INSIDE}, null)"
+        number = f"if(_duplicate, {_DUPLICATE}, {_INSIDE})" if once else str(_INSIDE)
+        entry = f"if(_reason is null and ({inside}), {number}, null)"
         minute = columns.named(_window_start(Grain.MINUTE, calendar))
         cells = {_REASON_OR_CLUSTER.name: columns.named("_cluster")}
         rows.append(_row(columns, entry, minute, cells, layout))
@@ -204,8 +210,8 @@ def _input(metric: Metric, column: SharedColumn) -> str:
 
 
 def _counts(entry: _Entry, in_windows: str) -> str:
-    """SQL condition: the entry counts the event. `in_windows` is the condition for its grain's windows."""
-    test = f"_reason is null and ({in_windows})"
+    """SQL condition: the entry counts the event. `in_windows` is true for events of its grain's windows."""
+    test = f"_reason is null and {in_windows}"
     return f"{test} and ({entry.metric.filter})" if entry.metric.filter else test
 
 
@@ -269,16 +275,21 @@ def _split(table: pa.Table, entries: Iterable[_Entry], layout: ColumnLayout, kin
         totals.setdefault(entry.metric.name, []).append(_metric_rows(rows, entry, layout))
     rejected = table.filter(pc.field("_entry") == _REJECTED).to_pylist()
     outside = table.filter(pc.field("_entry") == _OUTSIDE).to_pylist()
-    inside = table.filter(pc.field("_entry") == _INSIDE).to_pylist()
     return Computed(
         totals={name: pa.concat_tables(tables) for name, tables in totals.items()},
         rejected={(kinds[row["_kind"]], row[_REASON_OR_CLUSTER.name]): row["events"] for row in rejected},
         outside={kinds[row["_kind"]]: row["events"] for row in outside},
-        inside={
-            (kinds[row["_kind"]], row[_REASON_OR_CLUSTER.name], row["_window"].astimezone(UTC)): row["events"]
-            for row in inside
-        },
+        inside=_by_minute(table, _INSIDE, kinds),
+        duplicates=_by_minute(table, _DUPLICATE, kinds),
     )
+
+
+def _by_minute(table: pa.Table, entry: int, kinds: list[str]) -> dict[tuple[str, str, datetime], int]:
+    """The events of an entry that counts by kind of event, cluster and minute."""
+    return {
+        (kinds[row["_kind"]], row[_REASON_OR_CLUSTER.name], row["_window"].astimezone(UTC)): row["events"]
+        for row in table.filter(pc.field("_entry") == entry).to_pylist()
+    }
 
 
 def _metric_rows(rows: pa.Table, entry: _Entry, layout: ColumnLayout) -> pa.Table:

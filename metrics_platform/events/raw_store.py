@@ -6,8 +6,9 @@ A row holds the record's raw value, its position on Kafka, the event's id and ti
   a partition would hold a timestamp as local time, which occurs twice when clocks go back.)
 - Rejected events lie in the partition without an hour, with the reason.
 - `_id_hash` is a hash of an event's hour and id. It makes it cheaper to find repeated ids.
-- Each append carries the number of its ingestion step as Delta's transaction version. So Delta itself refuses
-  to write a step twice (https://docs.delta.io, "Idempotent table writes in foreachBatch").
+- Each append carries the number of its ingestion step as Delta's transaction version. So Delta itself
+  refuses to write a step twice (https://docs.delta.io, "Idempotent table writes in foreachBatch"). It also
+  carries the step's mark, which says whose step it is and what it read (see step_marks.py).
 
 An accepted event stays accepted and keeps its id, time and hour. `_fields` holds the version of the fields by
 which a row was decoded. When the catalogue adds a field, changes a field's type or names other fields as id
@@ -21,15 +22,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.catalog.windows import Calendar
 from metrics_platform.events.decode import decode_again, read_fields
+from metrics_platform.events.delta_log import current_version, is_table, user_metadata
 from metrics_platform.events.rejected import Selection
+from metrics_platform.events.step_marks import StepMark, StoredSteps, application_id, newest_steps
+from metrics_platform.events.stored_books import StoredBooks, read_books
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -52,17 +57,24 @@ _ADDED = {
 # to be rewritten.
 _SMALL_FILE = 16 * 1024**2
 _COMPACT_BELOW = "spark.databricks.delta.optimize.minFileSize"
+_TRANSACTION_APPLICATION = "spark.databricks.delta.write.txnAppId"
+_TRANSACTION_VERSION = "spark.databricks.delta.write.txnVersion"
+_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 @dataclass(frozen=True)
 class Appended:
-    """What one ingestion step changed in the raw store."""
+    """What one ingestion step changed in the raw store, as it is read back from there."""
 
     accepted: dict[datetime, int]  # accepted events by event hour
     # Rejected records by reason. A replay has negative counts, because it takes records out of the rejected
     # ones: over all steps the counts add up to what is rejected now.
     rejected: dict[str, int]
     minutes: dict[tuple[datetime, str], int]  # accepted events by start of the minute and Kafka cluster
+    # Rejected records by the minute of their Kafka time and cluster; a replay's are negative.
+    rejected_minutes: dict[tuple[datetime, str], int] = field(default_factory=dict)
+    # Accepted events and rejected records by cluster, topic and partition.
+    partitions: dict[tuple[str, str, int], tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,26 +99,23 @@ class RawStore:
 
     def exists(self, spark: SparkSession, kind: EventKind) -> bool:
         """Whether anything was ever ingested for the kind."""
-        jvm: Any = spark._jvm  # noqa: SLF001  the public API of delta-spark does the same
-        return bool(
-            jvm.io.delta.tables.DeltaTable.isDeltaTable(spark._jsparkSession, self.path(kind))  # noqa: SLF001
-        )
+        return is_table(spark, self.path(kind))
 
-    def append(
-        self, decoded: DataFrame, kind: EventKind, step: int, now: datetime, calendar: Calendar
-    ) -> Appended:
+    def append(self, decoded: DataFrame, kind: EventKind, mark: StepMark, calendar: Calendar) -> Appended:
         """Append the decoded records of one ingestion step (see decode.decode), rejected ones included.
 
-        `now` becomes the records' ingestion time. Appending a step again changes nothing. The steps of a kind
-        must be appended in order. Returns what the step changed.
+        When the step was planned becomes the records' ingestion time. Appending a step again changes nothing.
+        The steps of a kind must be appended in order. Returns what the step changed.
         """
         from pyspark.sql import functions as F
 
         spark = decoded.sparkSession
         types = _types(self._table(spark, kind)) if self.exists(spark, kind) else {}
-        columns = {**_decoded_columns(kind, step, calendar, types), "_reason_before": "string(null)"}
+        if types and mark.step <= self.steps(spark, kind).newest.get(None, 0):
+            return self.changed(spark, kind, mark.step)  # written before commits had marks
+        columns = {**_decoded_columns(kind, mark.step, calendar, types), "_reason_before": "string(null)"}
         (
-            decoded.withColumn("_ingested_at", F.lit(now))
+            decoded.withColumn("_ingested_at", F.lit(mark.planned_at))
             .selectExpr(*_RECORD, *_as(columns))
             # Spark writes few, large files: one per hour, split or merged by size.
             .hint("rebalance", "event_hour")
@@ -114,18 +123,19 @@ class RawStore:
             .mode("append")
             .partitionBy("event_hour")
             .option("mergeSchema", "true")
-            .option("txnAppId", f"metrics-platform/{kind.name}")
-            .option("txnVersion", step)
+            .option("txnAppId", application_id(kind.name, mark.installation))
+            .option("txnVersion", mark.step)
+            .option("userMetadata", mark.to_json())
             .save(self.path(kind))
         )
-        return self.changed(spark, kind, step)
+        return self.changed(spark, kind, mark.step)
 
     def replay(
         self,
         spark: SparkSession,
         kind: EventKind,
         selection: Selection,
-        step: int,
+        mark: StepMark,
         calendar: Calendar,
         future_bound: timedelta,
     ) -> Appended:
@@ -136,7 +146,7 @@ class RawStore:
         changed.
         """
         table = self._table(spark, kind)
-        columns = _decoded_columns(kind, step, calendar, _types(table))
+        columns = _decoded_columns(kind, mark.step, calendar, _types(table))
         stored = _selected(self.rejected(spark, kind), selection).selectExpr(
             *_RECORD, "_reason as _reason_before"
         )
@@ -147,45 +157,55 @@ class RawStore:
         )
         same = " and ".join(f"kept.{name} = fresh.{name}" for name in _ROW)
         changes = ", ".join(f"`{name}` = fresh.`{name}`" for name in ("_reason_before", *columns))
-        spark.sql(
-            f"MERGE WITH SCHEMA EVOLUTION INTO delta.`{self.path(kind)}` AS kept USING {{fresh}} AS fresh "
-            f"ON kept.event_hour IS NULL AND {same} WHEN MATCHED THEN UPDATE SET {changes}",
-            fresh=fresh,
-        )
-        return self.changed(spark, kind, step)
+        transaction = {
+            _TRANSACTION_APPLICATION: application_id(kind.name, mark.installation),
+            _TRANSACTION_VERSION: str(mark.step),
+            _USER_METADATA: mark.to_json(),
+        }
+        with _settings(spark, transaction):
+            spark.sql(
+                f"MERGE WITH SCHEMA EVOLUTION INTO delta.`{self.path(kind)}` AS kept "
+                f"USING {{fresh}} AS fresh ON kept.event_hour IS NULL AND {same} "
+                f"WHEN MATCHED THEN UPDATE SET {changes}",
+                fresh=fresh,
+            )
+        return self.changed(spark, kind, mark.step)
 
     def changed(self, spark: SparkSession, kind: EventKind, step: int) -> Appended:
         """What an append or a replay of the step changed in the store."""
         # Events of steps that were written before event times were stored count in the first minute of their
         # hour.
-        seconds = "coalesce(unix_seconds(_event_time), event_hour)"
+        seconds, kafka = "coalesce(unix_seconds(_event_time), event_hour)", "unix_seconds(_kafka_time)"
+        keys = ["event_hour", "_reason", "_reason_before", "_cluster", "_topic", "_partition"]
+        rejected = "_reason is not null or _reason_before is not null"
         counted = (
             self._table(spark, kind)
             .where(f"_step = {step}")
             .selectExpr(
-                "event_hour",
-                "_reason",
-                "_reason_before",
-                "_cluster",
+                *keys,
                 f"if(_reason is null, {seconds} - pmod({seconds}, 60), null) as minute",
+                f"if({rejected}, {kafka} - pmod({kafka}, 60), null) as kafka_minute",
             )
-            .groupBy("event_hour", "_reason", "_reason_before", "_cluster", "minute")
+            .groupBy(*keys, "minute", "kafka_minute")
             .count()
             .toArrow()
             .to_pylist()
         )
-        accepted, rejected = Counter[datetime](), Counter[str]()
-        minutes = Counter[tuple[datetime, str]]()
-        for row in counted:
-            if row["_reason"] is None:
-                accepted[datetime.fromtimestamp(row["event_hour"], UTC)] += row["count"]
-                minutes[datetime.fromtimestamp(row["minute"], UTC), row["_cluster"]] += row["count"]
-            else:
-                rejected[row["_reason"]] += row["count"]
-            if row["_reason_before"] is not None:
-                rejected[row["_reason_before"]] -= row["count"]
-        nonzero = {reason: count for reason, count in rejected.items() if count}
-        return Appended(dict(accepted), nonzero, dict(minutes))
+        return _appended(counted)
+
+    def steps(self, spark: SparkSession, kind: EventKind) -> StoredSteps:
+        """Which ingestion steps of the kind the store holds."""
+        if not self.exists(spark, kind):
+            return StoredSteps({}, None)
+        version = current_version(spark, self.path(kind))
+        marks = map(StepMark.from_json, user_metadata(spark, self.path(kind), version.number))
+        return StoredSteps(newest_steps(kind.name, version.transactions), next(filter(None, marks), None))
+
+    def books(self, spark: SparkSession, kind: EventKind) -> StoredBooks:
+        """What the store says of ingestion's books; nothing was ingested if there is no table."""
+        if not self.exists(spark, kind):
+            return StoredBooks((), {}, {})
+        return read_books(self._table(spark, kind, current_version(spark, self.path(kind)).number))
 
     def new_events(
         self, spark: SparkSession, kind: EventKind, step: int, hours: Iterable[datetime]
@@ -221,8 +241,11 @@ class RawStore:
         counted = new.groupBy("event_hour").count().toArrow().to_pylist()
         return {datetime.fromtimestamp(row["event_hour"], UTC): row["count"] for row in counted}
 
-    def events(self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime]) -> DataFrame:
-        """The accepted events of the event hours, with the kind's current fields.
+    def events(
+        self, spark: SparkSession, kind: EventKind, hours: Iterable[datetime], until: int | None = None
+    ) -> DataFrame:
+        """The accepted events of the event hours, with the kind's current fields; of the ingestion steps up
+        to `until` alone, if given.
 
         The result includes duplicates, and may include events of neighbouring hours. It reads one fixed
         version of the table: otherwise a duplicate that is appended between two passes over the events would
@@ -230,7 +253,15 @@ class RawStore:
         """
         from pyspark.sql import functions as F
 
-        rows = self._table(spark, kind, pinned=True).where(F.col("event_hour").isin(_partitions(hours)))
+        version = current_version(spark, self.path(kind))
+        rows = self._table(spark, kind, version.number).where(F.col("event_hour").isin(_partitions(hours)))
+        # As a rule there is no newer step. The number would be part of Spark's generated code, which would be
+        # compiled again for each one.
+        if (
+            until is not None
+            and max(newest_steps(kind.name, version.transactions).values(), default=0) > until
+        ):
+            rows = rows.where(f"_step <= {until}")
         events = _from_columns(rows.where(f"_fields = '{kind.fields_version}'"), kind)
         older = rows.where(f"_fields is null or _fields <> '{kind.fields_version}'")
         # Usually there are no such rows. Delta knows this from its log, which has the range of each file's
@@ -264,30 +295,56 @@ class RawStore:
         """
         table = f"delta.`{self.path(kind)}`"
         spark.sql(f"OPTIMIZE {table} WHERE event_hour IS NULL OR event_hour >= {_seconds(since)}")
-        spark.conf.set(_COMPACT_BELOW, _SMALL_FILE)
-        try:
+        with _settings(spark, {_COMPACT_BELOW: str(_SMALL_FILE)}):
             spark.sql(f"OPTIMIZE {table} WHERE event_hour < {_seconds(since)}")
-        finally:
-            spark.conf.unset(_COMPACT_BELOW)
         spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
 
-    def _table(self, spark: SparkSession, kind: EventKind, *, pinned: bool = False) -> DataFrame:
+    def _table(self, spark: SparkSession, kind: EventKind, version: int | None = None) -> DataFrame:
         """The kind's rows.
 
-        If pinned, they are those of the table's current version; otherwise each query on them reads the
-        version that is current when it starts.
+        Without a version of the table, each query on them reads the one that is current when it starts.
         """
         reader = spark.read.format("delta")
-        if pinned:
-            reader = reader.option("versionAsOf", self._version(spark, kind))
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
         return _with_columns(reader.load(self.path(kind)), _ADDED)
 
-    def _version(self, spark: SparkSession, kind: EventKind) -> int:
-        """The newest version of the kind's Delta table."""
-        jvm: Any = spark._jvm  # noqa: SLF001  Delta's Python API gives the version as a query's result only
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, self.path(kind))  # noqa: SLF001
-        nothing = jvm.scala.Option.empty()
-        return log.update(False, nothing, nothing).version()
+
+@contextmanager
+def _settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """Settings of the session inside a `with`."""
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name in settings:
+            spark.conf.unset(name)
+
+
+def _appended(counted: Iterable[Mapping[str, Any]]) -> Appended:
+    """What a step changed, from its rows grouped as `RawStore.changed` does."""
+    accepted, rejected = Counter[datetime](), Counter[str]()
+    minutes, rejected_minutes = Counter[tuple[datetime, str]](), Counter[tuple[datetime, str]]()
+    partitions: dict[tuple[str, str, int], tuple[int, int]] = {}
+    for row in counted:
+        number, cluster = row["count"], row["_cluster"]
+        is_event, was_rejected = row["_reason"] is None, row["_reason_before"] is not None
+        if is_event:
+            accepted[datetime.fromtimestamp(row["event_hour"], UTC)] += number
+            minutes[datetime.fromtimestamp(row["minute"], UTC), cluster] += number
+        else:
+            rejected[row["_reason"]] += number
+        if was_rejected:
+            rejected[row["_reason_before"]] -= number
+        more_rejected = number * ((not is_event) - was_rejected)
+        if more_rejected:
+            rejected_minutes[datetime.fromtimestamp(row["kafka_minute"], UTC), cluster] += more_rejected
+        place = (cluster, row["_topic"], row["_partition"])
+        events, bad = partitions.get(place, (0, 0))
+        partitions[place] = (events + number * is_event, bad + more_rejected)
+    nonzero = {reason: count for reason, count in rejected.items() if count}
+    return Appended(dict(accepted), nonzero, dict(minutes), dict(rejected_minutes), partitions)
 
 
 def _decoded_columns(kind: EventKind, step: int, calendar: Calendar, types: dict[str, str]) -> dict[str, str]:

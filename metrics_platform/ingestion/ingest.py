@@ -10,24 +10,31 @@ A kind that cannot be read at all is recorded alike, and the other kinds go on.
 A planned step whose records Kafka cannot give any more, or not now, is set aside: an append of nothing takes
 the step's number first, so that whoever planned it can write it no more, and then the store tells whether it
 had been written. Offsets that Kafka dropped before they were ingested are said, recorded as lost and skipped.
+
+Before a step, metric store and raw store must agree (see agreement.py). After a step, every offset that it
+read must be explained by what is read back from the raw store (see balance.py).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import EventKind
 from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.errors import PlatformError
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
 from metrics_platform.events.kafka.source import read_records
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.rejected import Selection
+from metrics_platform.events.step_marks import StepMark
+from metrics_platform.ingestion.agreement import KnownSteps, StoresDisagree, disagreement
+from metrics_platform.ingestion.balance import explain_ranges, lost_spans, not_stored
 from metrics_platform.ingestion.ranges import (
     holds_step,
     lost_to_retention,
@@ -45,6 +52,9 @@ from metrics_platform.store.locks import ingestion_turn
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import mark_changed
+from metrics_platform.store.state.event_counts import StepCounts
+from metrics_platform.store.state.installation import installation_id
+from metrics_platform.store.state.lost_records import lost_by_step, record_lost
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,6 +65,10 @@ RECORDS_PER_STEP = 2_000_000
 
 # Why an hour has to be computed: it is not exact yet, or it was before these events came.
 FRESH, LATE, REPLAYED = "new raw events", "late events", "replayed rejects"
+
+
+class NotIngested(PlatformError):
+    """No kind of event could be ingested; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,8 @@ def ingest(
     """Append everything that the kind's clusters had when this call began; those that do not answer are left
     out.
 
-    Raises KafkaError if none of them answers, or if a topic is missing or was deleted and made anew.
+    Raises KafkaError if none of them answers, or if a topic is missing or was deleted and made anew, and
+    StoresDisagree if the raw store is not the metric store's.
     """
     log = KafkaLog(platform.clusters, leave_out=True)
     try:
@@ -104,21 +119,21 @@ def ingest_each(
     clock: Callable[[], datetime],
     logger: logging.Logger,
 ) -> Iterator[tuple[EventKind, Ingested]]:
-    """Ingest one kind after the other; one that cannot be read is left out and said.
+    """Ingest one kind after the other; one that cannot be ingested is left out and said.
 
-    Raises KafkaError in the end if none of them could be read.
+    Raises NotIngested in the end if none of them could be.
     """
     failed: list[str] = []
     for kind in kinds:
         try:
             done = ingest(platform, spark, conn, kind, clock, logger)
-        except KafkaError as error:
-            failed.append(_not_ingested(kind, error))
+        except (KafkaError, StoresDisagree) as error:
+            failed.append(_why(kind, error))
             logger.warning(failed[-1])
         else:
             yield kind, done
     if failed and len(failed) == len(kinds):
-        raise KafkaError("; ".join(failed))
+        raise NotIngested("; ".join(failed))
 
 
 @dataclass(frozen=True)
@@ -140,13 +155,14 @@ class Ingestion:
         started = clock()
         try:
             return self._read_on(started, clock, logger)
-        except KafkaError as error:
-            everywhere = dict.fromkeys(self.log.names(self.kind), _not_ingested(self.kind, error))
+        except (KafkaError, StoresDisagree) as error:
+            everywhere = dict.fromkeys(self.log.names(self.kind), _why(self.kind, error))
             self._note_missing(everywhere | self.log.unreachable, started)
             raise
 
     def _read_on(self, started: datetime, clock: Callable[[], datetime], logger: logging.Logger) -> Ingested:
         name = self.kind.name
+        self.require_agreement()
         found, ids = self.log.bounds(self.kind), self._topic_ids()
         # A cluster may have answered one question and not the other.
         bounds = [one for one in found if one.cluster not in self.log.unreachable]
@@ -170,13 +186,36 @@ class Ingestion:
         through = dict.fromkeys(self.log.answering(self.kind), started)
         portions = list(split(owed, records_per_step(self.platform.settings.batch)))
         for number, portion in enumerate(portions, start=1):
-            skipped = map(step_range, lost if number == 1 else ())
+            skipped = (
+                lost_spans(self.log.clusters, lost, bounds, self._read_through(), clock())
+                if number == 1
+                else ()
+            )
             step = ingestion_ledger.plan_step(
                 self.conn, name, map(step_range, portion), clock(), lost=skipped
             )
             steps.append(self.do(step, through if number == len(portions) else {}, clock()))
         ingestion_ledger.note_topic_ids(self.conn, name, ids)
         return _sum(steps, self.log)
+
+    def require_agreement(self) -> None:
+        """Raise StoresDisagree unless the raw store is the one that the metric store's books are about."""
+        name = self.kind.name
+        stored = self.platform.raw_store.steps(self.spark, self.kind)
+        known = KnownSteps(
+            installation=installation_id(self.conn),
+            newest_planned=ingestion_ledger.newest_planned(self.conn, name),
+            newest_stored=ingestion_ledger.newest_stored(self.conn, name),
+            planned_at=ingestion_ledger.planned_at(self.conn, name, max(stored.newest.values(), default=0)),
+        )
+        wrong = disagreement(name, self.platform.raw_store.path(self.kind), stored, known)
+        if wrong:
+            raise StoresDisagree(wrong)
+
+    def _read_through(self) -> dict[str, datetime]:
+        """By cluster, until when everything was ingested; the catalogue's start if nothing was."""
+        reached = ingestion_ledger.through_by_cluster(self.conn, self.kind.name)
+        return {name: through or self.platform.catalog.first_instant for name, through in reached.items()}
 
     def bounds(self) -> list[OffsetRange]:
         """What Kafka has of the topics that are ingested, as far as it answers: a topic made anew is none of
@@ -230,15 +269,25 @@ class Ingestion:
         """The step's change to the raw store; none if it was written before."""
         if step.replay is not None:
             return self._replay(step, Selection.from_json(step.replay))
-        ranges = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in step.ranges]
-        if not any(found.records for found in ranges):
+        ranges = _ranges(step)
+        if not ranges:
             return Appended({}, {}, {})
         return self._append(step, ranges)
+
+    def _mark(self, step: ingestion_ledger.IngestionStep) -> StepMark:
+        ids = ingestion_ledger.topic_ids(self.conn, self.kind.name)
+        return StepMark(
+            installation=installation_id(self.conn),
+            step=step.version,
+            planned_at=step.planned_at,
+            ranges=tuple(_ranges(step)),
+            topic_ids=tuple((cluster, topic, found) for (cluster, topic), found in sorted(ids.items())),
+        )
 
     def _replay(self, step: ingestion_ledger.IngestionStep, selection: Selection) -> Appended:
         store, catalog = self.platform.raw_store, self.platform.catalog
         return store.replay(
-            self.spark, self.kind, selection, step.version, catalog.calendar, catalog.future_bound
+            self.spark, self.kind, selection, self._mark(step), catalog.calendar, catalog.future_bound
         )
 
     def _append(self, step: ingestion_ledger.IngestionStep, ranges: Sequence[OffsetRange]) -> Appended:
@@ -247,9 +296,7 @@ class Ingestion:
         catalog = self.platform.catalog
         # The time of planning, not of this attempt: a repeated step decodes alike.
         decoded = decode(records, self.kind, step.planned_at, catalog.future_bound)
-        return self.platform.raw_store.append(
-            decoded, self.kind, step.version, step.planned_at, catalog.calendar
-        )
+        return self.platform.raw_store.append(decoded, self.kind, self._mark(step), catalog.calendar)
 
     def finish(
         self,
@@ -259,28 +306,46 @@ class Ingestion:
         now: datetime,
     ) -> None:
         """Mark the hours that changed by a written step, count what changed them, and record it as done."""
-        name, calendar = self.kind.name, self.platform.catalog.calendar
+        name, catalog = self.kind.name, self.platform.catalog
         late = self._late(step.version, appended)
         fresh = {hour: count for hour, count in appended.accepted.items() if hour not in late}
         really_late = {hour: count for hour, count in late.items() if count}
         why_fresh, why_late = (FRESH, LATE) if step.replay is None else (REPLAYED, REPLAYED)
-        # What only was delivered again changes no number, so no number lacks it; nor does what came before
-        # the catalogue's start, where a calendar may end: the first week of year 1 begins before it.
-        changed = {h for h in (*fresh, *really_late) if h >= self.platform.catalog.first_instant}
-        counted = {
-            (minute, cluster): count
-            for (minute, cluster), count in appended.minutes.items()
-            if calendar.window(Grain.HOUR, minute).start in changed
-        }
+        ranges = explain_ranges(_ranges(step), appended, self.log.clusters)
+        spans = not_stored(ranges, self._read_through(), now)
         counts = ingestion_ledger.Counts(
-            sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
+            accepted=sum(appended.accepted.values()),
+            rejected=sum(appended.rejected.values()),
+            rejected_by_reason=appended.rejected,
+            ranges=tuple(ranges),
+            in_raw_store=step.replay is not None or bool(ranges),
         )
         with self.conn.transaction():
             mark_changed(self.conn, name, self._counted(fresh), step.version, why_fresh, now)
             mark_changed(self.conn, name, self._counted(really_late), step.version, why_late, now)
             if ingestion_ledger.finish_step(self.conn, name, step.version, counts, through, now):
-                event_counts.add_accepted(self.conn, calendar, name, counted)
-            outages.settle_caught_up(self.conn, [kind.name for kind in self.platform.catalog.kinds], now)
+                record_lost(self.conn, name, spans, step.version, now)
+                lost = lost_by_step(self.conn, name, step.version)
+                event_counts.add_lost(self.conn, catalog, name, lost, now)
+                changed = {*fresh, *really_late}
+                event_counts.add_ingested(
+                    self.conn, catalog.calendar, name, self._step_counts(appended, changed)
+                )
+            outages.settle_caught_up(self.conn, [kind.name for kind in catalog.kinds], now)
+
+    def _step_counts(self, appended: Appended, changed: Collection[datetime]) -> StepCounts:
+        """What the step brought; events of an hour that it did not change were only delivered again."""
+        catalog = self.platform.catalog
+        # What came before the catalogue's start is in no window. A calendar may end there, too: the first
+        # week of year 1 begins before it.
+        accepted, redelivered = dict[tuple[datetime, str], int](), dict[tuple[datetime, str], int]()
+        for (minute, cluster), count in appended.minutes.items():
+            hour = (
+                catalog.calendar.window(Grain.HOUR, minute).start if minute >= catalog.first_instant else None
+            )
+            if hour is not None and hour >= catalog.first_instant:
+                (accepted if hour in changed else redelivered)[minute, cluster] = count
+        return StepCounts(accepted, redelivered, appended.rejected_minutes)
 
     def _counted(self, hours: Mapping[datetime, int]) -> dict[datetime, int]:
         """Those of the hours that any metric counts."""
@@ -299,8 +364,14 @@ class Ingestion:
         return dict.fromkeys(exact, 0) | new
 
 
-def _not_ingested(kind: EventKind, error: KafkaError) -> str:
+def _why(kind: EventKind, error: PlatformError) -> str:
     return f"'{kind.name}' cannot be ingested: {error}"
+
+
+def _ranges(step: ingestion_ledger.IngestionStep) -> list[OffsetRange]:
+    """The offsets that the step reads, without empty ranges."""
+    ranges = [OffsetRange(r.cluster, r.topic, r.partition, r.start, r.end) for r in step.ranges]
+    return [found for found in ranges if found.records]
 
 
 def _sum(steps: list[Appended], log: KafkaLog) -> Ingested:

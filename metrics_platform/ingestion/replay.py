@@ -52,12 +52,14 @@ def replay_rejected(
     """Decode the kind's selected rejected records again; the kind must have been ingested before.
 
     A step that was interrupted is finished first, or set aside if Kafka cannot give its records.
-    Raises KafkaError if a topic of that step cannot be had.
+    Raises KafkaError if a topic of that step cannot be had, StoresDisagree if the raw store is not the metric
+    store's.
     """
     log = KafkaLog(platform.clusters, leave_out=True)
     steps = Ingestion(platform, spark, conn, kind, log)
     try:
         with ingestion_turn(conn, kind.name):
+            steps.require_agreement()
             replays: list[Appended] = []
             if unfinished := ingestion_ledger.pending_step(conn, kind.name):
                 bounds = steps.bounds() if unfinished.replay is None else []

@@ -24,7 +24,7 @@ does not hold up the stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -57,7 +57,8 @@ class Commit:
     `minutes_present` says how many minutes of a window were counted, where that is not all of them. `seen`
     says, by kind of event, what the windows' coverage needs. `reasons` says why a batch computes windows
     again, where the log of corrections shall say more than that it did. `planned_at` is when the windows were
-    planned by what is kept, if before `now`.
+    planned by what is kept, if before `now`. `incomplete` are, by kind of event, the windows in whose time
+    records were lost: there an older number may count more, and then it stays.
     """
 
     source: Source
@@ -71,6 +72,7 @@ class Commit:
     coverage_inputs: Mapping[str, CoverageInput] = field(default_factory=dict)
     reasons: Mapping[Window, str] | None = None
     planned_at: datetime | None = None
+    incomplete: Mapping[str, Collection[Window]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def replaces(source: Source, revision: int, old: Label | None) -> bool:
     """The rule: whether a number of this source and revision may take the place of the old one."""
     if old is None:
         return True
-    if (source is Source.BATCH) != old.exact:
+    if (source is Source.BATCH) != old.from_batch:
         return source is Source.BATCH
     return revision >= old.revision
 
@@ -136,6 +138,7 @@ def _replace(conn: Connection, catalog: Catalog, commit: Commit, prepared: list[
             window
             for window in commit.windows
             if replaces(commit.source, commit.revision, known.get((name, window)))
+            and not _counts_less(commit, one.metric, window, known.get((name, window)))
         ]
         if written[name]:
             replace(conn, one, written[name], commit.now)
@@ -151,6 +154,14 @@ def _replace(conn: Connection, catalog: Catalog, commit: Commit, prepared: list[
     if commit.source is Source.BATCH:
         settle_exact(conn, commit.windows, commit.now)
     return _committed(commit, prepared, written, known, merged)
+
+
+def _counts_less(commit: Commit, metric: Metric, window: Window, old: Label | None) -> bool:
+    """Whether a number would be replaced by one of fewer events, because records were lost."""
+    if old is None or window not in commit.incomplete.get(metric.kind, ()):
+        return False
+    inputs = commit.coverage_inputs.get(metric.kind)
+    return inputs is not None and inputs.counted.get(window, 0) < (old.counted or 0)
 
 
 def _note_corrections(

@@ -1,10 +1,11 @@
-"""Coverage: the share of a window's events that its number counts, from 0 to 1.
+"""Coverage: the share of all that could count in a window that its number counts, from 0 to 1.
 
-Once every cluster is ingested through the window's end, it is known how many events Kafka had for the window.
-Then the coverage is counted events / accepted events. Both are events of the metric's kind, before its
-filter, and include duplicates. An exact number counts all of them, until late events come. A streaming number
-lacks the events that came after it was computed, those of minutes that a gap skipped, and those of
-unreachable clusters.
+Once every cluster is ingested through the window's end, it is known what Kafka had for the window: accepted
+events by their event time, rejected records by their Kafka time, and lost records, spread over the time in
+which they came. Then the coverage is counted events / possible ones. Both are of the metric's kind, before
+its filter, and include duplicates. An exact number counts all accepted events, until late ones come. A
+streaming number lacks the events that came after it was computed, those of minutes that a gap skipped, and
+those of unreachable clusters.
 
 Before that, the coverage is the share of the window's minutes that are counted. A minute in which a cluster
 was unreachable counts less, by the cluster's share of the recently accepted events. For example, an hour of
@@ -33,11 +34,11 @@ class CoverageInput:
 
 
 def coverage(
-    minutes_present: int, minutes_total: int, minutes_lost: float, counted: int | None, accepted: int | None
+    minutes_present: int, minutes_total: int, minutes_lost: float, counted: int | None, possible: int | None
 ) -> float:
-    """The coverage of a window, from 0 to 1. `counted` and `accepted` are None while they are not known."""
-    if counted is not None and accepted:
-        return min(1.0, counted / accepted)
+    """The coverage of a window, from 0 to 1. `counted` and `possible` are None while they are not known."""
+    if counted is not None and possible:
+        return min(1.0, counted / possible)
     return (minutes_present - minutes_lost) / minutes_total
 
 

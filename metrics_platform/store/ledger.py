@@ -39,13 +39,20 @@ class Label:
     exact_at: datetime | None  # when the window first became exact; None while it is approximate
     minutes_lost: float = 0.0  # what unreachable clusters take from the counted minutes; see coverage.py
     counted: int | None = None  # the events of the kind that were read, before the filter; see coverage.py
-    accepted: int | None = None  # the events of the kind that Kafka had; not in the ledger; see coverage.py
+    possible: int | None = None  # the records of the kind that Kafka had; not in the ledger; see coverage.py
+    # Why the number may not be exact though it is a batch's: an open entry of the backlog on the window.
+    doubt: str | None = None
     error_band: float | None = None  # the usual relative error, if known; not in the ledger; see accuracy.py
 
     @property
-    def exact(self) -> bool:
-        """Whether the number counts every raw event exactly once."""
+    def from_batch(self) -> bool:
+        """Whether the batch computed the number. The stream never replaces it."""
         return self.source is Source.BATCH
+
+    @property
+    def exact(self) -> bool:
+        """Whether the number counts every raw event exactly once, and nothing says otherwise since."""
+        return self.from_batch and self.doubt is None
 
     @property
     def word(self) -> str:
@@ -56,7 +63,7 @@ class Label:
     def coverage(self) -> float:
         """How much of the window is counted, from 0 to 1; see coverage.py."""
         return coverage(
-            self.minutes_present, self.minutes_total, self.minutes_lost, self.counted, self.accepted
+            self.minutes_present, self.minutes_total, self.minutes_lost, self.counted, self.possible
         )
 
 
@@ -72,7 +79,12 @@ COLUMNS: LiteralString = """
     ledger.run_id, ledger.committed_at, ledger.first_committed_at, ledger.exact_at,
     ledger.minutes_lost, ledger.counted"""
 
-# Joins the number of accepted events to a line of the ledger.
+# What is known of a line of the ledger beside it: the records that Kafka had, and whether it is in doubt.
+_BESIDE: LiteralString = """known.possible, (
+        SELECT min(reason) FROM platform.doubts WHERE doubts.kind = defined.kind
+          AND (doubts.metric IS NULL OR doubts.metric = ledger.metric)
+          AND doubts.window_start < ledger.window_end AND doubts.window_end > ledger.window_start)"""
+
 _KNOWN: LiteralString = """
     LEFT JOIN platform.definitions AS defined ON defined.metric = ledger.metric
         AND defined.version = ledger.definition
@@ -87,7 +99,7 @@ def labels(
     wanted = list(windows)
     rows = conn.execute(
         f"""
-        SELECT {COLUMNS}, known.accepted FROM unnest(%s::text[]) AS wanted (metric)
+        SELECT {COLUMNS}, {_BESIDE} FROM unnest(%s::text[]) AS wanted (metric)
         CROSS JOIN unnest(%s::text[], %s::timestamptz[]) AS windows (grain, window_start)
         JOIN platform.ledger USING (metric, grain, window_start) {_KNOWN}
         """,
@@ -102,7 +114,7 @@ def newest_labels(
     """The labels of the newest `n` windows of each metric that began at or before `now`, newest first."""
     rows = conn.execute(
         f"""
-        SELECT {COLUMNS}, known.accepted FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
+        SELECT {COLUMNS}, {_BESIDE} FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
         CROSS JOIN LATERAL (
             SELECT * FROM platform.ledger WHERE metric = name AND grain = %s AND window_start <= %s
             ORDER BY window_start DESC LIMIT %s
@@ -117,7 +129,7 @@ def newest_of_each(conn: Connection) -> list[Label]:
     """The newest window of each metric and grain, retired metrics included, by metric and grain."""
     rows = conn.execute(
         f"""
-        SELECT {COLUMNS}, known.accepted
+        SELECT {COLUMNS}, {_BESIDE}
         FROM (SELECT DISTINCT ON (metric, grain) * FROM platform.ledger
               ORDER BY metric, grain, window_start DESC) AS ledger
         {_KNOWN} ORDER BY ledger.metric, ledger.grain
@@ -167,7 +179,7 @@ def of_other_calendars(conn: Connection, new: Iterable[Label]) -> dict[str, list
             [label.window.grain for label in coarse],
             [label.window.start for label in coarse],
             [label.window.end for label in coarse],
-            [label.exact for label in coarse],
+            [label.from_batch for label in coarse],
         ),
     ).fetchall()
     replaced: dict[str, list[Window]] = {}
@@ -219,6 +231,6 @@ def _row(label: Label) -> tuple[Any, ...]:
 
 
 def read_label(row: tuple[Any, ...]) -> Label:
-    """A label from a row with the values of COLUMNS, and optionally of `accepted`."""
+    """A label from a row with the values of COLUMNS, and optionally of what is known beside it."""
     metric, grain, start, end, source, *rest = row
     return Label(metric, Window(start, end, Grain(grain)), Source(source), *rest)

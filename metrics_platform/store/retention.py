@@ -14,6 +14,7 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.quality import revisions
 from metrics_platform.store.staging import delete
+from metrics_platform.store.state.audits import prune_audits
 
 # How long the books of what happened are kept: finished ingestion steps, lost records, settled entries of the
 # backlog, alarms.
@@ -44,6 +45,7 @@ def prune_windows(conn: Connection, catalog: Catalog, now: datetime) -> dict[Gra
         while revisions.prune_revisions(conn, name, replaced_before, _BATCH):
             pass
     _prune_counts(conn, catalog, now)
+    prune_audits(conn, windows.items())
     return deleted
 
 
@@ -97,6 +99,12 @@ def prune_books(conn: Connection, now: datetime) -> None:
             AND version < (SELECT max(version) FROM platform.ingestion WHERE kind = old.kind)
         """,
         (before,),
+    )
+    conn.execute(
+        """
+        DELETE FROM platform.ingested_records AS old WHERE NOT EXISTS (
+            SELECT FROM platform.ingestion WHERE kind = old.kind AND version = old.step)
+        """
     )
     conn.execute("DELETE FROM platform.backlog WHERE settled_at < %s", (before,))
     conn.execute("DELETE FROM platform.backlog WHERE cause = 'lost' AND since < %s", (before,))

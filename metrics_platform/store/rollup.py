@@ -65,7 +65,7 @@ class Merged:
     @property
     def became_exact(self) -> bool:
         """Whether the window is exact for the first time."""
-        return self.label.exact and not is_exact(self.before)
+        return self.label.from_batch and not is_exact(self.before)
 
 
 def roll_up(
@@ -99,8 +99,8 @@ def roll_up(
 
 
 def is_exact(label: Label | None) -> bool:
-    """Whether there is a label and it is exact."""
-    return label is not None and label.exact
+    """Whether there is a label and it is a batch's."""
+    return label is not None and label.from_batch
 
 
 def _parents(

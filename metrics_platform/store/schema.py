@@ -329,6 +329,15 @@ _ERROR_BAND = sql.SQL(
     """
 )
 
+# The time in which no number of the metric is exact, whoever computed it. It does not depend on the row, so
+# PostgreSQL looks it up once for each query.
+_DOUBTS = sql.SQL(
+    """
+    (SELECT range_agg(tstzrange(window_start, window_end)) FROM platform.doubts
+     WHERE kind = {kind} AND (metric IS NULL OR metric = {metric}))
+    """
+)
+
 
 def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
     """The labelled relation: what it is about, the number, then how true it is."""
@@ -340,9 +349,11 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
         """
         CREATE OR REPLACE VIEW {view} AS
         SELECT numbers.grain, numbers.window_start, ledger.window_end, {own}, numbers.events,
-               CASE ledger.source WHEN 'batch' THEN 'exact' ELSE 'approximate' END AS label,
+               CASE WHEN ledger.source = 'batch'
+                    AND NOT coalesce({doubts} && tstzrange(ledger.window_start, ledger.window_end), false)
+                   THEN 'exact' ELSE 'approximate' END AS label,
                platform.coverage(ledger.minutes_present, ledger.minutes_total, ledger.minutes_lost,
-                                 ledger.counted, known.accepted) AS coverage,
+                                 ledger.counted, known.possible) AS coverage,
                {error_band} AS error_band,
                now() - ledger.committed_at AS age, ledger.committed_at AS computed_at,
                ledger.source, ledger.run_id, ledger.definition
@@ -360,6 +371,7 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
         own=listed(own),
         metric=sql.Literal(metric.name),
         error_band=_ERROR_BAND,
+        doubts=_DOUBTS.format(kind=sql.Literal(metric.kind), metric=sql.Literal(metric.name)),
     )
 
 

@@ -40,6 +40,7 @@ from metrics_platform_tests.store import shop
 from metrics_platform_tests.support import nowhere, oracle
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to
+from metrics_platform_tests.support.steps import mark
 from metrics_platform_tests.support.traffic import send
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def ingested(
     view = {"event_time": millis(NOON), "type": "view", "page": "home"}
     values = [json.dumps({"event_id": str(number), **view}).encode() for number in range(3)]
     decoded = decode(frame(spark, values, NOON), kind, NOON, catalog.future_bound)
-    raw.append(decoded, kind, 1, NOON, catalog.calendar)
+    raw.append(decoded, kind, mark(1, NOON), catalog.calendar)
     with connect(database) as conn:
         migrate(conn, catalog, NOON)
         conn.execute(

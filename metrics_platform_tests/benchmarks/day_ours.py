@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from metrics_platform.batch.execute import Batch
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.events.decode import decode
+from metrics_platform.events.step_marks import StepMark
 from metrics_platform.ingestion.ingest import RECORDS_PER_STEP
 from metrics_platform.local.traffic.shop import ORDER_SHARE, ORDERS
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
@@ -19,7 +20,9 @@ from metrics_platform.settings import Settings
 from metrics_platform.spark.startup import open_session
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state import event_counts, ingestion_ledger
+from metrics_platform.store.state.event_counts import StepCounts
+from metrics_platform.store.state.installation import installation_id
 from metrics_platform_tests.benchmarks.day_events import day_records
 from metrics_platform_tests.benchmarks.serve import own_answers, serve
 from metrics_platform_tests.support.logs import log_to
@@ -56,14 +59,15 @@ def build(
             step = ingestion_ledger.plan_step(conn, kind.name, [], _now())
             records = day_records(spark, kind, day, total, first, after, seed)
             decoded = decode(records, kind, step.planned_at, platform.catalog.future_bound)
-            appended = platform.raw_store.append(
-                decoded, kind, step.version, step.planned_at, platform.catalog.calendar
-            )
+            mark = StepMark(installation_id(conn), step.version, step.planned_at)
+            calendar = platform.catalog.calendar
+            appended = platform.raw_store.append(decoded, kind, mark, calendar)
             counts = ingestion_ledger.Counts(
                 sum(appended.accepted.values()), sum(appended.rejected.values()), appended.rejected
             )
             through = {cluster.name: _now() for cluster in platform.clusters}
             ingestion_ledger.finish_step(conn, kind.name, step.version, counts, through, _now())
+            event_counts.add_ingested(conn, calendar, kind.name, StepCounts(appended.minutes))
     return {"seconds": time.perf_counter() - began}
 
 

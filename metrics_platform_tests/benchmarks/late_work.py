@@ -18,6 +18,7 @@ from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.raw_store import Appended
+from metrics_platform.events.step_marks import StepMark
 from metrics_platform.ingestion.ingest import Ingestion
 from metrics_platform.local.traffic.shop import ORDER_SHARE, ORDERS
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
@@ -28,6 +29,7 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import ingestion_ledger
 from metrics_platform.store.state.changed_hours import changed_hours
+from metrics_platform.store.state.installation import installation_id
 from metrics_platform_tests.benchmarks.day_events import PARTITIONS, day_records
 from metrics_platform_tests.benchmarks.serve import cpu_seconds, own_answers, serve
 from metrics_platform_tests.support.logs import log_to
@@ -119,7 +121,8 @@ class Program:
             step = ingestion_ledger.plan_step(self.conn, kind.name, [], at)
             decoded = decode(records, kind, step.planned_at, self.platform.catalog.future_bound)
             store, calendar = self.platform.raw_store, self.platform.catalog.calendar
-            done = store.append(decoded, kind, step.version, at, calendar)
+            mark = StepMark(installation_id(self.conn), step.version, at)
+            done = store.append(decoded, kind, mark, calendar)
             self.appended[kind.name] = step, done
             brought.update({hour.isoformat(): count for hour, count in done.accepted.items()})
         return brought

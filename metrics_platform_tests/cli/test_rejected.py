@@ -20,6 +20,7 @@ from metrics_platform.events.decode import decode
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.settings import PACKAGE, PREFIX
 from metrics_platform_tests.events.records import NOON, frame, millis
+from metrics_platform_tests.support.steps import mark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -40,7 +41,7 @@ def raw(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
         now = NOON + step * DAY
         records = frame(spark, values, now, first_offset=10 * step)
         decoded = decode(records, catalog.kind("orders"), now, catalog.future_bound)
-        store.append(decoded, catalog.kind("orders"), step + 1, now, catalog.calendar)
+        store.append(decoded, catalog.kind("orders"), mark(step + 1, now), catalog.calendar)
     return store.root
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metrics_platform.compute import deduplication
-from metrics_platform.compute.deduplication import drop_duplicates
+from metrics_platform.compute.deduplication import mark_duplicates
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -54,11 +54,15 @@ def frame(spark: SparkSession, deliveries: Sequence[Delivery]) -> DataFrame:
     return spark.createDataFrame(rows, SCHEMA).selectExpr("*", "xxhash64(event_hour, _event_id) as _id_hash")
 
 
+def marked(spark: SparkSession, deliveries: Sequence[Delivery], expected: int | None = None) -> DataFrame:
+    return mark_duplicates({"visits": frame(spark, deliveries)}, expected)["visits"]
+
+
 def kept(
     spark: SparkSession, deliveries: Sequence[Delivery], expected: int | None = None
 ) -> list[tuple[str, int, str]]:
     """The id, hour and page of the records that remain."""
-    left = drop_duplicates({"visits": frame(spark, deliveries)}, expected)["visits"]
+    left = marked(spark, deliveries, expected).where("not _duplicate")
     found = left.select("_event_id", "event_hour", "page").collect()
     return sorted((row["_event_id"], row["event_hour"] // 3600, row["page"]) for row in found)
 
@@ -104,27 +108,30 @@ def test_the_first_record_of_an_id_in_an_hour_counts(spark: SparkSession) -> Non
     assert kept(spark, STORY) == expected
 
 
-def test_remaining_events_keep_all_their_columns(spark: SparkSession) -> None:
+def test_events_keep_all_their_columns_and_none_is_lost(spark: SparkSession) -> None:
     events = frame(spark, STORY)
-    left = drop_duplicates({"visits": events})["visits"]
-    assert sorted(left.columns) == sorted(events.columns)
-    assert left.select(events.columns).subtract(events).count() == 0
+    found = mark_duplicates({"visits": events})["visits"]
+    assert sorted(found.columns) == sorted([*events.columns, "_duplicate"])
+    assert sorted(found.select(events.columns).collect()) == sorted(events.collect())
 
 
-def test_without_duplicates_the_plan_is_unchanged(spark: SparkSession) -> None:
+def test_without_duplicates_nothing_is_ranked(spark: SparkSession) -> None:
     events = frame(spark, [d for d in STORY if d.page in ("first", "alone")])
-    assert drop_duplicates({"visits": events})["visits"] is events
-    assert drop_duplicates({"visits": events}, expected=len(STORY))["visits"] is events
-    assert drop_duplicates({"visits": events.where("false")}, expected=1)["visits"].isEmpty()
-    assert drop_duplicates({}) == {}
+    for expected in (None, len(STORY)):
+        found = mark_duplicates({"visits": events}, expected)["visits"]
+        assert "Window" not in str(found._jdf.queryExecution().optimizedPlan().toString())  # type: ignore[attr-defined]
+        assert not found.where("_duplicate").count()
+    assert mark_duplicates({"visits": events.where("false")}, expected=1)["visits"].isEmpty()
+    assert mark_duplicates({}) == {}
 
 
 def test_the_same_id_in_two_kinds_counts_in_both(spark: SparkSession) -> None:
     clicks = frame(spark, [d for d in STORY if d.name in ("once", "twice")])
     views = frame(spark, [d for d in STORY if d.name in ("once", "tie")])
-    left = drop_duplicates({"clicks": clicks, "views": views})
-    assert sorted(row["page"] for row in left["clicks"].collect()) == ["alone", "first"]
-    assert sorted(row["page"] for row in left["views"].collect()) == ["alone", "first"]
+    found = mark_duplicates({"clicks": clicks, "views": views})
+    for of_kind in found.values():
+        left = of_kind.where("not _duplicate").collect()
+        assert sorted(row["page"] for row in left) == ["alone", "first"]
 
 
 def many(seed: int, count: int = 400) -> list[Delivery]:

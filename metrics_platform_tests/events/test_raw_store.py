@@ -19,6 +19,7 @@ from metrics_platform.events.decode import decode
 from metrics_platform.events.raw_store import Appended, Held, RawStore
 from metrics_platform.events.rejected import Selection
 from metrics_platform_tests.events.records import NOON, VISITS, frame, millis
+from metrics_platform_tests.support.steps import mark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,7 +48,7 @@ def append(
 ) -> Appended:
     """Append a step. The offsets of its records begin at 100 times its number."""
     records = frame(spark, list(values), now, first_offset=100 * step)
-    return store.append(decode(records, kind, now, timedelta(minutes=5)), kind, step, now, calendar)
+    return store.append(decode(records, kind, now, timedelta(minutes=5)), kind, mark(step, now), calendar)
 
 
 def appended(accepted: dict[datetime, int], rejected: dict[str, int]) -> Appended:
@@ -375,7 +376,7 @@ MIXED = (
 def replay(
     spark: SparkSession, store: RawStore, step: int, kind: EventKind = VISITS, **selected: Any
 ) -> Appended:
-    return store.replay(spark, kind, Selection(**selected), step, BERLIN, timedelta(minutes=5))
+    return store.replay(spark, kind, Selection(**selected), mark(step), BERLIN, timedelta(minutes=5))
 
 
 def test_rejected_records_that_are_events_now_are_replayed_once(spark: SparkSession, store: RawStore) -> None:
@@ -421,7 +422,7 @@ def test_only_selected_records_are_replayed_and_get_a_new_reason_if_they_fail(
 def test_a_replay_still_rejects_an_event_time_in_the_future(spark: SparkSession, store: RawStore) -> None:
     append(spark, store, 1, [visit("soon", NOON + HOUR)], now=NOON)
     assert replay(spark, store, 2) == appended({}, {})
-    moved = store.replay(spark, VISITS, Selection(), 3, BERLIN, future_bound=HOUR)
+    moved = store.replay(spark, VISITS, Selection(), mark(3), BERLIN, future_bound=HOUR)
     assert moved == appended({NOON + HOUR: 1}, {"event time in the future": -1})
 
 

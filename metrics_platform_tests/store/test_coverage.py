@@ -17,6 +17,7 @@ from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.coverage import CoverageInput, coverage, lost_share
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import event_counts, ingestion_ledger
+from metrics_platform.store.state.event_counts import StepCounts
 from metrics_platform_tests.store.shop import KIND, METRICS, NOW, Visit, at, catalog, label, totals, window
 
 counts = st.none() | st.integers(0, 10**12)
@@ -128,6 +129,12 @@ def count(
     commit(conn, shop, Commit(source, revision, "run", NOW, tuple(counted), found, coverage_inputs=seen))
 
 
+def accepted(conn: Connection, one: Window) -> dict[Window, int]:
+    """What ingestion accepted in the window."""
+    found = event_counts.read_ingested(conn, "visits", [one])
+    return {window: events for window, (events, _) in found.windows.items()}
+
+
 def ingest(
     conn: Connection, shop: Catalog, through: dict[str, str], accepted: dict[tuple[str, str], int]
 ) -> None:
@@ -138,7 +145,7 @@ def ingest(
         conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), reached, NOW
     )
     events = {(at(f"2026-03-02T{minute}"), cluster): n for (minute, cluster), n in accepted.items()}
-    event_counts.add_accepted(conn, shop.calendar, "visits", events)
+    event_counts.add_ingested(conn, shop.calendar, "visits", StepCounts(events))
 
 
 def minute(shop: Catalog, time: str) -> Window:
@@ -192,11 +199,11 @@ def test_hours_days_and_weeks_follow_their_minutes(conn: Connection, shop: Catal
 def test_an_exact_number_covers_everything_until_late_events_come(conn: Connection, shop: Catalog) -> None:
     hour = window(shop, "hour", "2026-03-02T09:00")
     ingest(conn, shop, {"dc1": "10:10", "dc2": "10:10"}, {("09:15", "dc1"): 4, ("09:15", "dc2"): 5})
-    count(conn, shop, Source.BATCH, event_counts.accepted(conn, "visits", [hour]))
+    count(conn, shop, Source.BATCH, accepted(conn, hour))
     assert viewed(conn, hour) == 1
     ingest(conn, shop, {"dc1": "10:20"}, {("09:59", "dc1"): 1})
     assert viewed(conn, hour) == 0.9
-    count(conn, shop, Source.BATCH, event_counts.accepted(conn, "visits", [hour]))
+    count(conn, shop, Source.BATCH, accepted(conn, hour))
     assert viewed(conn, hour) == 1
 
 
@@ -245,9 +252,8 @@ def test_counted_and_accepted_events_are_stored_side_by_side(conn: Connection, s
     event_counts.record_counted(conn, "visits", {key: 8})
     row = conn.execute("SELECT counted, accepted FROM platform.minute_events").fetchone()
     assert row == (8, 10)
-    assert event_counts.accepted(conn, "visits", [window(shop, "day", "2026-03-02T00:00")]) == {
-        window(shop, "day", "2026-03-02T00:00"): 10
-    }
+    day = window(shop, "day", "2026-03-02T00:00")
+    assert accepted(conn, day) == {day: 10}
 
 
 def test_ingested_through_waits_for_new_clusters_and_ignores_removed_ones(conn: Connection) -> None:

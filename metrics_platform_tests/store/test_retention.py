@@ -16,8 +16,10 @@ from metrics_platform.store.retention import BOOKS_KEPT, prune_books, prune_wind
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
 from metrics_platform.store.state.alarms import AlarmState, record_change
 from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.event_counts import StepCounts
 from metrics_platform.store.state.step_range import StepRange
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, totals, values, window
+from metrics_platform_tests.support.steps import lost_span
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_many_windows_are_deleted_in_several_transactions(
 
 def test_counts_of_minutes_stay_as_long_as_hours(conn: Connection, shop: Catalog) -> None:
     minute = window(shop, "minute", "2026-03-02T10:15")
-    event_counts.add_accepted(conn, shop.calendar, "visits", {(minute.start, "dc1"): 5})
+    event_counts.add_ingested(conn, shop.calendar, "visits", StepCounts({(minute.start, "dc1"): 5}))
 
     def left(table: LiteralString) -> int:
         return only(conn.execute(f"SELECT count(*) FROM platform.{table}"))[0]
@@ -93,7 +95,7 @@ def test_old_bookkeeping_is_deleted_unless_it_is_still_needed(conn: Connection) 
     old, recent = NOW - BOOKS_KEPT - timedelta(days=1), NOW - timedelta(days=1)
     for version, at in enumerate((old, old, recent)):
         lost = StepRange("dc1", "web.visits", 0, version, version + 1)
-        step = ingestion_ledger.plan_step(conn, "visits", [], at, lost=[lost])
+        step = ingestion_ledger.plan_step(conn, "visits", [], at, lost=[lost_span(lost, at)])
         ingestion_ledger.finish_step(
             conn, "visits", step.version, ingestion_ledger.Counts(0, 0, {}), {"dc1": old}, at
         )

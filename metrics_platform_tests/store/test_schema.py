@@ -11,6 +11,7 @@ import pytest
 
 from metrics_platform.catalog.measures import Avg, Count, Max, Measure, Min, Percentiles, Sum
 from metrics_platform.catalog.model import Catalog, Dimension, Metric
+from metrics_platform.store import migrations
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect
 from metrics_platform.store.migrations import MIGRATIONS, StoreTooNew
@@ -282,33 +283,26 @@ def test_names_and_descriptions_need_no_escaping(conn: Connection) -> None:
     )
 
 
-# The columns of the tables that the backlog replaced.
-BEFORE_THE_BACKLOG: dict[str, LiteralString] = {
-    "gaps": "CREATE TABLE platform.gaps (minute_start timestamptz, minute_end timestamptz, reason text, "
-    "offsets jsonb, recorded_at timestamptz, closed_at timestamptz)",
-    "outages": "CREATE TABLE platform.outages (cluster text, layer text, minute_start timestamptz, "
-    "minute_end timestamptz, reason text, recorded_at timestamptz, closed_at timestamptz)",
-    "dirty_windows": "CREATE TABLE platform.dirty_windows (kind text, hour_start timestamptz, "
-    "since timestamptz, reason text, ingestion_version bigint, events bigint)",
-    "lost_records": "CREATE TABLE platform.lost_records (kind text, cluster text, topic text, "
-    "partition integer, first_offset bigint, last_offset bigint, noticed_at timestamptz)",
-}
-
-
 def test_migrating_a_store_without_definitions_records_the_current_one(
-    conn: Connection, shop: Catalog
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [step] = [step for step in MIGRATIONS if "CREATE TABLE platform.definitions" in step.read_text()]
-    conn.execute("DROP VIEW metrics.sales; DROP TABLE platform.definitions")
-    conn.execute("ALTER TABLE platform.ingestion_offsets DROP COLUMN topic_id")
-    conn.execute("DROP TABLE platform.backlog CASCADE")
-    for table in BEFORE_THE_BACKLOG.values():
-        conn.execute(table)
-    conn.execute("DELETE FROM platform.migrations WHERE number > %s", (MIGRATIONS.index(step),))
-    changed = replace(SALES, dimensions=())
-    migrate(conn, catalog(changed), LATER)
-    kept = conn.execute("SELECT version, kind FROM platform.definitions WHERE metric = 'sales'").fetchall()
-    assert set(kept) == {(SALES.version, "visits"), (changed.version, "visits")}
+    with connect(database) as conn:
+        monkeypatch.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(step)])
+        with conn.transaction():
+            migrations.apply(conn, NOW)
+        conn.execute(
+            "INSERT INTO platform.metrics (name, version, kind, columns, view_hash, first_seen, since) "
+            "VALUES ('sales', %s, 'visits', '[]', '', %s, %s)",
+            (SALES.version, NOW, NOW),
+        )
+        monkeypatch.undo()
+        changed = replace(SALES, dimensions=())
+        migrate(conn, catalog(changed), LATER)
+        kept = conn.execute(
+            "SELECT version, kind FROM platform.definitions WHERE metric = 'sales'"
+        ).fetchall()
+        assert set(kept) == {(SALES.version, "visits"), (changed.version, "visits")}
 
 
 def test_an_older_platform_refuses_a_newer_store(conn: Connection, shop: Catalog) -> None:

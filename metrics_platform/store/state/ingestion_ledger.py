@@ -6,14 +6,14 @@ A step that replays rejected records reads no offsets; it says which of them ins
 rejected records is the (negative) change that it made, so that sums over all steps say what the raw store
 holds.
 
-A step that skips offsets which Kafka no longer has records them as lost. No window's coverage is lower for
-them: nobody knows the event times of what is gone, nor whether it was any metric's event.
+A step that skips offsets which Kafka no longer has records them as lost, see lost_records.py. What became of
+all others is recorded by partition: they are events, rejected records, or hold no record at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.locks import lock_ingestion
-from metrics_platform.store.state.lost_records import record_lost
+from metrics_platform.store.state.lost_records import LostSpan, record_lost
 from metrics_platform.store.state.step_range import StepRange
 
 _PENDING = """
@@ -48,12 +48,33 @@ class IngestionStep:
 
 
 @dataclass(frozen=True)
+class RangeCounts:
+    """What became of the offsets that a step read of one partition. A replay reads none, and takes from the
+    rejected ones what it adds to the events."""
+
+    range: StepRange
+    events: int
+    rejected: int
+    void: int  # offsets that hold no record: transaction markers, aborted or compacted records
+    unexplained: int = 0  # records on Kafka that are not in the raw store
+    topic_id: str | None = None
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every offset is explained."""
+        offsets = self.range.end - self.range.start
+        return self.unexplained == 0 and offsets == self.events + self.rejected + self.void
+
+
+@dataclass(frozen=True)
 class Counts:
     """Events that a step accepted and rejected, the latter by reason too; a replay takes from the latter."""
 
     accepted: int
     rejected: int
     rejected_by_reason: Mapping[str, int]
+    ranges: tuple[RangeCounts, ...] = ()
+    in_raw_store: bool | None = None  # whether the raw store has a commit of the step; None if nobody knows
 
 
 def plan_step(
@@ -62,7 +83,7 @@ def plan_step(
     ranges: Iterable[StepRange],
     now: datetime,
     replay: Mapping[str, str] | None = None,
-    lost: Iterable[StepRange] = (),
+    lost: Iterable[LostSpan] = (),
 ) -> IngestionStep:
     """The pending step if there is one (as it was planned then), otherwise a new one, which skips what is
     lost."""
@@ -84,8 +105,9 @@ def plan_step(
                 "replay": None if replay is None else Jsonb(dict(replay)),
             },
         )
-        record_lost(conn, kind, lost, now)
-        return _step(kind, only(conn.execute(_PENDING, (kind,))))
+        step = _step(kind, only(conn.execute(_PENDING, (kind,))))
+        record_lost(conn, kind, lost, step.version, now)
+        return step
 
 
 def pending_step(conn: Connection, kind: str) -> IngestionStep | None:
@@ -124,13 +146,15 @@ def finish_step(
         conn.execute(
             """
             UPDATE platform.ingestion SET status = 'done', done_at = %s, accepted = %s, rejected = %s,
-                rejected_by_reason = %s
+                rejected_by_reason = %s, in_raw_store = %s
             WHERE kind = %s AND version = %s
             """,
             (
-                now, counts.accepted, counts.rejected, Jsonb(dict(counts.rejected_by_reason)), kind, version,
+                now, counts.accepted, counts.rejected, Jsonb(dict(counts.rejected_by_reason)),
+                counts.in_raw_store, kind, version,
             ),
         )  # fmt: skip
+        record_ranges(conn, kind, version, counts.ranges)
         _advance(conn, kind, [StepRange(**one) for one in row[1]])
         _reach(conn, kind, through)
     return True
@@ -158,11 +182,49 @@ def abandon_step(conn: Connection, kind: str, version: int, now: datetime) -> No
         conn.execute(
             """
             UPDATE platform.ingestion SET ranges = '[]', status = 'done', done_at = %s, accepted = 0,
-                rejected = 0, rejected_by_reason = '{}'
+                rejected = 0, rejected_by_reason = '{}', in_raw_store = true
             WHERE kind = %s AND version = %s AND status = 'planned'
             """,
             (now, kind, version),
         )
+
+
+def record_ranges(conn: Connection, kind: str, version: int, ranges: Iterable[RangeCounts]) -> None:
+    """Store what became of the offsets of a step; what is known of it already stays."""
+    conn.cursor().executemany(
+        """
+        INSERT INTO platform.ingested_records
+            (kind, step, cluster, topic, partition, first_offset, next_offset, events, rejected, void,
+             unexplained, topic_id)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+        """,
+        [
+            (
+                kind, version, *astuple(one.range), one.events, one.rejected, one.void, one.unexplained,
+                one.topic_id,
+            )
+            for one in ranges
+        ],
+    )  # fmt: skip
+
+
+def ranges_of_steps(conn: Connection, kind: str, steps: Collection[int] | None = None) -> list[RangeCounts]:
+    """What became of the offsets, by partition, over the steps or over all: one line for each, which adds up
+    if every offset is explained."""
+    rows = conn.execute(
+        """
+        SELECT cluster, topic, partition, min(first_offset), sum(next_offset - first_offset)::bigint,
+               sum(events)::bigint, sum(rejected)::bigint, sum(void)::bigint, sum(unexplained)::bigint
+        FROM platform.ingested_records
+        WHERE kind = %(kind)s AND (%(steps)s::bigint[] IS NULL OR step = ANY(%(steps)s))
+        GROUP BY cluster, topic, partition ORDER BY cluster, topic, partition
+        """,
+        {"kind": kind, "steps": None if steps is None else list(steps)},
+    ).fetchall()
+    return [
+        RangeCounts(StepRange(cluster, topic, partition, first, first + offsets), *counts)
+        for cluster, topic, partition, first, offsets, *counts in rows
+    ]
 
 
 def _advance(conn: Connection, kind: str, ranges: list[StepRange]) -> None:
@@ -212,6 +274,29 @@ def note_topic_ids(conn: Connection, kind: str, ids: Mapping[Topic, str]) -> Non
         """,
         ([cluster for cluster, _ in ids], [topic for _, topic in ids], list(ids.values()), kind),
     )
+
+
+def newest_stored(conn: Connection, kind: str) -> int:
+    """The newest step that is done and of which the raw store has a commit; 0 if there is none."""
+    query = """
+        SELECT coalesce(max(version), 0) FROM platform.ingestion
+        WHERE kind = %s AND status = 'done' AND coalesce(in_raw_store, accepted + rejected <> 0)
+    """
+    return only(conn.execute(query, (kind,)))[0]
+
+
+def planned_at(conn: Connection, kind: str, version: int) -> datetime | None:
+    """When a step was planned; None if it is not known."""
+    row = conn.execute(
+        "SELECT planned_at FROM platform.ingestion WHERE kind = %s AND version = %s", (kind, version)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def newest_planned(conn: Connection, kind: str) -> int:
+    """The version of the newest step, done or not; 0 before the first."""
+    query = "SELECT coalesce(max(version), 0) FROM platform.ingestion WHERE kind = %s"
+    return only(conn.execute(query, (kind,)))[0]
 
 
 def newest_version(conn: Connection, kind: str) -> int:

@@ -27,6 +27,7 @@ from metrics_platform.store.state.ingestion_ledger import plan_step
 from metrics_platform.store.state.outages import record_outage
 from metrics_platform.store.state.step_range import StepRange
 from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, window
+from metrics_platform_tests.support.steps import lost_span
 
 MINUTE = timedelta(minutes=1)
 
@@ -73,7 +74,7 @@ def test_records_that_kafka_dropped_are_told_by_topic(
     with connect(database) as conn:
         migrate(conn, catalog(METRICS[0]), NOW)
         parts = [StepRange("oslo", "web.visits", number, 10, 1010) for number in range(2)]
-        plan_step(conn, "visits", [], NOW, lost=parts)
+        plan_step(conn, "visits", [], NOW, lost=[lost_span(part, NOW) for part in parts])
     lost = read_store(database, "UTC").lost
     status = Status(Path("/data"), None, (), StoreStatus(lost=lost), None, ())
     status_table.view(status, NOW)

@@ -25,6 +25,7 @@ from metrics_platform.store.state.ingestion_ledger import (
 )
 from metrics_platform.store.state.step_range import StepRange
 from metrics_platform_tests.store.shop import NOW, at
+from metrics_platform_tests.support.steps import lost_span
 
 LATER = NOW + timedelta(minutes=1)
 FIRST = (StepRange("local", "web.visits", 0, 0, 10), StepRange("local", "web.visits", 1, 0, 7))
@@ -67,10 +68,10 @@ def test_what_a_step_skips_is_recorded_with_it_and_again_when_it_was_set_aside(c
         return conn.execute(f"SELECT {columns} FROM platform.lost_records").fetchall()
 
     gone = StepRange("local", "web.visits", 0, 4, 10)
-    step = plan_step(conn, "visits", SECOND, NOW, lost=[gone])
+    step = plan_step(conn, "visits", SECOND, NOW, lost=[lost_span(gone, NOW)])
     assert lost() == [(0, 4, 9, NOW)]
     abandon_step(conn, "visits", step.version, NOW)
-    plan_step(conn, "visits", SECOND, LATER, lost=[replace(gone, end=12)])
+    plan_step(conn, "visits", SECOND, LATER, lost=[lost_span(replace(gone, end=12), LATER)])
     assert lost() == [(0, 4, 11, LATER)]
 
 

@@ -1,0 +1,67 @@
+"""What a Delta table's log says of the table. Delta's Python API gives it as the result of Spark jobs
+only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """One version of a Delta table."""
+
+    number: int
+    # By application id, the newest transaction that was written with it. Delta keeps these for ever.
+    transactions: Mapping[str, int]
+
+
+def is_table(spark: SparkSession, path: str) -> bool:
+    """Whether there is a Delta table."""
+    jvm: Any = spark._jvm  # noqa: SLF001  the public API of delta-spark does the same
+    return bool(jvm.io.delta.tables.DeltaTable.isDeltaTable(spark._jsparkSession, path))  # noqa: SLF001
+
+
+def current_version(spark: SparkSession, path: str) -> TableVersion:
+    """The newest version of the table."""
+    jvm: Any = spark._jvm  # noqa: SLF001
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)  # noqa: SLF001
+    nothing = jvm.scala.Option.empty()
+    snapshot = log.update(False, nothing, nothing)
+    transactions: dict[str, int] = {}
+    pairs = snapshot.transactions().iterator()
+    while pairs.hasNext():
+        pair = pairs.next()
+        transactions[pair.productElement(0)] = pair.productElement(1)
+    return TableVersion(snapshot.version(), transactions)
+
+
+def user_metadata(spark: SparkSession, path: str, version: int) -> Iterator[str]:
+    """What the commits up to the version carry as user metadata, newest first, as far as the log's files
+    reach.
+
+    The files are described in https://github.com/delta-io/delta/blob/master/PROTOCOL.md.
+    """
+    jvm: Any = spark._jvm  # noqa: SLF001
+    folder = jvm.org.apache.hadoop.fs.Path(f"{path}/_delta_log")
+    files = folder.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())  # noqa: SLF001
+    for number in range(version, -1, -1):
+        commit = jvm.org.apache.hadoop.fs.Path(folder, f"{number:020}.json")
+        if not files.exists(commit):
+            return
+        stream = files.open(commit)
+        try:
+            text = jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
+        finally:
+            stream.close()
+        for line in text.splitlines():
+            told = (
+                json.loads(line).get("commitInfo", {}).get("userMetadata") if "commitInfo" in line else None
+            )
+            if told:
+                yield told
