@@ -29,7 +29,7 @@ RUN = (
     *(
         f".venv/bin/metrics-platform {command} "
         for command in (
-            *("accuracy", "backlog", "check", "corrections", "kubernetes", "preview", "query"),
+            *("accuracy", "audit", "backlog", "check", "corrections", "kubernetes", "preview", "query"),
             *("rejected list", "rejected replay", "rejected show", "restate", "status", "traffic"),
         )
     ),
@@ -45,6 +45,11 @@ NOT_RUN = (
     NotRun("docker build ", "needs a Docker engine; docker/check.sh runs it", forms.is_build),
     NotRun("kubectl ", "needs a Kubernetes cluster", forms.is_kubectl),
     NotRun(".venv/bin/metrics-platform up ", "starts a stack beside the running one", forms.is_platform),
+    NotRun(
+        ".venv/bin/metrics-platform recover ",
+        "rewrites the books of the running stack; the tests of ingestion recover an installation of their own",
+        forms.is_platform,
+    ),
     NotRun(".venv/bin/metrics-platform down ", "stops the running stack", forms.is_platform),
 )
 
