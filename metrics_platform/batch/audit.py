@@ -62,11 +62,17 @@ def audit_unit(
     return replace(audit, differences=_in_words(audit, places))
 
 
-def counted_events(windows: Iterable[Window], kind: str, computed: Computed) -> dict[Window, int]:
-    """How many events of the kind, duplicates included, the pass read in each of the windows."""
+def counted_events(
+    windows: Iterable[Window], kind: str, computed: Computed, books: IngestedCounts
+) -> dict[Window, int]:
+    """How many of the kind's accepted events the pass read in each of the windows, duplicates included.
+
+    Redelivered ones are left out: they are not among the events of which coverage speaks.
+    """
     counted, duplicates = _of_kind(computed.inside, kind), _of_kind(computed.duplicates, kind)
+    again = {key: -redelivered for key, (_, redelivered) in books.minutes.items() if redelivered}
     found = Counter[datetime]()
-    for (minute, _), events in (*counted.items(), *duplicates.items()):
+    for (minute, _), events in (*counted.items(), *duplicates.items(), *again.items()):
         found[minute] += events
     minutes = sorted(found)
     return {

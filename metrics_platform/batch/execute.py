@@ -148,7 +148,7 @@ class Batch:
             commit(
                 self.conn,
                 self.platform.catalog,
-                self._commit(day, parts, part, computed, revision, plan),
+                self._commit(day, parts, part, computed, ingested, revision, plan),
             )
             for part in balanced
             for day, parts in by_day(part.units, self.platform.catalog.calendar).items()
@@ -168,6 +168,7 @@ class Batch:
         parts: tuple[Window, ...],
         one: Pass,
         computed: Computed,
+        ingested: Mapping[str, IngestedCounts],
         revision: int,
         plan: RecomputePlan,
     ) -> Commit:
@@ -182,7 +183,8 @@ class Batch:
                 for metric in one.metrics
             },
             coverage_inputs={
-                kind.name: CoverageInput(counted_events(parts, kind.name, computed)) for kind in one.kinds
+                kind.name: CoverageInput(counted_events(parts, kind.name, computed, ingested[kind.name]))
+                for kind in one.kinds
             },
             reasons={window: why for window, why in one.reasons.items() if day.contains(window.start)},
             planned_at=plan.now,

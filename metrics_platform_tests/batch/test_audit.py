@@ -91,4 +91,6 @@ def test_kinds_are_audited_apart_and_duplicates_are_read_too() -> None:
         ("visits", True),
         ("orders", False),
     ]
-    assert counted_events([HOUR], "visits", computed) == {HOUR: 4}
+    again = ingested({(NOON, "dc1"): (3, 1)})
+    assert counted_events([HOUR], "visits", computed, books["visits"]) == {HOUR: 4}
+    assert counted_events([HOUR], "visits", computed, again) == {HOUR: 3}

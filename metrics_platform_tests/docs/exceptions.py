@@ -47,7 +47,7 @@ NOT_RUN = (
     NotRun(".venv/bin/metrics-platform up ", "starts a stack beside the running one", forms.is_platform),
     NotRun(
         ".venv/bin/metrics-platform recover ",
-        "rewrites the books of the running stack; the tests of ingestion recover an installation of their own",
+        "rewrites the running stack's books; the tests of ingestion recover one of their own",
         forms.is_platform,
     ),
     NotRun(".venv/bin/metrics-platform down ", "stops the running stack", forms.is_platform),

@@ -31,11 +31,15 @@ LOG = log_to(print)
 
 
 def numbers(conn: Connection, platform: Platform) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all metrics, with their labels."""
+    """The rows of all metrics' minutes and hours, with their labels.
+
+    A day is merged again while its hours come back, and a merged sketch's estimate depends on the order.
+    """
     columns = "grain, window_start, window_end, events, label"
     return {
         metric.name: conn.execute(
-            f"SELECT {columns}, value FROM metrics.{metric.name} ORDER BY {columns}, value".encode()
+            f"SELECT {columns}, value FROM metrics.{metric.name} "
+            f"WHERE grain IN ('minute', 'hour') ORDER BY {columns}, value".encode()
         ).fetchall()
         for metric in platform.catalog.metrics
         if len(metric.measure.values) == 1
@@ -74,7 +78,7 @@ def test_a_lost_database_is_recovered_and_an_emptied_raw_store_too(
     clock.wait_until(START + 3 * HOUR)
     compute(platform, spark, conn, clock)
     before, known = numbers(conn, platform), books(conn, platform)
-    assert {row[4] for rows in before.values() for row in rows if row[0] in ("minute", "hour")} == {"exact"}
+    assert {row[4] for rows in before.values() for row in rows} == {"exact"}
 
     lose_database(conn, platform)
     produce(platform, [replace(record, at=clock.now().timestamp()) for record in sent[:20]])
@@ -111,11 +115,11 @@ def test_rows_that_vanish_from_the_raw_store_are_found_before_a_commit(
     clock = ManualClock(START + 3 * HOUR)
     list(ingest_each(platform, spark, conn, platform.catalog.kinds, clock, LOG))
     kind = platform.catalog.kind("interactions")
-    gone = f"event_hour = {int(START.timestamp())} AND _offset % 10 = 3 AND _partition = 0"
+    hours = list(platform.catalog.calendar.windows(Grain.HOUR, START, START + 2 * HOUR))
+    gone = f"event_hour = {int(hours[0].start.timestamp())} AND _offset % 10 = 3 AND _partition = 0"
     spark.sql(f"DELETE FROM delta.`{platform.raw_store.path(kind)}` WHERE {gone}")
 
     compute(platform, spark, conn, clock)
-    hours = list(platform.catalog.calendar.windows(Grain.HOUR, START, START + 2 * HOUR))
     found = ledger.labels(conn, [metric.name for metric in platform.catalog.metrics], hours)
     of_kind = {metric.name for metric in platform.catalog.metrics_of(kind)}
     exact = {(name, window) for (name, window), label in found.items() if label.exact}

@@ -79,12 +79,19 @@ def read_relation(conn: Connection, rule: Rule) -> pa.Table:
 
 
 def read_ledger(conn: Connection) -> pa.Table:
-    """The ledger. The coverage is the smaller of the share of the minutes and platform.coverage."""
+    """The ledger with the label that readers see.
+
+    The coverage is the smaller of the share of the minutes and platform.coverage.
+    """
     query = """
         SELECT metric, grain, window_start, window_end,
-               CASE source WHEN 'batch' THEN 'exact' ELSE 'approximate' END,
+               CASE WHEN source = 'batch' AND NOT EXISTS (
+                   SELECT FROM platform.doubts
+                   WHERE doubts.kind = metrics.kind AND coalesce(doubts.metric, ledger.metric) = ledger.metric
+                     AND doubts.window_start < ledger.window_end AND doubts.window_end > ledger.window_start)
+                   THEN 'exact' ELSE 'approximate' END,
                least(minutes_present::double precision / minutes_total, platform.coverage(
-                   minutes_present, minutes_total, minutes_lost, counted, accepted)), events, definition
+                   minutes_present, minutes_total, minutes_lost, counted, possible)), events, definition
         FROM platform.ledger LEFT JOIN platform.metrics ON name = metric
         LEFT JOIN platform.known_events USING (kind, grain, window_start)
     """

@@ -201,33 +201,41 @@ def _ranks(expected: Expected, rule: Rule) -> Iterator[Difference]:
 
 
 def _labels(expected: Expected, versions: dict[str, str]) -> Iterator[Difference]:
-    """Lines of the ledger that are not exact, complete and of the right definition."""
+    """Lines of the ledger that are not exact, lack more than rejected records, or have a wrong definition."""
     counts = " UNION ALL ".join(
         f"SELECT '{rule.name}' AS metric, grain, window_start, sum(events) AS events "
         f"FROM expected_{rule.name} GROUP BY ALL"
         for rule in expected.rules
+    )
+    shares = " UNION ALL ".join(
+        f"SELECT '{rule.name}' AS metric, * FROM coverage_{rule.kind}" for rule in expected.rules
     )
     current = pa.table({"metric": list(versions), "definition": list(versions.values())})
     expected.db.register("current", current)
     rows = expected.db.execute(
         f"""
         WITH counts AS ({counts}),
+        shares AS ({shares}),
         expected AS (
             SELECT current.metric, windows.*, coalesce(counts.events, 0) AS events,
+                   coalesce(lowest, 1) AS lowest, coalesce(highest, 1) AS highest,
                    coalesce(older.definition, current.definition) AS definition
             FROM windows CROSS JOIN current LEFT JOIN counts USING (metric, grain, window_start)
             LEFT JOIN older USING (metric, grain, window_start)
+            LEFT JOIN shares USING (metric, grain, window_start)
         ),
         actual AS (SELECT * FROM actual_ledger WHERE window_end <= $now)
         SELECT metric, grain, window_start,
-               format('exact, coverage 1, events {{}}, until {{}}, definition {{}}',
-                      expected.events, expected.window_end, expected.definition),
+               format('exact, coverage {{}} to {{}}, events {{}}, until {{}}, definition {{}}',
+                      expected.lowest, expected.highest, expected.events, expected.window_end,
+                      expected.definition),
                format('{{}}, coverage {{}}, events {{}}, until {{}}, definition {{}}',
                       actual.label, actual.coverage, actual.events, actual.window_end,
                       actual.definition)
         FROM expected FULL JOIN actual USING (metric, grain, window_start)
         WHERE expected.events IS DISTINCT FROM actual.events
-           OR actual.label <> 'exact' OR actual.coverage <> 1
+           OR actual.label <> 'exact'
+           OR actual.coverage NOT BETWEEN expected.lowest - 1e-9 AND expected.highest + 1e-9
            OR expected.window_end <> actual.window_end OR expected.definition <> actual.definition
         ORDER BY ALL
         """,

@@ -52,6 +52,24 @@ _EVENTS = """
         WHERE _reason IS NULL
     ) WHERE place = 1
 """
+# Of each window, the share of all records that could count that an exact number must cover: rejected records
+# count by the minute in which they came to Kafka. The platform may leave redelivered events out of the sum or
+# not, hence two bounds.
+_COVERAGE = """
+    SELECT '{grain}' AS grain, window_start, coalesce(ids, 0) / (coalesce(ids, 0) + records) AS lowest,
+           coalesce(events, 0) / (coalesce(events, 0) + records) AS highest
+    FROM (
+        SELECT {grain} AS window_start, count(*) AS records
+        FROM read_parquet('{file}')
+        JOIN calendar ON calendar.minute = to_timestamp(epoch_us(_kafka_time) // 60000000 * 60)
+        WHERE _reason IS NOT NULL GROUP BY 1
+    ) LEFT JOIN (
+        SELECT {grain} AS window_start, count(*) AS events, count(DISTINCT (_id, calendar.hour)) AS ids
+        FROM read_parquet('{file}')
+        JOIN calendar ON calendar.minute = to_timestamp(epoch_us(_time) // 60000000 * 60)
+        WHERE _reason IS NULL GROUP BY 1
+    ) USING (window_start)
+"""
 _AGGREGATES = {
     "count": "NULL",
     "sum": "sum(x)",
@@ -82,8 +100,8 @@ class OlderDefinition:
 class Expected:
     """The expected content, in a DuckDB database of its own.
 
-    It has the tables windows, events_KIND and, for each metric, expected_METRIC. The table older lists the
-    windows that follow an older definition, see `expect_kept_definitions`.
+    It has the tables windows, events_KIND, coverage_KIND and, for each metric, expected_METRIC. The table
+    older lists the windows that follow an older definition, see `expect_kept_definitions`.
     """
 
     def __init__(
@@ -102,6 +120,8 @@ class Expected:
         for kind in world.kinds:
             path = folder / f"sent-{kind.name}.parquet"
             self.db.execute(_EVENTS.format(kind=kind.name, file=path))
+            shares = " UNION ALL ".join(_COVERAGE.format(file=path, grain=grain) for grain in GRAINS)
+            self.db.execute(f"CREATE TABLE coverage_{kind.name} AS {shares}")
         self._older = {definition.rule.name: definition for definition in older}
         self.db.execute(
             "CREATE TABLE older (metric VARCHAR, grain VARCHAR, window_start TIMESTAMPTZ, definition VARCHAR)"
