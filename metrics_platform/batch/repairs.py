@@ -14,14 +14,13 @@ owed come first, and none waits for ever.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
 
 from metrics_platform.batch.snapshot import Snapshot
 from metrics_platform.batch.units import hours_of, hours_of_entry, unit_of
-from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import HOUR, Grain, Window
 
 # Within this time after its events changed, an hour is repaired if the runs have the capacity.
@@ -40,7 +39,7 @@ class Due:
     hours: tuple[Window, ...]  # the hours within it that are owed
     since: datetime  # since when the first of them is owed
     events: int  # new events that wait to be counted
-    skipped: bool  # whether the stream skipped a part of it and no run made it exact
+    skipped: bool  # whether the stream skipped a part of it and no run made it exact since
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def due_units(snapshot: Snapshot, asked: Collection[Window]) -> list[Due]:
     for owed in (*_changed(snapshot), *_overdue(snapshot)):
         unit, through = unit_of(owed.hour, snapshot.catalog, snapshot.now), reached[owed.kind]
         if unit and through and unit.end <= min(through, snapshot.now) and owed.hour not in asked:
-            skipped = owed.missing and any(gap.overlaps(owed.hour) for gap in gaps)
+            skipped = any(gap.overlaps(owed.hour) for gap in gaps) and _is_stale(snapshot, unit, owed.kind)
             known = found.get(unit, Due(unit, (), owed.since, 0, skipped=False))
             found[unit] = Due(
                 unit=unit,
@@ -125,7 +124,6 @@ class _Owed:
     kind: str
     since: datetime
     events: int = 0
-    missing: bool = False  # whether it was never exact
 
 
 def _changed(snapshot: Snapshot) -> Iterator[_Owed]:
@@ -142,13 +140,12 @@ def _overdue(snapshot: Snapshot) -> Iterator[_Owed]:
     A day or week also lacks its hours of an older definition.
     """
     for kind in snapshot.kinds:
-        metrics = [metric for metric in snapshot.metrics if metric.kind == kind.name]
         for window in snapshot.never_exact.get(kind.name, ()):
             for hour in hours_of([window], snapshot.catalog.calendar):
-                if window.grain is Grain.HOUR or _unit_is_stale(snapshot, hour, metrics):
-                    yield _Owed(hour, kind.name, window.end, missing=True)
+                unit = unit_of(hour, snapshot.catalog, snapshot.now)
+                if window.grain is Grain.HOUR or (unit and _is_stale(snapshot, unit, kind.name)):
+                    yield _Owed(hour, kind.name, window.end)
 
 
-def _unit_is_stale(snapshot: Snapshot, hour: Window, metrics: Iterable[Metric]) -> bool:
-    unit = unit_of(hour, snapshot.catalog, snapshot.now)
-    return unit is not None and snapshot.is_stale(unit, metrics)
+def _is_stale(snapshot: Snapshot, unit: Window, kind: str) -> bool:
+    return snapshot.is_stale(unit, (metric for metric in snapshot.metrics if metric.kind == kind))

@@ -21,6 +21,7 @@ from metrics_platform.batch.repairs import (
 from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, Grain
+from metrics_platform.store.exactness import Staleness
 from metrics_platform.store.state.backlog import Entry
 from metrics_platform_tests.batch.snapshots import (
     NOW,
@@ -28,6 +29,7 @@ from metrics_platform_tests.batch.snapshots import (
     day_at,
     gap_of,
     hour_at,
+    of_all,
     snapshot,
     utc,
 )
@@ -51,7 +53,8 @@ def due(
     """What is owed beside the newest hours."""
     defined = defined or catalog()
     windows = [defined.calendar.window(Grain.HOUR, start) for start in missing]
-    state = snapshot(entries, never_exact={"orders": windows}, defined=defined)
+    stale = of_all(windows, Staleness.NEVER_EXACT, "orders")
+    state = snapshot(entries, stale, {"orders": windows}, defined=defined)
     return due_units(state, fresh_hours(NOW, defined.calendar))
 
 
