@@ -37,6 +37,8 @@ class SparkSettings:
         return f"{PREFIX}SPARK_{name}_{self.layer.upper()}"
 
 
+# A third of the hour: the newest hours and ingestion share the rest.
+REPAIR_TIME = timedelta(minutes=20)
 STREAM = SparkSettings("stream", driver_memory="1200m")
 BATCH = SparkSettings("batch", executors=2, executor_memory="2g", driver_memory="2g")
 
@@ -55,6 +57,7 @@ class Settings:
     stream: SparkSettings
     batch: SparkSettings
     alarm_webhook: str | None  # the URL that alarms are sent to
+    repair_time: timedelta = REPAIR_TIME  # how long an hourly run repairs older hours
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -71,6 +74,9 @@ class Settings:
             stream=source.spark(STREAM),
             batch=source.spark(BATCH),
             alarm_webhook=source.text("ALARM_WEBHOOK", "") or None,
+            repair_time=timedelta(
+                minutes=source.number("REPAIR_MINUTES", f"{REPAIR_TIME.total_seconds() / 60:g}")
+            ),
         )
 
 

@@ -32,7 +32,7 @@ from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.ledger import Source
-from metrics_platform.store.state import backlog, event_counts, ingestion_ledger
+from metrics_platform.store.state import backlog, batch_passes, event_counts, ingestion_ledger
 from metrics_platform.store.state.audits import Audit, record_audits
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import mark_changed, settle_hours
@@ -55,7 +55,7 @@ class Recomputed:
     # (metric, window) of any grain that was not exact before
     became_exact: tuple[tuple[str, Window], ...] = ()
     rows: int = 0  # of Spark's results
-    repaired: tuple[Window, ...] = ()  # the hours that were chosen from the backlog
+    repaired: tuple[Window, ...] = ()  # the hours from the backlog among them
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,11 @@ class Batch:
     ) -> Recomputed:
         """Make the windows exact, computing only those of their hours that are stale or changed.
 
-        With `repair`, older hours from the backlog follow within a budget. Raises as `recompute` does.
+        With `repair`, older hours from the backlog follow, for as long as the settings allow. Raises as
+        `recompute` does.
         """
-        return self._run(Request(tuple(windows), repair=repair), metrics)
+        repair_time = self.platform.settings.repair_time if repair else None
+        return self._run(Request(tuple(windows), repair_time=repair_time), metrics)
 
     def _run(self, request: Request, metrics: Sequence[Metric]) -> Recomputed:
         self._refuse_open(request.windows)
@@ -95,9 +97,25 @@ class Batch:
         record_decisions(self.conn, plan, self.logger)
         if unread:
             raise unread
-        done = [self._pass(one, plan) for one in plan.passes]
+        done = list(self._carry_out(plan))
         self._settle()
         return _sum(done, plan)
+
+    def _carry_out(self, plan: RecomputePlan) -> Iterator[Recomputed]:
+        """Compute the passes in order; those of repairs begin only while there is time for repairs."""
+        until: datetime | None = None
+        for number, one in enumerate(plan.passes):
+            began = self.clock()
+            if one.repairs and plan.repair_time:
+                until = until or began + plan.repair_time
+                if began >= until:
+                    left = sum(len(each.units) for each in plan.passes[number:])
+                    self.logger.warning(f"the time for repairs is used up: {left} more wait for later runs")
+                    return
+            yield self._pass(one, plan)
+            if plan.repair_time:
+                ended = self.clock()
+                batch_passes.record_pass(self.conn, self.run_id, len(one.hours), ended - began, ended)
 
     def _refuse_open(self, windows: Sequence[Window]) -> None:
         now = self.clock()
@@ -232,9 +250,10 @@ def _balanced(one: Pass, audits: Sequence[Audit]) -> Iterator[Pass]:
 
 
 def _sum(done: Sequence[Recomputed], plan: RecomputePlan) -> Recomputed:
+    computed = tuple(dict.fromkeys(window for one in done for window in one.computed))
     return Recomputed(
-        computed=tuple(dict.fromkeys(window for one in done for window in one.computed)),
+        computed=computed,
         became_exact=tuple(pair for one in done for pair in one.became_exact),
         rows=sum(one.rows for one in done),
-        repaired=plan.repairs,
+        repaired=tuple(hour for hour in plan.repairs if any(unit.contains(hour.start) for unit in computed)),
     )

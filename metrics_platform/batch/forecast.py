@@ -1,20 +1,21 @@
 """When each debt of the backlog will be settled, as things stand: the plans of the next hourly runs.
 
-The hourly runs repair the due hours in the order that the plan gives them, so many in each run. So the place
-of an hour in that order says which run computes it. An hour that waits for a cluster has no such time.
+Each hourly run repairs what its plan chooses of the due hours, and leaves the rest to the next one. So the
+plans of all of them, one after another, say which run computes an hour. An hour that waits for a cluster has
+no such time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from metrics_platform.batch.plan import lagging_clusters
-from metrics_platform.batch.repairs import REPAIRS_PER_RUN, due_hours
+from metrics_platform.batch.repairs import REPAIRED_WITHIN, Budget, budget_of, choose_repairs, due_units
 from metrics_platform.batch.snapshot import Snapshot
 from metrics_platform.batch.units import HOURLY_RUN_AFTER, fresh_hours, hours_of, unit_of
-from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
+from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
 from metrics_platform.store.state.backlog import Cause, Entry
 from metrics_platform.store.state.missing import REASON
 
@@ -36,20 +37,60 @@ class Debt:
     waits_for: str | None  # what must happen first
 
 
+@dataclass(frozen=True)
+class Queue:
+    """The older hours that wait for their repair."""
+
+    runs: Mapping[Window, datetime]  # the start of the run that computes each hour, in this order
+    late: int  # how many hours come later than REPAIRED_WITHIN because they do not fit into the next run
+    budget: Budget
+
+    def __str__(self) -> str:
+        """How long the queue is, for people, in one line, and what to do if it is too long."""
+        if not self.runs:
+            return "no older hour waits for its repair"
+        last = max(self.runs.values())
+        line = (
+            f"older hours that wait for their repair: {len(self.runs):,}, the last for the run at "
+            f"{last:%Y-%m-%d %H:%M} UTC; a run repairs for {self.budget.time / MINUTE:g} min, "
+            f"an hour takes up to {self.budget.hour_cost.total_seconds():.0f} s"
+        )
+        if not self.late:
+            return line
+        return (
+            f"{line}; {self.late:,} of them come more than {REPAIRED_WITHIN // HOUR} hours after they were "
+            "first owed: give repairs more time (METRICS_PLATFORM_REPAIR_MINUTES) or the batch more cores"
+        )
+
+
 def next_hourly_run(now: datetime, calendar: Calendar) -> datetime:
     """When the schedule next makes hours exact."""
     run = calendar.window(Grain.HOUR, now).start + HOURLY_RUN_AFTER
     return run if run > now else run + HOUR
 
 
-def forecast(snapshot: Snapshot) -> list[Debt]:
+def forecast(snapshot: Snapshot, queue: Queue) -> list[Debt]:
     """What is owed, the oldest first; neighbouring hours with the same reason stand together."""
     first = next_hourly_run(snapshot.now, snapshot.catalog.calendar)
-    runs = dict.fromkeys(fresh_hours(first, snapshot.catalog.calendar), first)
-    due = [hour for hour in due_hours(snapshot, list(runs)) if hour not in runs]
-    runs |= {hour: first + number // REPAIRS_PER_RUN * HOUR for number, hour in enumerate(due)}
+    runs = {**dict.fromkeys(fresh_hours(first, snapshot.catalog.calendar), first), **queue.runs}
     debts = [_debt(snapshot, entry, runs) for entry in (*_entries(snapshot), *_unrecorded(snapshot))]
     return sorted(_joined(sorted(debts, key=_order)), key=lambda debt: (debt.start, debt.end, debt.cause))
+
+
+def repair_queue(snapshot: Snapshot, repair_time: timedelta) -> Queue:
+    """The hours that the next hourly runs repair, each of which may take so long."""
+    calendar, budget = snapshot.catalog.calendar, budget_of(snapshot, repair_time)
+    run = first = next_hourly_run(snapshot.now, calendar)
+    due = due_units(snapshot, fresh_hours(first, calendar))
+    runs, late = dict[Window, datetime](), 0
+    while due:
+        chosen, due = choose_repairs(due, budget, run)
+        for one in chosen:
+            runs |= dict.fromkeys(one.hours, run)
+            if run > first and run + budget.time > one.since + REPAIRED_WITHIN:
+                late += len(one.hours)
+        run += HOUR
+    return Queue(runs, late, budget)
 
 
 def _entries(snapshot: Snapshot) -> Iterator[Entry]:

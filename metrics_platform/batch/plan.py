@@ -1,9 +1,9 @@
 """The batch's plan: what a run computes, in which order and why, decided from one snapshot.
 
 A run is asked for some windows. A run that catches up computes only those of their units that are stale (see
-`Snapshot.is_stale`) or whose events changed, units with gaps of the stream first. The hourly run also repairs
-older hours from the backlog: hours with gaps first, then changed hours, then hours that no run made exact,
-the oldest first, up to a budget. A run by hand computes everything that it is asked for.
+`Snapshot.is_stale`) or whose events changed, units with gaps of the stream first. The hourly run then repairs
+older hours from the backlog for a limited time, in the order of repairs.py and in passes of their own: the
+newest hours never wait for them. A run by hand computes everything that it is asked for.
 
 A unit waits while a cluster is not ingested through its end; it stays in the backlog with the reason.
 
@@ -16,11 +16,11 @@ Everything here is pure: the plan is a value that the command line prints and `e
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from metrics_platform.batch.correction_reasons import correction_reasons
-from metrics_platform.batch.repairs import cut_to_budget, due_hours
+from metrics_platform.batch.repairs import Due, budget_of, choose_repairs, due_units
 from metrics_platform.batch.snapshot import Snapshot
 from metrics_platform.batch.units import (
     enclosing_ended,
@@ -46,7 +46,7 @@ class Request:
 
     windows: tuple[Window, ...]  # of one grain: hours, days or weeks
     everything: bool = False  # by hand: compute all of it, whatever is known of it
-    repair: bool = False  # hourly: repair older hours from the backlog, too
+    repair_time: timedelta | None = None  # hourly: how long older hours from the backlog are repaired, too
 
     @property
     def with_minutes(self) -> bool:
@@ -58,6 +58,7 @@ class Request:
 class Pass:
     """Units that one Spark job computes, and what becomes of their entries in the backlog."""
 
+    repairs: bool  # whether they are older hours, so that the pass may be left to a later run
     units: Mapping[Window, tuple[Window, ...]]  # each unit with the windows to commit for it
     hours: tuple[datetime, ...]  # the starts of the hours whose events are read
     metrics: tuple[Metric, ...]
@@ -101,12 +102,13 @@ class RecomputePlan:
     moved: tuple[tuple[Entry, tuple[Window, ...]], ...]  # entries of hours that the calendar cuts elsewhere
     expired: tuple[Entry, ...]  # entries of hours of which no number is kept
     waiting: tuple[Waiting, ...]
-    # By kind, the windows without an exact number that are left to later runs; None if the run looks only
+    # By kind, the windows without an exact number that may be left to later runs; None if the run looks only
     # after the windows that it was asked for.
     missing: Mapping[str, tuple[Window, ...]] | None
     passes: tuple[Pass, ...]
+    repair_time: timedelta | None = None  # after so long no further pass of repairs begins
     repairs: tuple[Window, ...] = ()  # the hours that were chosen from the backlog
-    later: tuple[Window, ...] = field(default=())  # hours due, beyond the budget: the next ones first
+    later: tuple[Window, ...] = ()  # hours due that do not fit into that time: the next ones first
 
     @property
     def units(self) -> list[Window]:
@@ -118,23 +120,43 @@ def plan_run(snapshot: Snapshot, request: Request) -> RecomputePlan:
     """Decide what a run does that is asked for some windows."""
     catalog, now = snapshot.catalog, snapshot.now
     moved = tuple(_moved(snapshot))
-    due = due_hours(snapshot, request.windows) if request.repair else []
-    repairs, later = cut_to_budget(due)
-    windows = (*request.windows, *repairs)
-    units = units_of(windows, catalog, now)
+    repairs, later = _repairs(snapshot, request)
+    windows = (*request.windows, *_hours_due(repairs))
+    asked = units_of(request.windows, catalog, now)
+    ranks = {one.unit: rank for rank, one in enumerate(repairs) if one.unit not in asked}
+    units = sorted({*asked, *ranks})
     waiting = tuple(_waiting(snapshot, units))
-    passes = list(_passes(snapshot, request, windows, units, waiting))
+    passes = list(_passes(snapshot, request, windows, units, waiting, ranks))
+    passes.sort(key=lambda one: _rank(next(iter(one.units)), ranks))
     return RecomputePlan(
         now=now,
         steps=snapshot.steps,
         moved=moved,
         expired=tuple(_expired(snapshot)),
         waiting=waiting,
-        missing=_missing(snapshot, passes) if request.repair else None,
+        missing=_missing(snapshot, passes) if request.repair_time else None,
         passes=tuple(passes),
-        repairs=repairs,
-        later=later,
+        repair_time=request.repair_time,
+        repairs=_hours_due(repairs),
+        later=_hours_due(later),
     )
+
+
+def _repairs(snapshot: Snapshot, request: Request) -> tuple[list[Due], list[Due]]:
+    """What the run repairs beside the windows that it is asked for, and what it leaves to later runs."""
+    if not request.repair_time:
+        return [], []
+    due = due_units(snapshot, request.windows)
+    return choose_repairs(due, budget_of(snapshot, request.repair_time), snapshot.now)
+
+
+def _hours_due(due: Iterable[Due]) -> tuple[Window, ...]:
+    return tuple(hour for one in due for hour in one.hours)
+
+
+def _rank(unit: Window, ranks: Mapping[Window, int]) -> int:
+    """The place of a unit among the repairs; what was asked for comes before all of them."""
+    return ranks.get(unit, -1)
 
 
 def _moved(snapshot: Snapshot) -> Iterator[tuple[Entry, tuple[Window, ...]]]:
@@ -178,8 +200,12 @@ def _passes(
     windows: Sequence[Window],
     units: Sequence[Window],
     waiting: Sequence[Waiting],
+    ranks: Mapping[Window, int],
 ) -> Iterator[Pass]:
-    """The passes of all kinds; kinds with the same complete units, as a rule all, share them."""
+    """The passes of all kinds; kinds with the same complete units, as a rule all, share them.
+
+    `ranks` are the places of the units that are repaired, in their order.
+    """
     late = {one.kind.name: set(one.units) for one in waiting}
     groups: dict[tuple[Window, ...], list[EventKind]] = {}
     for kind in snapshot.kinds:
@@ -189,7 +215,11 @@ def _passes(
         names = {kind.name for kind in kinds}
         metrics = tuple(metric for metric in snapshot.metrics if metric.kind in names)
         chosen = complete if request.everything else _to_compute(snapshot, windows, complete, metrics)
-        yield from _cut(snapshot, request, chosen, metrics, tuple(kinds))
+        newest = [unit for unit in chosen if unit not in ranks]
+        older = sorted(ranks.keys() & set(chosen), key=lambda unit: _rank(unit, ranks))
+        computed: set[datetime] = set()
+        for mine, repairs in ((newest, False), (older, True)):
+            yield from _cut(snapshot, request, mine, metrics, tuple(kinds), repairs, computed)
 
 
 def _to_compute(
@@ -201,9 +231,9 @@ def _to_compute(
         for entry in snapshot.changed({metric.kind for metric in metrics})
         for hour in hours_of_entry(entry, snapshot.catalog)
     ]
-    chosen = {unit for unit in complete if snapshot.is_stale(unit, metrics)}
-    chosen.update(unit for unit in complete if any(unit.contains(hour.start) for hour in changed))
     ready = set(complete)
+    chosen = {unit for unit in complete if snapshot.is_stale(unit, metrics)}
+    chosen |= ready.intersection(units_of(changed, snapshot.catalog, snapshot.now))
     for window in windows:
         parts = units_of([window], snapshot.catalog, snapshot.now)
         # Its hours were exact before it could be merged from them; computing them merges it.
@@ -219,11 +249,15 @@ def _cut(
     units: Sequence[Window],
     metrics: tuple[Metric, ...],
     kinds: tuple[EventKind, ...],
+    repairs: bool,
+    computed: set[datetime],
 ) -> Iterator[Pass]:
-    """Cut the units into passes; those of one pass are committed in windows of one grain."""
+    """Cut the units into passes; those of one pass are committed in windows of one grain.
+
+    Their hours are added to `computed`, which are those of the passes before.
+    """
     catalog, now = snapshot.catalog, snapshot.now
     parts = {unit: parts_of(unit, catalog, now) if request.with_minutes else (unit,) for unit in units}
-    computed: set[datetime] = set()
     for grain in Grain:
         alike = [unit for unit in units if parts[unit][0].grain is grain]
         at_once = WINDOWS_PER_PASS // max((len(parts[unit]) for unit in alike), default=1)
@@ -233,6 +267,7 @@ def _cut(
             computed.update(hours)
             whole = _whole_kinds(snapshot, kinds) if request.with_minutes else []
             yield Pass(
+                repairs=repairs,
                 units={unit: parts[unit] for unit in chosen},
                 hours=hours,
                 metrics=metrics,
@@ -297,10 +332,10 @@ def _reopened(
 
 
 def _missing(snapshot: Snapshot, passes: Iterable[Pass]) -> dict[str, tuple[Window, ...]]:
-    """By kind, the windows that lack an exact number and that this run does not compute."""
+    """By kind, the windows that lack an exact number and that this run may not compute."""
     computed: dict[str, set[Window]] = {}
     for one in passes:
-        for kind in one.kinds:
+        for kind in one.kinds if not one.repairs else ():
             computed.setdefault(kind.name, set()).update(one.units)
     return {
         kind: tuple(one for one in windows if one not in computed.get(kind, ()))

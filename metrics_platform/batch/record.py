@@ -13,7 +13,7 @@ from metrics_platform.store.state.missing import record_missing
 def record_decisions(conn: Connection, plan: RecomputePlan, logger: logging.Logger) -> None:
     """Bring the backlog to the plan, in one transaction: what moved, expired, waits or is missing.
 
-    What waits is logged, one line for each kind of event.
+    What waits for a cluster is logged, one line for each kind of event, and what does not fit into the run.
     """
     with conn.transaction():
         _move(conn, plan)
@@ -27,6 +27,11 @@ def record_decisions(conn: Connection, plan: RecomputePlan, logger: logging.Logg
     for one in plan.waiting:
         units = ", ".join(map(str, one.units))
         logger.warning(f"{units} of '{one.kind.name}' cannot be exact yet: {one.reason}")
+    if plan.later:
+        logger.warning(
+            f"{len(plan.later)} older hours do not fit into the run's time for repairs, beside "
+            f"{len(plan.repairs)} that do: `metrics-platform backlog` says when they are repaired"
+        )
 
 
 def _move(conn: Connection, plan: RecomputePlan) -> None:

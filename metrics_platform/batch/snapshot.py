@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from metrics_platform.batch.units import enclosing_ended, hours_of, hours_of_entry, units_of
 from metrics_platform.catalog.model import Catalog, EventKind, Metric
@@ -12,7 +12,7 @@ from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store import exactness
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.exactness import Staleness
-from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state import batch_passes, ingestion_ledger
 from metrics_platform.store.state.backlog import Cause, Entry, open_entries
 
 # The grains whose windows a run has to make exact; minutes come with their hours.
@@ -31,6 +31,7 @@ class Snapshot:
     backlog: tuple[Entry, ...]  # the open entries, lost records among them, oldest first
     never_exact: Mapping[str, tuple[Window, ...]]  # by kind: ended windows that some metric lacks
     stale: Mapping[tuple[str, Window], Staleness]  # by metric and window; what is not here is current
+    hour_cost: timedelta | None = None  # how long an hour took of late; None before any was measured
 
     @property
     def kinds(self) -> list[EventKind]:
@@ -89,6 +90,7 @@ def read_snapshot(
             backlog=backlog,
             never_exact=never_exact,
             stale=exactness.stale_windows(conn, metrics, interest),
+            hour_cost=batch_passes.hour_cost(conn),
         )
 
 

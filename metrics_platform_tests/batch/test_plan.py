@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -12,14 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_platform.batch.plan import OLDER_DEFINITION, WINDOWS_PER_PASS, RecomputePlan, Request, plan_run
-from metrics_platform.batch.repairs import REPAIRS_PER_RUN, due_hours, order_repairs
+from metrics_platform.batch.repairs import budget_of, choose_repairs, due_units
 from metrics_platform.batch.snapshot import Snapshot
-from metrics_platform.batch.units import fresh_hours, hours_of, parts_of, unit_of, units_of
-from metrics_platform.catalog.model import Catalog
+from metrics_platform.batch.units import fresh_hours, parts_of, unit_of, units_of
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH, LATE
 from metrics_platform.store.exactness import Staleness
-from metrics_platform.store.state.backlog import Entry
 from metrics_platform_tests.batch.snapshots import (
     CALENDAR,
     NOW,
@@ -35,10 +33,6 @@ from metrics_platform_tests.batch.snapshots import (
 from metrics_platform_tests.support.nowhere import catalog
 
 
-def hours(*texts: str) -> list[datetime]:
-    return [utc(text) for text in texts]
-
-
 def test_the_newest_four_complete_hours_are_computed() -> None:
     found = fresh_hours(NOW, CALENDAR)
     assert [window.start.hour for window in found] == [8, 9, 10, 11]
@@ -48,67 +42,6 @@ def test_the_newest_four_complete_hours_are_computed() -> None:
 def test_hours_of_a_half_hour_zone_are_found_too() -> None:
     found = fresh_hours(utc("2026-11-22T12:33"), Calendar("Asia/Kolkata"))
     assert [f"{window.start:%H:%M}" for window in found] == ["08:30", "09:30", "10:30", "11:30"]
-
-
-def repaired(
-    marked: Sequence[datetime],
-    skipped: Sequence[Entry] = (),
-    missing: Sequence[datetime] = (),
-    defined: Catalog | None = None,
-) -> list[datetime]:
-    """What an hourly run repairs beside the newest hours."""
-    defined = defined or catalog()
-    fresh = fresh_hours(NOW, defined.calendar)
-    windows = [defined.calendar.window(Grain.HOUR, start) for start in missing]
-    changed = hours_of([Window(start, start + HOUR, Grain.HOUR) for start in marked], defined.calendar)
-    found = order_repairs(NOW, defined, fresh, windows, skipped, changed)
-    return [hour.start for hour in found[:REPAIRS_PER_RUN]]
-
-
-def test_changed_hours_are_repaired_once_and_oldest_first() -> None:
-    dirty = hours("2026-11-20T05:00", "2026-11-22T11:00", "2026-10-01T00:00", "2026-11-20T05:00")
-    assert repaired(dirty) == hours("2026-10-01T00:00", "2026-11-20T05:00")
-
-
-def test_a_changed_hour_that_has_not_ended_waits() -> None:
-    assert repaired(hours("2026-11-22T12:00", "2026-11-22T13:00")) == []
-
-
-def test_a_flood_of_changed_hours_is_worked_off_from_the_oldest() -> None:
-    dirty = [utc("2026-01-01T00:00") + n * HOUR for n in range(500)]
-    assert repaired(dirty) == dirty[:REPAIRS_PER_RUN]
-
-
-def test_hours_with_gaps_come_before_any_flood() -> None:
-    dirty = [utc("2026-01-01T00:00") + n * HOUR for n in range(500)]
-    gap = gap_of(utc("2026-11-21T10:50"), utc("2026-11-21T12:10"))
-    holed = hours("2026-11-21T10:00", "2026-11-21T11:00", "2026-11-21T12:00")
-    found = repaired(dirty, [gap], [utc("2026-11-21T09:00"), *holed, utc("2026-11-21T13:00")])
-    assert found[:3] == holed
-    assert found[3:] == dirty[: REPAIRS_PER_RUN - 3]
-
-
-def test_hours_of_a_gap_that_are_exact_take_no_place_in_the_budget() -> None:
-    gap = gap_of(utc("2026-11-17T00:00"), utc("2026-11-21T00:00"))
-    assert repaired(hours("2026-11-10T05:00"), [gap]) == hours("2026-11-10T05:00")
-
-
-def test_hours_that_no_run_asked_for_come_last() -> None:
-    missing = hours("2026-11-21T02:00", "2026-11-21T03:00", "2026-11-22T11:00", "2026-11-22T12:00")
-    found = repaired(hours("2026-11-21T03:00", "2026-11-21T05:00"), missing=missing)
-    assert found == hours("2026-11-21T03:00", "2026-11-21T05:00", "2026-11-21T02:00")
-
-
-def test_hours_of_which_nothing_is_kept_take_no_place_in_the_budget() -> None:
-    before = [utc("2025-01-01T00:00") + n * HOUR for n in range(500)]
-    gap = gap_of(before[0], before[-1])
-    assert repaired([*before, *hours("2026-11-20T05:00")], [gap]) == hours("2026-11-20T05:00")
-
-
-def test_an_hour_marked_in_another_zone_is_repaired_as_the_zone_cuts_it_today() -> None:
-    assert repaired(hours("2026-11-20T05:00"), defined=catalog("Asia/Kolkata")) == hours(
-        "2026-11-20T04:30", "2026-11-20T05:30"
-    )
 
 
 KEPT = {
@@ -149,11 +82,14 @@ def test_what_happened_before_the_catalogues_start_is_not_counted() -> None:
     assert unit_of(after, defined, NOW) == after
 
 
+REPAIR_TIME = timedelta(minutes=20)
+
+
 # What follows plans whole runs, from snapshots of the example catalogue: kinds interactions and orders.
 
 
 def hourly(state: Snapshot) -> RecomputePlan:
-    return plan_run(state, Request(tuple(fresh_hours(NOW, CALENDAR)), repair=True))
+    return plan_run(state, Request(tuple(fresh_hours(NOW, CALENDAR)), repair_time=REPAIR_TIME))
 
 
 def test_nothing_is_computed_when_everything_is_current() -> None:
@@ -260,15 +196,33 @@ def test_an_entry_of_another_zone_moves_to_the_hours_of_today() -> None:
     assert [f"{hour.start:%H:%M}" for hour in to] == ["04:30", "05:30"]
 
 
-def test_what_a_run_leaves_is_recorded_as_missing() -> None:
-    hours_missing = [CALENDAR.window(Grain.HOUR, NOW - n * HOUR) for n in range(10, 10 + REPAIRS_PER_RUN + 5)]
+def test_what_a_run_repairs_or_leaves_is_recorded_as_missing_until_it_is_exact() -> None:
+    hours_missing = [CALENDAR.window(Grain.HOUR, NOW - n * HOUR) for n in range(10, 80)]
     state = snapshot(
         stale=of_all(hours_missing, Staleness.NEVER_EXACT), never_exact={"orders": hours_missing}
     )
     plan = hourly(state)
-    assert len(plan.repairs) == REPAIRS_PER_RUN
+    assert plan.repairs
+    assert plan.later
     assert plan.missing is not None
-    assert set(plan.missing["orders"]) == set(plan.later) == set(hours_missing) - set(plan.repairs)
+    assert set(plan.missing["orders"]) == set(hours_missing) == {*plan.repairs, *plan.later}
+
+
+def test_the_newest_hours_come_before_repairs_in_passes_of_their_own() -> None:
+    fresh = fresh_hours(NOW, CALENDAR)
+    old = [utc("2026-11-17T00:00") + n * HOUR for n in range(30)]
+    plan = hourly(snapshot([changed("orders", one) for one in old], of_all(fresh, Staleness.NEVER_EXACT)))
+    first, *others = plan.passes
+    assert (list(first.units), first.repairs) == (fresh, False)
+    assert all(one.repairs for one in others)
+    assert sum(len(one.units) for one in others) == len(plan.repairs) == len(old)
+
+
+def test_repairs_keep_their_order_across_passes() -> None:
+    hours = [utc("2026-11-17T00:00") + n * HOUR for n in range(30)]
+    entries = [replace(changed("orders", hour), events=n) for n, hour in enumerate(hours)]
+    plan = hourly(snapshot(entries))
+    assert [unit.start for unit in plan.units] == hours[::-1] == [hour.start for hour in plan.repairs]
 
 
 SHORT = {
@@ -316,11 +270,15 @@ def test_nothing_is_computed_that_has_not_ended_or_is_not_ingested(state: Snapsh
 
 
 @given(snapshots())
-def test_repairs_stay_within_the_budget_and_the_rest_is_named(state: Snapshot) -> None:
-    plan = hourly(state)
-    assert len(plan.repairs) <= REPAIRS_PER_RUN
-    assert len(plan.repairs) == REPAIRS_PER_RUN or not plan.later
-    assert [*plan.repairs, *plan.later] == due_hours(state, fresh_hours(NOW, CALENDAR))
+def test_repairs_stay_within_their_time_and_the_rest_is_named(state: Snapshot) -> None:
+    plan, budget = hourly(state), budget_of(state, REPAIR_TIME)
+    due = due_units(state, fresh_hours(NOW, CALENDAR))
+    chosen, later = choose_repairs(due, budget, NOW)
+    assert plan.repairs == tuple(hour for one in chosen for hour in one.hours)
+    assert plan.later == tuple(hour for one in later for hour in one.hours)
+    spent = sum(map(budget.cost, chosen), timedelta())
+    assert spent <= budget.time or len(chosen) == 1
+    assert not later or spent + budget.cost(later[0]) > budget.time
 
 
 @given(snapshots())

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metrics_platform.batch import repairs
 from metrics_platform.batch.execute import Batch
 from metrics_platform.batch.plan import OLDER_DEFINITION
-from metrics_platform.batch.repairs import due_hours
+from metrics_platform.batch.repairs import DEFAULT_HOUR_COST, SAFETY, due_units
 from metrics_platform.batch.snapshot import read_snapshot
 from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.model import Metric
@@ -178,7 +177,7 @@ def test_a_week_whose_own_run_failed_is_made_exact_by_the_hourly_runs(
     prune_windows(conn, batch.platform.catalog, clock.now())
     runs = [len(_run_hourly(batch)) for _ in range(7)]
     assert runs[-1] == 0
-    assert max(runs) <= 4 + repairs.REPAIRS_PER_RUN
+    assert max(runs) <= 4 + batch.platform.settings.repair_time // (SAFETY * DEFAULT_HOUR_COST)
     [label] = ledger.labels(conn, [CHANGED], [week]).values()
     assert (label.exact, label.definition) == (True, batch.platform.catalog.metric(CHANGED).version)
 
@@ -229,7 +228,8 @@ def test_hours_of_a_kind_without_metrics_are_not_repaired(
     metrics = platform.catalog.metrics
 
     def due(chosen: Sequence[Metric]) -> list[Window]:
-        return due_hours(read_snapshot(conn, platform.catalog, chosen, [], clock.now()), [])
+        owed = due_units(read_snapshot(conn, platform.catalog, chosen, [], clock.now()), [])
+        return [one.unit for one in owed]
 
     assert due(metrics) == []
     _ingest_all(batch)
@@ -249,17 +249,18 @@ def test_hours_with_gaps_are_computed_first_and_their_gaps_closed(
 
     done = _run_hourly(batch)
 
-    assert done[0].contains(skipped)
+    newest = fresh_hours(clock.now(), platform.catalog.calendar)
+    assert next(hour for hour in done if hour not in newest).contains(skipped)
     [gap] = gaps.all_gaps(conn, FIRST, clock.now())
     assert gap.settled_at == clock.now()
     assert gap.since == clock.now()
     assert gaps.open_gaps(conn) == changed_hours(conn) == []
 
 
-def test_a_gap_longer_than_a_runs_budget_is_worked_off_and_keeps_nothing_from_its_repair(
-    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+def test_a_gap_longer_than_a_run_repairs_is_worked_off_and_keeps_nothing_from_its_repair(
+    platform: Platform, conn: Connection, batch: Batch, clock: ManualClock
 ) -> None:
-    monkeypatch.setattr(repairs, "REPAIRS_PER_RUN", 5)
+    batch = _repairing(batch, 5)
     conn.execute("UPDATE platform.metrics SET first_seen = %s", (FIRST,))
     events = send(platform, FIRST, FIRST + TRAFFIC, rate=1, seed=18)
     _run_hourly(batch)
@@ -324,6 +325,12 @@ def test_a_run_with_nothing_owed_computes_nothing(
     assert _run_hourly(batch) == []
     clock.advance(HOUR)
     assert len(_run_hourly(batch)) == 1
+
+
+def _repairing(batch: Batch, hours: int) -> Batch:
+    """The batch with time for so many repairs a run, at what an hour is taken to cost before it is known."""
+    settings = replace(batch.platform.settings, repair_time=hours * SAFETY * DEFAULT_HOUR_COST)
+    return replace(batch, platform=replace(batch.platform, settings=settings))
 
 
 def _run_hourly(batch: Batch) -> list[Window]:

@@ -93,15 +93,15 @@ class Program:
         after: str,
         events: int,
         seed: int,
-        cut_off: list[str],
         late: int,
         of: int,
-        held_back: bool,
+        deliveries: int,
+        delivery: int | None = None,
     ) -> dict[str, int]:
-        """Append records of [first, after) to the raw store: the late ones (`held_back`) or the others.
+        """Append records of [first, after) to the raw store: those of a delivery of late ones, or the others.
 
-        A record is late if it lies in one of the hours `cut_off` and the hash of its number, modulo `of`, is
-        below `late`. Returns the number of accepted events by hour.
+        Of `of` records `late` are late. They are spread evenly over the day and over the deliveries. Returns
+        the number of accepted events by hour.
         """
         at = datetime.fromisoformat(now)
         migrate(self.conn, self.platform.catalog, at)
@@ -113,11 +113,9 @@ class Program:
             span = Span(whole, total, datetime.fromisoformat(first), datetime.fromisoformat(after))
             records = day_records(self.spark, kind, whole, total, span.first, span.after, seed)
             number = f"(_offset * {PARTITIONS} + _partition)"
-            hours = [self._window(Grain.HOUR, hour) for hour in cut_off]
-            spans = (Span(whole, total, hour.start, hour.end) for hour in hours)
-            inside = " or ".join(f"{number} >= {each.first} and {number} < {each.after}" for each in spans)
-            is_late = f"pmod(xxhash64({number}, {seed}L, 'late'), {of}) < {late} and ({inside})"
-            records = records.where(is_late if held_back else f"not ({is_late})")
+            is_late = f"pmod(xxhash64({number}, {seed}L, 'late'), {of}) < {late}"
+            delivered = f"pmod(xxhash64({number}, {seed}L, 'delivery'), {deliveries}) = {delivery}"
+            records = records.where(f"not ({is_late})" if delivery is None else f"{is_late} and {delivered}")
             step = ingestion_ledger.plan_step(self.conn, kind.name, [], at)
             decoded = decode(records, kind, step.planned_at, self.platform.catalog.future_bound)
             store, calendar = self.platform.raw_store, self.platform.catalog.calendar

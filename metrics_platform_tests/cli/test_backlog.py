@@ -16,6 +16,7 @@ from metrics_platform.store.schema import migrate
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import mark_changed
 from metrics_platform.store.state.gaps import record_gap
+from metrics_platform.store.state.ingestion_ledger import Counts, finish_step, plan_step
 from metrics_platform.store.state.outages import record_outage
 
 CATALOG = PACKAGE / "catalog" / "webshop.yaml"
@@ -58,6 +59,20 @@ def test_each_debt_has_its_reason_and_when_it_is_done(store: str) -> None:
     assert "late events" in table
     assert "waits for cluster" in table
     assert max(map(len, table.splitlines())) <= 80
+
+
+def test_hours_that_wait_for_their_repair_are_told_as_a_queue(store: str) -> None:
+    now = datetime.now(UTC)
+    kind = load_catalog(CATALOG).kind("orders")
+    hour = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=30)
+    with connect(store) as conn:
+        step = plan_step(conn, kind.name, [], now)
+        finish_step(conn, kind.name, step.version, Counts(7, 0, {}), {"local": now}, now)
+        mark_changed(conn, kind.name, {hour: 7}, step.version, "late events", now)
+    told = ask()
+    assert "older hours that wait for their repair: 1," in told.stderr
+    assert "a run repairs for 20 min" in told.stderr
+    assert ask("--format", "json").exit_code == 0
 
 
 def test_a_store_that_is_not_there_is_one_line(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

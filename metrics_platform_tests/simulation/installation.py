@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from metrics_platform.batch.execute import Batch
+from metrics_platform.batch.repairs import DEFAULT_HOUR_COST, SAFETY
 from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.windows import MINUTE, Grain, Window
@@ -181,10 +182,26 @@ class Installation:
             except KafkaError as error:
                 self._say(f"batch waits: {error}")
 
+    def hourly(self, repairs: int) -> None:
+        """Run ingestion and one hourly run, which has time for so many repairs."""
+        repair_time = repairs * SAFETY * DEFAULT_HOUR_COST
+        with self.connection() as conn:
+            try:
+                self._ingest(conn)
+                batch = self._batch(conn)
+                settings = replace(self._settings, repair_time=repair_time)
+                batch = replace(batch, platform=replace(batch.platform, settings=settings))
+                batch.catch_up(self._newest_hours(), self._catalog.metrics, repair=True)
+                self._computed_through = self.clock.now()
+            except KafkaError as error:
+                self._say(f"batch waits: {error}")
+
+    def _newest_hours(self) -> list[Window]:
+        newest = fresh_hours(self.clock.now(), self._catalog.calendar)
+        return [hour for hour in newest if hour.start >= self.world.start]
+
     def _settle_hours(self, conn: Connection) -> None:
-        calendar, metrics = self._catalog.calendar, self._catalog.metrics
-        newest = fresh_hours(self.clock.now(), calendar)
-        asked = [hour for hour in newest if hour.start >= self.world.start]
+        asked, metrics = self._newest_hours(), self._catalog.metrics
         before: tuple[Window, ...] = ()
         while (repaired := self._batch(conn).catch_up(asked, metrics, repair=True).repaired) != before:
             before = repaired

@@ -38,6 +38,7 @@ def draw_story(world: World, traffic: Traffic) -> list[Step]:
     random = world.random("story")
     span = (world.start, traffic.last)
     steps = [*_work(random, span), *_streams(random, traffic), *_cut(random, world), *_prunings(random, span)]
+    steps += _hourly_runs(world, span) if traffic.even else ()
     steps = [*_without_ingestion(random, world, steps), *_redefinition(random, world, traffic.last)]
     last = traffic.last + 2 * HOUR + random.random() * HOUR
     return [
@@ -68,6 +69,18 @@ def _work(random: Random, span: tuple[datetime, datetime]) -> Iterator[Step]:
             at,
             f"ingestion {kill_point or ''}",
             lambda installation, kill_point=kill_point: installation.ingest(kill_point),
+        )
+
+
+def _hourly_runs(world: World, span: tuple[datetime, datetime]) -> Iterator[Step]:
+    """Single hourly runs with time for a few repairs only, which leave other hours to the batches after."""
+    random = world.random("hourly runs")
+    for at in _times(random, span, 4):
+        repairs = random.randint(1, 8)
+        yield Step(
+            at,
+            f"batch with time for {repairs} repairs",
+            lambda installation, repairs=repairs: installation.hourly(repairs),
         )
 
 

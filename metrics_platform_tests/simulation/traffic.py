@@ -28,6 +28,8 @@ SECOND, MINUTE, HOUR, DAY = (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # How far producers' clocks are wrong: most are right, some are fast or slow by less than FUTURE_BOUND.
 _SKEWS = (*[timedelta()] * 6, 2 * SECOND, -3 * SECOND, 100 * SECOND, -2 * MINUTE)
+# In a share of the weeks late events are spread evenly: of every hour some come at any time until the end.
+_EVEN_WEEKS, _EVEN_LATE, _EVEN_BUSY_HOURS = 0.25, 0.1, 30
 # The shares of special records.
 _BOUNDARY, _MALFORMED, _REPEATED, _CHANGED, _NULL = 0.03, 0.02, 0.06, 0.15, 0.08
 _BROKEN = (b"no json", b"{", b"[]", b'"text"', b"12", b"{}{}", b"[{}]", b"null", b"{'a': 1}", b'{"a": NaN}')
@@ -67,6 +69,7 @@ class Traffic:
 
     records: tuple[Record, ...]  # in the order of arrival
     last: datetime  # no record arrives after this time
+    even: bool  # whether late events are spread evenly over the week
 
 
 def draw_traffic(world: World, busy_hours: int | None = None) -> Traffic:
@@ -79,7 +82,10 @@ def draw_traffic(world: World, busy_hours: int | None = None) -> Traffic:
     silence = _span(random, world, 8)
     hours = range((world.end - world.start) // HOUR)
     # In most weeks events happen in some hours only, so that minutes have several events.
-    busy = random.sample(hours, busy_hours or random.choice((20, 30, 40, 50, len(hours))))
+    number = busy_hours or random.choice((20, 30, 40, 50, len(hours)))
+    even = world.random("lateness").random() < _EVEN_WEEKS
+    # Each batch of an even week computes most of its busy hours again.
+    busy = random.sample(hours, min(number, _EVEN_BUSY_HOURS) if even else number)
     # Only events of few hours are hours or days late, as if a fleet of devices had been offline.
     slow = frozenset(random.sample(busy, 10))
     made: list[Record] = []
@@ -87,10 +93,10 @@ def draw_traffic(world: World, busy_hours: int | None = None) -> Traffic:
         for _ in range(random.randint(1000, 4000)):
             happened = _happened(random, world, kind, busy)
             if not silence[0] <= happened < silence[1]:
-                made += _Sender(random, world, kind, last, slow).send(happened)
+                made += _Sender(random, world, kind, last, slow, even).send(happened)
     for outage in _outages(random, world):
         made = [_delayed(random, record, outage, last) for record in made]
-    return Traffic(tuple(_with_offsets(sorted(made, key=lambda record: record.arrival))), last)
+    return Traffic(tuple(_with_offsets(sorted(made, key=lambda record: record.arrival))), last, even)
 
 
 def _span(random: Random, world: World, hours: int) -> tuple[datetime, datetime]:
@@ -125,6 +131,7 @@ class _Sender:
     kind: Kind
     last: datetime  # no record arrives later
     slow: frozenset[int]  # the hours, counted from the week's start, whose events may be very late
+    even: bool  # whether events of every hour may be very late
 
     def send(self, happened: datetime) -> Iterator[Record]:
         event_id = self._event_id()
@@ -173,6 +180,8 @@ class _Sender:
 
         It is a little below zero if the clock of the event is fast.
         """
+        if self.even and self.random.random() < _EVEN_LATE:
+            return self.random.random() * (self.last - happened)
         weights = (2, 50, 13, 20, 15) if self._is_slow(happened) else (2, 85, 13, 0, 0)
         longest = self.random.choices((-4 * MINUTE, 5 * SECOND, 5 * MINUTE, 6 * HOUR, 6 * DAY), weights)[0]
         return self.random.random() * longest

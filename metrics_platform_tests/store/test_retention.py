@@ -16,6 +16,7 @@ from metrics_platform.store.retention import BOOKS_KEPT, prune_books, prune_wind
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
 from metrics_platform.store.state.alarms import AlarmState, record_change
 from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.batch_passes import record_pass
 from metrics_platform.store.state.event_counts import StepCounts
 from metrics_platform.store.state.step_range import StepRange
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, totals, values, window
@@ -106,6 +107,8 @@ def test_old_bookkeeping_is_deleted_unless_it_is_still_needed(conn: Connection) 
     conn.execute("UPDATE platform.outages SET closed_at = %s WHERE cluster = 'dc1'", (old,))
     for at, severity in ((old, "ok"), (old + timedelta(hours=1), "late")):
         record_change(conn, AlarmState("freshness", at, severity, ""))
+    for at in (old, NOW):
+        record_pass(conn, f"run of {at:%Y}", 1, timedelta(seconds=1), at)
 
     prune_books(conn, NOW)
 
@@ -115,3 +118,4 @@ def test_old_bookkeeping_is_deleted_unless_it_is_still_needed(conn: Connection) 
     assert conn.execute("SELECT severity FROM platform.alarms").fetchall() == [("late",)]
     assert [one.cluster for one in outages.open_outages(conn)] == ["dc2"]
     assert conn.execute("SELECT count(*) FROM platform.outages").fetchone() == (1,)
+    assert conn.execute("SELECT ended_at FROM platform.batch_passes").fetchall() == [(NOW,)]
