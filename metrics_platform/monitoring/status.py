@@ -16,6 +16,7 @@ from metrics_platform.store.state.backlog import Cause, Entry
 from metrics_platform.store.state.definition_versions import OlderWindows, older_windows
 from metrics_platform.store.state.lease import STREAM_LEASE, Lease, read_lease
 from metrics_platform.store.state.lost_records import LostRecords, lost_records
+from metrics_platform.store.state.next_shift import NextShift, read_next_shift
 from metrics_platform.store.state.outages import open_outages
 
 # Checks that look at the servers; those of freshness follow from the newest minute by themselves.
@@ -27,6 +28,7 @@ class StoreStatus:
     """What the metric store knows; everything is empty when it could not be read."""
 
     lease: Lease | None = None  # of the streaming shift; None before the first shift
+    next_shift: NextShift | None = None  # None before the first decision
     newest: tuple[Label, ...] = ()  # of each metric and grain
     older: tuple[OlderWindows, ...] = ()  # what restating would renew
     outages: tuple[Entry, ...] = ()  # that are not closed
@@ -80,6 +82,7 @@ def read_store(url: str, timezone: str) -> StoreStatus:
 def _read(conn: Connection) -> StoreStatus:
     return StoreStatus(
         lease=read_lease(conn, STREAM_LEASE),
+        next_shift=read_next_shift(conn),
         newest=tuple(newest_of_each(conn)),
         older=tuple(older_windows(conn)),
         outages=tuple(open_outages(conn)),

@@ -301,7 +301,7 @@ def test_migrating_a_store_without_definitions_records_the_current_one(
     [step] = [step for step in MIGRATIONS if "CREATE TABLE platform.definitions" in step.read_text()]
     conn.execute("DROP VIEW metrics.sales; DROP TABLE platform.definitions")
     conn.execute("ALTER TABLE platform.ingestion_offsets DROP COLUMN topic_id")
-    conn.execute("DROP TABLE platform.backlog CASCADE")
+    conn.execute("DROP TABLE platform.backlog, platform.next_shift, platform.runs CASCADE")
     for table in BEFORE_THE_BACKLOG.values():
         conn.execute(table)
     conn.execute("DELETE FROM platform.migrations WHERE number > %s", (MIGRATIONS.index(step),))
