@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import EventKind
 from metrics_platform.catalog.windows import MINUTE, Grain
+from metrics_platform.errors import PlatformError
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
@@ -41,7 +42,7 @@ from metrics_platform.settings import SparkSettings
 from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
 from metrics_platform.store import exactness
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.locks import ingestion_turn
+from metrics_platform.store.locks import TurnTaken, ingestion_turn
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import mark_changed
@@ -86,7 +87,8 @@ def ingest(
     """Append everything that the kind's clusters had when this call began; those that do not answer are left
     out.
 
-    Raises KafkaError if none of them answers, or if a topic is missing or was deleted and made anew.
+    Raises KafkaError if none of them answers, or if a topic is missing or was deleted and made anew;
+    TurnTaken while another run ingests the kind.
     """
     log = KafkaLog(platform.clusters, leave_out=True)
     try:
@@ -104,15 +106,16 @@ def ingest_each(
     clock: Callable[[], datetime],
     logger: logging.Logger,
 ) -> Iterator[tuple[EventKind, Ingested]]:
-    """Ingest one kind after the other; one that cannot be read is left out and said.
+    """Ingest one kind after the other; one that cannot be read, or that another run ingests, is left out and
+    said.
 
-    Raises KafkaError in the end if none of them could be read.
+    Raises KafkaError in the end if none of them could be ingested.
     """
     failed: list[str] = []
     for kind in kinds:
         try:
             done = ingest(platform, spark, conn, kind, clock, logger)
-        except KafkaError as error:
+        except (KafkaError, TurnTaken) as error:
             failed.append(_not_ingested(kind, error))
             logger.warning(failed[-1])
         else:
@@ -299,7 +302,7 @@ class Ingestion:
         return dict.fromkeys(exact, 0) | new
 
 
-def _not_ingested(kind: EventKind, error: KafkaError) -> str:
+def _not_ingested(kind: EventKind, error: PlatformError) -> str:
     return f"'{kind.name}' cannot be ingested: {error}"
 
 
