@@ -16,7 +16,7 @@ from metrics_platform.store.quality import revisions
 from metrics_platform.store.staging import delete
 
 # How long the books of what happened are kept: finished ingestion steps, lost records, settled entries of the
-# backlog, alarms.
+# backlog, runs, alarms.
 BOOKS_KEPT = timedelta(days=400)
 
 _BATCH = 500  # windows per transaction: a commit that waits for one of their locks waits well below a second
@@ -99,6 +99,7 @@ def prune_books(conn: Connection, now: datetime) -> None:
         (before,),
     )
     conn.execute("DELETE FROM platform.backlog WHERE settled_at < %s", (before,))
+    conn.execute("DELETE FROM platform.runs WHERE closed_at < %s", (before,))
     conn.execute("DELETE FROM platform.backlog WHERE cause = 'lost' AND since < %s", (before,))
     conn.execute(
         """

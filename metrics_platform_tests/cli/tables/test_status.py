@@ -120,6 +120,13 @@ def test_the_next_start_of_a_shift_is_told_with_its_reason(
     assert json.loads(status_table.as_json(status))["next_shift"]["reason"] == decided.reason
 
 
+def test_a_run_that_the_platform_ended_is_a_problem() -> None:
+    store = StoreStatus(ended=(("hourly", "hourly made no progress for 20 min"),))
+    assert store.problems(MINUTE, NOW) == (
+        "the newest run of hourly was ended: hourly made no progress for 20 min",
+    )
+
+
 def test_a_layer_without_spark_and_a_wrong_clock_are_problems_until_they_are_over(
     database: str,
 ) -> None:
