@@ -37,6 +37,10 @@ _SPARK_FETCH = {
 }
 
 
+# A broker's host that vanished is noticed, as Java's client does by itself.
+_KEEPALIVE = {"socket.keepalive.enable": "true"}
+
+
 class ClustersError(PlatformError):
     """The clusters file cannot be used. The message says where the mistake is and what to write."""
 
@@ -52,7 +56,7 @@ class Cluster:
 
     def client_options(self) -> dict[str, str]:
         """The settings for librdkafka (confluent-kafka)."""
-        return {"bootstrap.servers": self.bootstrap_servers, **self.options}
+        return {"bootstrap.servers": self.bootstrap_servers, **_KEEPALIVE, **self.options}
 
     def source_options(self) -> dict[str, str]:
         """The options for Spark's Kafka source. Settings of the Java client get the prefix `kafka.`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -43,6 +43,43 @@ STREAM = SparkSettings("stream", driver_memory="1200m")
 BATCH = SparkSettings("batch", executors=2, executor_memory="2g", driver_memory="2g")
 
 
+# How many minutes a run may take, by its job. Ingestion and hours commit as they go, so that a run that was
+# ended for a long backlog has not worked in vain; what people start may restate months.
+BY_HAND = "by_hand"
+RUN_MINUTES = {
+    "raw_ingestion": 60,
+    "hourly": 120,
+    "daily": 120,
+    "weekly": 240,
+    "maintenance": 180,
+    BY_HAND: 720,
+}
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """How long runs may take, and how long they may go without progress."""
+
+    minutes: Mapping[str, float] = field(default_factory=lambda: dict(RUN_MINUTES))
+    # Longer than one Spark task of a batch run takes, or Dagster's housekeeping, which uses no Spark.
+    stall: timedelta = timedelta(minutes=20)
+
+    def longest(self, job: str) -> timedelta | None:
+        """How long a run of the job may take; None for a shift."""
+        return None if job == "shift" else timedelta(minutes=self.minutes[self._kind(job)])
+
+    def variable(self, job: str) -> str:
+        """The environment variable that sets the job's limit, such as METRICS_PLATFORM_MAX_MINUTES_HOURLY."""
+        return f"{PREFIX}{_max_minutes(self._kind(job))}"
+
+    def _kind(self, job: str) -> str:
+        return job if job in self.minutes else BY_HAND
+
+
+def _max_minutes(kind: str) -> str:
+    return f"MAX_MINUTES_{kind.upper()}"
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of one installation."""
@@ -58,6 +95,7 @@ class Settings:
     batch: SparkSettings
     alarm_webhook: str | None  # the URL that alarms are sent to
     repair_time: timedelta = REPAIR_TIME  # how long an hourly run repairs older hours
+    run_limits: RunLimits = RunLimits()
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -77,6 +115,7 @@ class Settings:
             repair_time=timedelta(
                 minutes=source.number("REPAIR_MINUTES", f"{REPAIR_TIME.total_seconds() / 60:g}")
             ),
+            run_limits=source.run_limits(),
         )
 
 
@@ -112,6 +151,13 @@ class _Source:
         if value != int(value):
             raise SettingsError(f"{PREFIX}{name} is {value:g}; write a whole number")
         return int(value)
+
+    def run_limits(self) -> RunLimits:
+        """How long runs may take."""
+        return RunLimits(
+            {kind: self.number(_max_minutes(kind), f"{default}") for kind, default in RUN_MINUTES.items()},
+            timedelta(minutes=self.number("STALL_MINUTES", f"{RunLimits.stall.total_seconds() / 60:g}")),
+        )
 
     def spark(self, default: SparkSettings) -> SparkSettings:
         """The Spark settings of the default's layer."""

@@ -66,7 +66,10 @@ def test_several_clusters_are_read_in_order(load: Load) -> None:
             spark_options: {kafka.ignored: no, fetch.min.bytes: 1}
     """)
     assert [cluster.name for cluster in found] == ["berlin", "oslo"]
-    assert found[0].client_options() == {"bootstrap.servers": "10.0.0.1:9092,10.0.0.2:9092"}
+    assert found[0].client_options() == {
+        "bootstrap.servers": "10.0.0.1:9092,10.0.0.2:9092",
+        "socket.keepalive.enable": "true",
+    }
     assert found[1].client_options() == {
         "bootstrap.servers": "10.1.0.1:9092",
         "client.id": "metrics",

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo
 
-import psycopg
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -146,14 +145,11 @@ def _replay(settings: Settings, conn: Connection, kinds: Sequence[EventKind], se
     from metrics_platform.orchestration.resources import batch_spark
     from metrics_platform.platform import load_platform
 
-    try:
-        platform = load_platform(settings)
-        with batch_spark(platform) as spark:
-            for kind in kinds:
-                done = replay_rejected(platform, spark, conn, kind, selection, lambda: datetime.now(UTC))
-                typer.echo(_summary(kind, done, platform.catalog.calendar.zone))
-    except psycopg.errors.LockNotAvailable:
-        raise _failure("raw ingestion is at work on these events; try again when it is done") from None
+    platform = load_platform(settings)
+    with batch_spark(platform) as spark:
+        for kind in kinds:
+            done = replay_rejected(platform, spark, conn, kind, selection, lambda: datetime.now(UTC))
+            typer.echo(_summary(kind, done, platform.catalog.calendar.zone))
 
 
 def _summary(kind: EventKind, done: Replayed, zone: ZoneInfo) -> str:

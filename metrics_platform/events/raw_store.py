@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -286,18 +286,31 @@ class RawStore:
         """The rejected records with their raw value, position on Kafka and reason."""
         return self._table(spark, kind).where("event_hour is null")
 
-    def optimize(self, spark: SparkSession, kind: EventKind, since: datetime) -> None:
+    def optimize(
+        self,
+        spark: SparkSession,
+        kind: EventKind,
+        since: datetime,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         """Compact small files, and delete files that have been unused for a week.
 
         The rejected records and the hours from `since` on are compacted in full. In older hours only files
-        below _SMALL_FILE are, which late events left. Must not run at the same time as a replay: Delta would
-        refuse one of the two.
+        below _SMALL_FILE are, which late events left. Nothing else may write to the table meanwhile: each
+        portion of the work, an hour's as a rule, takes a `turn`, so that other writers wait for one portion
+        and not for all.
         """
         table = f"delta.`{self.path(kind)}`"
-        spark.sql(f"OPTIMIZE {table} WHERE event_hour IS NULL OR event_hour >= {_seconds(since)}")
-        with _settings(spark, {_COMPACT_BELOW: str(_SMALL_FILE)}):
+        with turn():
+            spark.sql(f"OPTIMIZE {table} WHERE event_hour IS NULL")
+        hours = self._table(spark, kind).where(f"event_hour >= {_seconds(since)}")
+        for (hour,) in hours.select("event_hour").distinct().orderBy("event_hour").collect():
+            with turn():
+                spark.sql(f"OPTIMIZE {table} WHERE event_hour = {hour}")
+        with _settings(spark, {_COMPACT_BELOW: str(_SMALL_FILE)}), turn():
             spark.sql(f"OPTIMIZE {table} WHERE event_hour < {_seconds(since)}")
-        spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
+        with turn():
+            spark.sql(f"VACUUM {table} RETAIN {int(timedelta(days=7).total_seconds() // 3600)} HOURS")
 
     def _table(self, spark: SparkSession, kind: EventKind, version: int | None = None) -> DataFrame:
         """The kind's rows.

@@ -48,7 +48,7 @@ from metrics_platform.settings import SparkSettings
 from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
 from metrics_platform.store import exactness
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.locks import ingestion_turn
+from metrics_platform.store.locks import TurnTaken, ingestion_turn
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import mark_changed
@@ -100,8 +100,8 @@ def ingest(
     """Append everything that the kind's clusters had when this call began; those that do not answer are left
     out.
 
-    Raises KafkaError if none of them answers, or if a topic is missing or was deleted and made anew, and
-    StoresDisagree if the raw store is not the metric store's.
+    Raises KafkaError if none of them answers, or if a topic is missing or was deleted and made anew;
+    StoresDisagree if the raw store is not the metric store's; TurnTaken while another run ingests the kind.
     """
     log = KafkaLog(platform.clusters, leave_out=True)
     try:
@@ -119,15 +119,16 @@ def ingest_each(
     clock: Callable[[], datetime],
     logger: logging.Logger,
 ) -> Iterator[tuple[EventKind, Ingested]]:
-    """Ingest one kind after the other; one that cannot be ingested is left out and said.
+    """Ingest one kind after the other; one that cannot be ingested, or that another run ingests, is left out
+    and said.
 
-    Raises NotIngested in the end if none of them could be.
+    Raises NotIngested in the end if none of them could be ingested.
     """
     failed: list[str] = []
     for kind in kinds:
         try:
             done = ingest(platform, spark, conn, kind, clock, logger)
-        except (KafkaError, StoresDisagree) as error:
+        except (KafkaError, StoresDisagree, TurnTaken) as error:
             failed.append(_why(kind, error))
             logger.warning(failed[-1])
         else:

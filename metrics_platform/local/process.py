@@ -1,4 +1,4 @@
-"""Processes of the stack: how one is described, recognised again later, and stopped with all it started."""
+"""Processes of the stack: how one is described, started, and stopped with all it started."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from metrics_platform.local.account import Account
+from metrics_platform.processes import end, lives, send
 
 # Carried by every process of a stack, run workers and JVMs included; its value is the data directory. It
 # finds what outlived its parent. `metrics-platform env` does not print it: a person's shell is no part of
@@ -21,31 +22,6 @@ MARKER = "METRICS_PLATFORM_STACK"
 
 # A component's log keeps at most twice this many bytes: itself and its predecessor.
 LARGEST_LOG = 20_000_000
-
-# The system clock may be corrected while a process runs, which moves its computed time of creation.
-SAME_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A process: its id and its time of creation (seconds since 1970), since ids are reused."""
-
-    pid: int
-    created: float
-
-    @staticmethod
-    def of(pid: int) -> Identity:
-        """The process that has this id now. Raises psutil.NoSuchProcess when there is none."""
-        return Identity(pid, psutil.Process(pid).create_time())
-
-    def find(self) -> psutil.Process | None:
-        """The live process, or None when it ended (a zombie has ended) or its id belongs to another."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < SAME_SECONDS
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
 
 
 @dataclass(frozen=True)
@@ -120,19 +96,10 @@ def stop_tree(
     except psutil.NoSuchProcess:
         return
     if children_too:
-        _signal(direct, signal.SIGTERM)
-    _signal([process], stop_signal)
+        send(direct, signal.SIGTERM)
+    send([process], stop_signal)
     psutil.wait_procs([process], timeout=within)
     end([process, *family])
-
-
-def end(processes: Iterable[psutil.Process], grace: float = 5.0) -> None:
-    """End the processes that still live: TERM, a grace in seconds, KILL."""
-    living = [process for process in processes if _lives(process)]
-    _signal(living, signal.SIGTERM)
-    _, stubborn = psutil.wait_procs(living, timeout=grace)
-    _signal(stubborn, signal.SIGKILL)
-    psutil.wait_procs(stubborn, timeout=grace)
 
 
 def marked(data_dir: Path) -> list[psutil.Process]:
@@ -142,7 +109,7 @@ def marked(data_dir: Path) -> list[psutil.Process]:
         for process in psutil.process_iter()
         if process.pid != os.getpid()
         and _environment(process).get(MARKER) == str(data_dir)
-        and _lives(process)
+        and lives(process)
     ]
 
 
@@ -151,18 +118,3 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return process.environ()
     except (psutil.Error, OSError):  # ended meanwhile, or somebody else's
         return {}
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue

@@ -22,12 +22,13 @@ from metrics_platform.local import state
 from metrics_platform.local.environment import clusters_yaml
 from metrics_platform.local.java import java
 from metrics_platform.local.ports import Ports
-from metrics_platform.local.process import Component, Identity, end, marked
+from metrics_platform.local.process import Component, marked
 from metrics_platform.local.say import Say
 from metrics_platform.local.servers import dagster, kafka, postgres
 from metrics_platform.local.state import StackState
 from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.local.traffic.shop import topics_of
+from metrics_platform.processes import Identity, end
 from metrics_platform.settings import PACKAGE
 
 LOOK_AGAIN = 1.0  # seconds between two looks at the components

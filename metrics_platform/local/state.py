@@ -9,7 +9,7 @@ from pathlib import Path
 
 from metrics_platform.errors import StackError
 from metrics_platform.local.ports import Ports
-from metrics_platform.local.process import Identity
+from metrics_platform.processes import Identity
 
 DATA_DIR = Path(".metrics-platform")  # in the current directory; git ignores it
 

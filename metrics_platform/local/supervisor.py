@@ -11,8 +11,9 @@ from threading import Event
 import psutil
 
 from metrics_platform.errors import StackError
-from metrics_platform.local.process import Component, Identity, last_line, rotate, spawn, stop_tree
+from metrics_platform.local.process import Component, last_line, rotate, spawn, stop_tree
 from metrics_platform.local.say import Say
+from metrics_platform.processes import Identity
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds; doubles, so that a broken component does not eat a core
 STEADY = 60.0  # seconds of life after which a component's next death counts as its first

@@ -16,7 +16,9 @@ from metrics_platform.store.state.backlog import Cause, Entry
 from metrics_platform.store.state.definition_versions import OlderWindows, older_windows
 from metrics_platform.store.state.lease import STREAM_LEASE, Lease, read_lease
 from metrics_platform.store.state.lost_records import LostRecords, lost_records
+from metrics_platform.store.state.next_shift import NextShift, read_next_shift
 from metrics_platform.store.state.outages import open_outages
+from metrics_platform.store.state.runs import ended_runs
 
 # Checks that look at the servers; those of freshness follow from the newest minute by themselves.
 _WATCHED = ("clock", "spark")
@@ -27,11 +29,13 @@ class StoreStatus:
     """What the metric store knows; everything is empty when it could not be read."""
 
     lease: Lease | None = None  # of the streaming shift; None before the first shift
+    next_shift: NextShift | None = None  # None before the first decision
     newest: tuple[Label, ...] = ()  # of each metric and grain
     older: tuple[OlderWindows, ...] = ()  # what restating would renew
     outages: tuple[Entry, ...] = ()  # that are not closed
     alarms: tuple[AlarmState, ...] = ()  # of clocks that differ now, of layers without a Spark to work with
     lost: tuple[LostRecords, ...] = ()  # by topic
+    ended: tuple[tuple[str, str], ...] = ()  # jobs whose newest run the platform ended, and why
     unreadable: str | None = None  # why the store could not be read
 
     @property
@@ -48,7 +52,9 @@ class StoreStatus:
     def problems(self, freshness: timedelta, now: datetime) -> tuple[str, ...]:
         """What is wrong, one line each. `freshness` is the age from which on the newest minute is late."""
         unreadable = [self.unreadable] if self.unreadable else []
-        return (*unreadable, *self._late(freshness, now), *lacking(self), *found_wrong(self.alarms))
+        ended = [f"the newest run of {job} was ended: {because}" for job, because in self.ended]
+        found = found_wrong(self.alarms)
+        return (*unreadable, *self._late(freshness, now), *lacking(self), *found, *ended)
 
     def _late(self, freshness: timedelta, now: datetime) -> list[str]:
         problems = []
@@ -80,11 +86,13 @@ def read_store(url: str, timezone: str) -> StoreStatus:
 def _read(conn: Connection) -> StoreStatus:
     return StoreStatus(
         lease=read_lease(conn, STREAM_LEASE),
+        next_shift=read_next_shift(conn),
         newest=tuple(newest_of_each(conn)),
         older=tuple(older_windows(conn)),
         outages=tuple(open_outages(conn)),
         alarms=tuple(current_alarms(conn, _WATCHED)),
         lost=tuple(lost_records(conn)),
+        ended=tuple(ended_runs(conn)),
     )
 
 

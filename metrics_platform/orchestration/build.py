@@ -11,6 +11,7 @@ from metrics_platform.orchestration.checks import freshness_checks, reconciliati
 from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
 from metrics_platform.orchestration.maintenance import maintenance_job, maintenance_schedule
 from metrics_platform.orchestration.resources import spark_resources
+from metrics_platform.orchestration.run_sensor import run_sensor
 from metrics_platform.orchestration.sensors import freshness_sensor, shift_sensor
 from metrics_platform.orchestration.shift_job import shift_job
 from metrics_platform.orchestration.specs import BATCH_GRAINS, topic_specs, view_specs
@@ -30,7 +31,7 @@ def build_definitions(platform: Platform, today: date) -> Definitions:
         asset_checks=[freshness_checks(platform), reconciliation_checks(platform)],
         jobs=[shift_job(platform), *batch_jobs(platform), maintenance_job(platform)],
         schedules=[*batch_schedules(platform), maintenance_schedule(platform)],
-        sensors=[shift_sensor(platform), freshness_sensor(platform)],
+        sensors=[shift_sensor(platform), freshness_sensor(platform), run_sensor(platform)],
         resources=spark_resources(platform),
         # A run holds one Spark session in its own process; a process per step would start one each.
         executor=in_process_executor,

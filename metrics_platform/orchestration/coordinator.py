@@ -1,7 +1,8 @@
 """The run queue, in which nothing takes the place of a shift or of the batch.
 
-Its limits (in dagster.yaml) go by the layer that a run is tagged with, as the jobs' runs are. What people
-start on assets, in the UI or with `restate`, is a run of Dagster's own job, which has no tags: it gets one.
+Its limits (in dagster.yaml) go by the layer that a run is tagged with, as the jobs' runs are. Housekeeping is
+a layer of its own, so that ingestion and hours need not wait for it. What people start on assets, in the UI
+or with `restate`, is a run of Dagster's own job, which has no tags: it gets one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dagster._core.run_coordinator.base import SubmitRunContext
 
 LAYER_TAG = "metrics_platform/layer"
-BY_HAND = "by_hand"
+STREAM, BATCH, MAINTENANCE, BY_HAND = "stream", "batch", "maintenance", "by_hand"
 
 
 class LayerCoordinator(QueuedRunCoordinator[DagsterInstance]):

@@ -17,13 +17,13 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from metrics_platform.batch.units import HOURLY_RUN_AFTER, fresh_hours
 from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.orchestration.assets import SCHEDULED_TAG
-from metrics_platform.orchestration.coordinator import LAYER_TAG
+from metrics_platform.orchestration.coordinator import BATCH, LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.specs import metric_key, raw_key
 from metrics_platform.platform import Platform
 
 INGESTION = "raw_ingestion"
-_BATCH = {LAYER_TAG: "batch"}
+_BATCH = {LAYER_TAG: BATCH}
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 NAMES = {Grain.HOUR: "hourly", Grain.DAY: "daily", Grain.WEEK: "weekly"}

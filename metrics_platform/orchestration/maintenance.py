@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from dagster import (
     DagsterEventType,
@@ -22,7 +23,7 @@ from sqlalchemy import and_
 
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.orchestration.coordinator import LAYER_TAG
+from metrics_platform.orchestration.coordinator import LAYER_TAG, MAINTENANCE
 from metrics_platform.orchestration.jobs import INGESTION
 from metrics_platform.orchestration.partitions import MINUTE_DAYS
 from metrics_platform.orchestration.resources import BATCH_SPARK, batch_session
@@ -53,8 +54,8 @@ def maintenance_job(platform: Platform) -> JobDefinition:
             with batch_session(platform, context) as spark:
                 for kind in platform.catalog.kinds:
                     if platform.raw_store.exists(spark, kind):
-                        with ingestion_turn(conn, kind.name):
-                            platform.raw_store.optimize(spark, kind, now - _COMPACT)
+                        turn = partial(ingestion_turn, conn, kind.name)
+                        platform.raw_store.optimize(spark, kind, now - _COMPACT, turn)
         old = now - timedelta(days=MINUTE_DAYS + 1)
         deleted = delete_old_runs(context.instance, old)
         verdicts = delete_old_verdicts(context.instance, old)
@@ -63,7 +64,9 @@ def maintenance_job(platform: Platform) -> JobDefinition:
             f"pruned windows: {pruned}; deleted runs: {deleted}, verdicts: {verdicts}, minutes: {minutes}"
         )
 
-    @job(name=JOB, tags={LAYER_TAG: "batch"}, description="Retention, compaction and old runs, once a day.")
+    @job(
+        name=JOB, tags={LAYER_TAG: MAINTENANCE}, description="Retention, compaction and old runs, once a day."
+    )
     def maintenance() -> None:
         tidy()
 

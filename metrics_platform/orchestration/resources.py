@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from dagster import Failure
 from dagster_pyspark import LazyPySparkResource
 
 from metrics_platform.monitoring import clocks, spark_health
+from metrics_platform.monitoring.run_progress import reported
 from metrics_platform.platform import Platform
 from metrics_platform.settings import SettingsError, SparkSettings
 from metrics_platform.spark.application_health import fail_if_ended
@@ -67,8 +68,12 @@ def stream_session(
 
     The run fails in one line when the cluster gives it no executors, or ends its application during the work.
     """
-    resource = context.resources.stream_spark
-    with _one_line(), _opened(platform, platform.settings.stream, lambda: resource.spark_session) as session:
+    resource, spark = context.resources.stream_spark, platform.settings.stream
+    with (
+        _one_line(),
+        _reported(platform, context) as watch,
+        _opened(platform, spark, lambda: watch(resource.spark_session)) as session,
+    ):
         yield session
 
 
@@ -81,7 +86,11 @@ def batch_session(
     On a local Spark the batch gives way to the stream, which has a deadline: it runs at a lower priority.
     """
     resource = context.resources.batch_spark
-    with _one_line(), _batch(platform, lambda: resource.spark_session) as session:
+    with (
+        _one_line(),
+        _reported(platform, context) as watch,
+        _batch(platform, lambda: watch(resource.spark_session)) as session,
+    ):
         yield session
         clocks.check_clocks(platform, platform.settings.batch, session, context.log)
 
@@ -124,6 +133,14 @@ def _opened(
     except ClusterUnavailable as error:
         spark_health.record_spark_health(platform, spark.layer, str(error))
         raise
+
+
+def _reported(
+    platform: Platform, context: AssetExecutionContext | OpExecutionContext
+) -> AbstractContextManager[Callable[[SparkSession], SparkSession]]:
+    """Report the run's progress, so that it is ended when it makes none."""
+    run = context.run
+    return reported(platform, run.run_id, run.job_name, context.log)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from dagster import (
+    DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
@@ -28,6 +29,7 @@ from metrics_platform.platform import Platform
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import alarms, lease
 from metrics_platform.store.state.alarms import AlarmState
+from metrics_platform.store.state.next_shift import NextShift, record_next_shift
 from metrics_platform.stream import supervision
 
 _ACTIVE = [
@@ -48,7 +50,7 @@ def shift_sensor(platform: Platform) -> SensorDefinition:
     @sensor(
         name="keep_one_shift",
         job_name=JOB,
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=int(supervision.LOOK_EVERY.total_seconds()),
         default_status=DefaultSensorStatus.RUNNING,
         description="Starts a shift when none is at work, and its successor two minutes before it ends.",
     )
@@ -57,13 +59,18 @@ def shift_sensor(platform: Platform) -> SensorDefinition:
         with platform.connect() as conn:
             migrate(conn, platform.catalog, now)
             current = lease.read_lease(conn, lease.STREAM_LEASE)
-        running = _running(context.instance)
-        failures = _failures(context.instance)
-        decision = supervision.next_action(now, current, running, failures, platform.settings.shift_length)
+            running, fruitless = _running(context.instance), _fruitless(context.instance)
+            decision = supervision.next_action(
+                now, current, running, fruitless, platform.settings.shift_length
+            )
+            if current and decision.free:
+                lease.release(conn, current, now)
+            record_next_shift(conn, NextShift(decision.at, decision.reason))
         for run_id in decision.fail:
             _fail(context.instance, run_id)
-        if not decision.start:
-            return SensorResult(skip_reason=SkipReason(decision.reason))
+        if not decision.is_due(now):
+            when = f"; the next one starts at {decision.at:%H:%M:%S} UTC" if decision.at else ""
+            return SensorResult(skip_reason=SkipReason(f"{decision.reason}{when}"))
         return SensorResult(run_requests=[RunRequest(run_key=f"shift-{now:%Y%m%dT%H%M%S}")])
 
     return keep_one_shift
@@ -150,16 +157,23 @@ def _running(instance: DagsterInstance) -> list[supervision.ShiftRun]:
     ]
 
 
-def _failures(instance: DagsterInstance) -> Sequence[datetime]:
-    """The ends of the newest shifts that failed in a row, newest first."""
-    failures: list[datetime] = []
+def _fruitless(instance: DagsterInstance) -> Sequence[datetime]:
+    """The ends of the newest shifts that failed in a row and committed no minute, newest first."""
+    ends: list[datetime] = []
     for record in instance.get_run_records(RunsFilter(job_name=JOB), limit=10):
-        if record.dagster_run.status in _ACTIVE:
+        run = record.dagster_run
+        if run.status in _ACTIVE:
             continue
-        if record.dagster_run.status is not DagsterRunStatus.FAILURE:
+        if run.status is not DagsterRunStatus.FAILURE or _committed(instance, run.run_id):
             break
-        failures.append(datetime.fromtimestamp(record.end_time or 0, UTC))
-    return failures
+        ends.append(datetime.fromtimestamp(record.end_time or 0, UTC))
+    return ends
+
+
+def _committed(instance: DagsterInstance, run_id: str) -> bool:
+    """Whether the shift reported a minute, which it does as soon as it is committed."""
+    reported = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION, limit=1)
+    return bool(reported.records)
 
 
 def _fail(instance: DagsterInstance, run_id: str) -> None:

@@ -18,7 +18,7 @@ from metrics_platform.catalog.windows import Grain
 from metrics_platform.monitoring import clocks
 from metrics_platform.monitoring.freshness import judge_freshness
 from metrics_platform.orchestration.checks import freshness_evaluation, report_evaluations
-from metrics_platform.orchestration.coordinator import LAYER_TAG
+from metrics_platform.orchestration.coordinator import LAYER_TAG, STREAM
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.resources import STREAM_SPARK, stream_session
 from metrics_platform.orchestration.specs import metric_key
@@ -62,7 +62,7 @@ def shift_job(platform: Platform) -> JobDefinition:
 
     @job(
         name=JOB,
-        tags={LAYER_TAG: "stream"},
+        tags={LAYER_TAG: STREAM},
         description="One shift of the streaming layer: commits each minute seconds after it closes. "
         "The sensor `keep_one_shift` starts it and, near its end, its successor.",
     )

@@ -14,10 +14,28 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 CONNECT_SECONDS = 5  # a server on the same network answers in milliseconds, so one that needs longer is down
 
+# A peer that vanished without a word (its host lost power, or the network to it) is noticed after about a
+# minute, by this process and by the server: first IDLE seconds of silence, then PROBES without an answer.
+_IDLE, _INTERVAL, _PROBES = 30, 10, 3
+_UNANSWERED = (_IDLE + _INTERVAL * _PROBES) * 1000  # milliseconds that sent data may wait for its receipt
+
+_CLIENT: dict[str, Any] = {
+    "keepalives_idle": _IDLE,
+    "keepalives_interval": _INTERVAL,
+    "keepalives_count": _PROBES,
+    "tcp_user_timeout": _UNANSWERED,
+}
+
 _SESSION = {
     "timezone": "UTC",  # times are exchanged in UTC
     "lock_timeout": "60s",  # no process waits for a lock for ever
-    "idle_in_transaction_session_timeout": "120s",  # a client that vanished in a transaction frees its locks
+    "idle_in_transaction_session_timeout": "120s",  # a client that hangs in a transaction frees its locks
+    # Locks end with their session, so the server must notice, too, that a client vanished.
+    "tcp_keepalives_idle": str(_IDLE),
+    "tcp_keepalives_interval": str(_INTERVAL),
+    "tcp_keepalives_count": str(_PROBES),
+    "tcp_user_timeout": str(_UNANSWERED),
+    "client_connection_check_interval": "10s",  # also while a statement of the client runs
     "jit": "off",  # queries are short, so compiling them costs more than it saves
 }
 
@@ -39,6 +57,7 @@ def connect(url: str, application: str = "metrics-platform") -> Connection:
             application_name=application,
             connect_timeout=CONNECT_SECONDS,
             options=options,
+            **_CLIENT,
         )
     except psycopg.Error as error:
         raise StoreUnavailable(

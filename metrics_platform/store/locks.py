@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from psycopg import errors
+
 from metrics_platform.catalog.windows import MINUTE, Grain, Window
+from metrics_platform.errors import PlatformError
 from metrics_platform.store.connection import Connection
 
 # The key of an advisory lock is two 32-bit numbers. The first one says what is locked (these constants), the
@@ -63,14 +66,23 @@ def lock_ingestion(conn: Connection, kind: str) -> None:
     conn.execute("SELECT pg_advisory_xact_lock(%s::int, hashtext(%s))", (_INGESTION, kind))
 
 
+class TurnTaken(PlatformError):
+    """Another process ingests the same kind of events and goes on for longer than this one may wait."""
+
+
 @contextmanager
 def ingestion_turn(conn: Connection, kind: str) -> Iterator[None]:
-    """Lock a kind of event for a `with`, so that one process at a time ingests it.
+    """Lock a kind of event for a `with`, so that one process at a time writes its raw events.
 
-    The lock spans transactions; a process that dies loses it with its connection. Raises
-    psycopg.errors.LockNotAvailable if another process holds it for longer than the session's lock time-out.
+    The lock spans transactions; a process that dies loses it with its connection. Raises TurnTaken if another
+    process holds it for longer than the session's lock time-out.
     """
-    conn.execute("SELECT pg_advisory_lock(%s::int, hashtext(%s))", (_TURN, kind))
+    try:
+        conn.execute("SELECT pg_advisory_lock(%s::int, hashtext(%s))", (_TURN, kind))
+    except errors.LockNotAvailable as error:
+        raise TurnTaken(
+            f"another run ingests or replays '{kind}' events, or compacts them; wait until it is done"
+        ) from error
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from metrics_platform.store.staging import delete
 from metrics_platform.store.state.audits import prune_audits
 
 # How long the books of what happened are kept: finished ingestion steps, lost records, settled entries of the
-# backlog, alarms, passes of the batch.
+# backlog, alarms, passes of the batch, runs.
 BOOKS_KEPT = timedelta(days=400)
 
 _BATCH = 500  # windows per transaction: a commit that waits for one of their locks waits well below a second
@@ -108,6 +108,7 @@ def prune_books(conn: Connection, now: datetime) -> None:
     )
     conn.execute("DELETE FROM platform.backlog WHERE settled_at < %s", (before,))
     conn.execute("DELETE FROM platform.batch_passes WHERE ended_at < %s", (before,))
+    conn.execute("DELETE FROM platform.runs WHERE closed_at < %s", (before,))
     conn.execute("DELETE FROM platform.backlog WHERE cause = 'lost' AND since < %s", (before,))
     conn.execute(
         """

@@ -15,8 +15,8 @@ from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.cli.check import check, describe
 from metrics_platform.local import state
 from metrics_platform.local.ports import Ports
-from metrics_platform.local.process import Identity
 from metrics_platform.local.state import StackState
+from metrics_platform.processes import Identity
 from metrics_platform.settings import PACKAGE, PREFIX
 
 EXAMPLE = PACKAGE / "catalog" / "webshop.yaml"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -354,7 +355,18 @@ def test_compaction_keeps_the_content_in_fewer_files(spark: SparkSession, store:
         return store.rejected(spark, VISITS).select("_metadata.file_path").distinct().count()
 
     assert (files(NOON), files(NOON - 24 * HOUR), files_of_rejected()) == (3, 3, 3)
-    store.optimize(spark, VISITS, since=NOON - HOUR)
+    turns: list[str] = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        assert turns.count("taken") == turns.count("given")
+        turns.append("taken")
+        yield
+        turns.append("given")
+
+    store.optimize(spark, VISITS, NOON - HOUR, turn)
+    # Others may write between the rejected records, each new hour, the old hours and the unused files.
+    assert turns.count("given") == 4
     assert (files(NOON), files(NOON - 24 * HOUR), files_of_rejected()) == (1, 1, 1)
     assert everything(spark, store) == before
     # The store still refuses to append a step twice.

@@ -13,9 +13,10 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from metrics_platform.events.kafka.offsets import KafkaError
-from metrics_platform.ingestion.ingest import ingest
+from metrics_platform.ingestion.ingest import ingest, ingest_each
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.locks import ingestion_turn
 from metrics_platform.store.state import ingestion_ledger
 from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform_tests.ingestion import killed_ingestion
@@ -55,6 +56,23 @@ def test_each_run_continues_where_the_last_one_ended(
     assert len(positions) == len(set(positions)) == sum(r.kind == kind.name for r in first + second)
     assert (nothing.accepted, nothing.rejected, nothing.hours) == (0, {}, ())
     assert ingestion_ledger.ingested_through(conn, kind.name) == clock.now()
+
+
+def test_a_kind_that_another_run_ingests_is_left_out_and_the_others_go_on(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    taken, other = platform.catalog.kinds
+    send(platform, START, START + MINUTE, rate=10, seed=1)
+    said: list[str] = []
+    conn.execute("SET lock_timeout = '100ms'")
+    with platform.connect() as busy, ingestion_turn(busy, taken.name):
+        clock, log = ManualClock(START + MINUTE), log_to(said.append)
+        done = dict(ingest_each(platform, spark, conn, platform.catalog.kinds, clock, log))
+        with pytest.raises(KafkaError, match="another run ingests or replays"):
+            list(ingest_each(platform, spark, conn, [taken], clock, log))
+    assert list(done) == [other]
+    assert f"'{taken.name}' cannot be ingested: another run ingests or replays" in said[0]
+    assert ingest(platform, spark, conn, taken, clock, log).accepted
 
 
 def test_killed_between_the_write_and_the_ledger_and_run_again(

@@ -16,8 +16,9 @@ import pytest
 
 from metrics_platform.errors import StackError
 from metrics_platform.local import process
-from metrics_platform.local.process import MARKER, Component, Identity, end, marked, rotate
+from metrics_platform.local.process import MARKER, Component, marked, rotate
 from metrics_platform.local.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Interrupted, Supervisor
+from metrics_platform.processes import Identity, end
 
 pytestmark = pytest.mark.server
 

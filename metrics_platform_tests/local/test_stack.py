@@ -23,11 +23,12 @@ from metrics_platform.local import state
 from metrics_platform.local.environment import clusters_yaml, environment, exports
 from metrics_platform.local.java import java
 from metrics_platform.local.ports import HOST, Ports, free_ports
-from metrics_platform.local.process import Identity, marked
+from metrics_platform.local.process import marked
 from metrics_platform.local.servers.kafka import cluster_id
 from metrics_platform.local.stack import CATALOG, JARS, StackPlan, running
 from metrics_platform.local.state import StackState
 from metrics_platform.local.status import stack_status
+from metrics_platform.processes import Identity
 from metrics_platform.settings import Settings
 
 pytestmark = pytest.mark.server

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -17,10 +19,17 @@ from dagster._core.run_coordinator.base import SubmitRunContext
 from dagster._core.workspace.context import BaseWorkspaceRequestContext
 from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
 
-from metrics_platform.orchestration.coordinator import BY_HAND, LAYER_TAG
+from metrics_platform.orchestration.build import build_definitions
+from metrics_platform.orchestration.coordinator import BATCH, BY_HAND, LAYER_TAG, MAINTENANCE, STREAM
 from metrics_platform.settings import PACKAGE
+from metrics_platform_tests.support.nowhere import platform
 
 ASSETS = "__ASSET_JOB"
+JOBS = {
+    "shift": STREAM,
+    **dict.fromkeys(("raw_ingestion", "hourly", "daily", "weekly"), BATCH),
+    "maintenance": MAINTENANCE,
+}
 
 
 @pytest.fixture
@@ -65,6 +74,24 @@ def test_runs_by_hand_take_no_place_of_a_shift_or_of_the_batch(instance: Dagster
     for _ in range(3):
         submit(instance, "shift", "stream")
     assert next_runs(instance) == {BY_HAND: 1, "batch": 1, "stream": 2}
+
+
+def test_ingestion_and_hours_wait_neither_for_housekeeping_nor_for_a_person(
+    instance: DagsterInstance,
+) -> None:
+    """Not even for runs that hang: they hold places of their own."""
+    for job, layer in (("maintenance", MAINTENANCE), (ASSETS, BY_HAND)):
+        instance.add_run(DagsterRun(job, status=DagsterRunStatus.STARTED, tags={LAYER_TAG: layer}))
+        submit(instance, job, layer)
+    assert not next_runs(instance)
+    submit(instance, "raw_ingestion", BATCH)
+    assert next_runs(instance) == {BATCH: 1}
+
+
+def test_each_job_has_the_place_of_its_layer(jars: Path) -> None:
+    defined = build_definitions(platform(jars), date(2026, 11, 22))
+    places = {name: defined.resolve_job_def(name).tags[LAYER_TAG] for name in JOBS}
+    assert places == JOBS
 
 
 def test_nor_do_those_that_never_saw_the_queue(instance: DagsterInstance) -> None:

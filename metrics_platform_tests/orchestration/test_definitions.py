@@ -111,7 +111,7 @@ def test_everything_that_can_run_by_itself_does(definitions: Definitions) -> Non
     assert {one.name for one in schedules} == {
         "ingest_raw_events", "exact_hours", "exact_days", "exact_weeks", "tidy_up",
     }  # fmt: skip
-    assert {one.name for one in sensors} == {"keep_one_shift", "watch_freshness"}
+    assert {one.name for one in sensors} == {"keep_one_shift", "watch_freshness", "end_hanging_runs"}
     assert {one.default_status for one in schedules} == {DefaultScheduleStatus.RUNNING}  # pyright: ignore[reportAttributeAccessIssue]
     assert {one.default_status for one in sensors} == {DefaultSensorStatus.RUNNING}
 

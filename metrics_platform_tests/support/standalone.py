@@ -23,10 +23,11 @@ import psutil
 from metrics_platform.batch.execute import Batch
 from metrics_platform.catalog.windows import Window
 from metrics_platform.local.ports import HOST, free_ports, listens
-from metrics_platform.local.process import Component, Identity
+from metrics_platform.local.process import Component
 from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, spark_resources
 from metrics_platform.platform import Platform
+from metrics_platform.processes import Identity
 from metrics_platform.settings import SparkSettings
 from metrics_platform.spark.executor_watchdog import watched
 from metrics_platform.spark.shared_storage import require_shared_storage

@@ -16,6 +16,7 @@ from metrics_platform.serving import formats
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.state.backlog import Entry
 from metrics_platform.store.state.lease import Lease
+from metrics_platform.store.state.next_shift import NextShift
 from metrics_platform.store.state.outages import layer_of
 
 
@@ -27,6 +28,8 @@ def view(status: Status, now: datetime) -> None:
     if store.lease:
         held = f"{store.lease.holder or 'nobody'}, for {_age(now, store.lease.acquired_at)}"
         console.print(f"shift       {held}")
+    if store.next_shift:
+        console.print(f"next shift  {_start(store.next_shift, now)}", soft_wrap=True)
     if status.lag_seconds is not None:
         console.print(f"lag         newest minute ended {status.lag_seconds:.0f} s ago")
     if store.newest:
@@ -61,6 +64,7 @@ def as_json(status: Status) -> str:
         "ui": status.ui,
         "components": [asdict(each) for each in status.components],
         "shift": _shift(store.lease) if store.lease else None,
+        "next_shift": asdict(store.next_shift) if store.next_shift else None,
         "lag_seconds": status.lag_seconds,
         "newest": [_newest(each) for each in store.newest],
         "older": [asdict(each) for each in store.older],
@@ -142,6 +146,13 @@ def _cell(newest: Label | None) -> str:
     start = f"{newest.window.start:{'%H:%M' if short else '%d %b'}}"
     counted = f"{newest.minutes_present}/{newest.minutes_total} {formats.format_coverage(newest.coverage)}"
     return f"{start} {newest.source}\n[dim]{counted}[/dim]"
+
+
+def _start(following: NextShift, now: datetime) -> str:
+    if following.at is None:
+        return following.reason
+    left = f"in {_age(following.at, now)}" if following.at > now else f"{_age(now, following.at)} ago"
+    return f"starts at {following.at:%H:%M:%S} ({left}): {following.reason}"
 
 
 def _age(now: datetime, then: datetime) -> str:

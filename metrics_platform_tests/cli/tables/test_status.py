@@ -24,6 +24,7 @@ from metrics_platform.store.state.alarms import AlarmState, record_change, recor
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.definition_versions import OlderWindows
 from metrics_platform.store.state.ingestion_ledger import plan_step
+from metrics_platform.store.state.next_shift import NextShift
 from metrics_platform.store.state.outages import record_outage
 from metrics_platform.store.state.step_range import StepRange
 from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, window
@@ -98,6 +99,33 @@ def test_windows_of_older_definitions_are_told_with_what_renews_them(
     assert lines[-1] == "healthy"
     told = json.loads(status_table.as_json(status))
     assert told["older"][0] == {"metric": "clicks_per_page", "grain": "hour", "windows": 2160}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (20, "starts at 10:20:20 (in 20 s): 3 starts committed nothing"),
+        (-70, "starts at 10:18:50 (1 min 10 s ago): 3 starts committed nothing"),
+        (None, "3 starts committed nothing"),
+    ],
+)
+def test_the_next_start_of_a_shift_is_told_with_its_reason(
+    capsys: pytest.CaptureFixture[str], seconds: int | None, told: str
+) -> None:
+    now = NOW.replace(hour=10, minute=20, second=0)
+    at = None if seconds is None else now + timedelta(seconds=seconds)
+    decided = NextShift(at, "3 starts committed nothing")
+    status = Status(Path("/data"), None, (), StoreStatus(next_shift=decided), None, ())
+    status_table.view(status, now)
+    assert capsys.readouterr().out.splitlines()[0] == f"next shift  {told}"
+    assert json.loads(status_table.as_json(status))["next_shift"]["reason"] == decided.reason
+
+
+def test_a_run_that_the_platform_ended_is_a_problem() -> None:
+    store = StoreStatus(ended=(("hourly", "hourly made no progress for 20 min"),))
+    assert store.problems(MINUTE, NOW) == (
+        "the newest run of hourly was ended: hourly made no progress for 20 min",
+    )
 
 
 def test_a_layer_without_spark_and_a_wrong_clock_are_problems_until_they_are_over(

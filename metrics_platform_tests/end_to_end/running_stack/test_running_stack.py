@@ -73,6 +73,7 @@ def test_everything_runs_by_default_and_loads_without_errors(stack: Stack) -> No
     assert set(own) == {
         "keep_one_shift",
         "watch_freshness",
+        "end_hanging_runs",
         "ingest_raw_events",
         "exact_hours",
         "exact_days",

@@ -16,11 +16,11 @@ from confluent_kafka import Consumer, TopicPartition
 
 from metrics_platform.errors import StackError
 from metrics_platform.local.ports import free_ports
-from metrics_platform.local.process import Identity
 from metrics_platform.local.servers import kafka as local_kafka
 from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.local.traffic.sender import send_traffic
 from metrics_platform.local.traffic.shop import Mix
+from metrics_platform.processes import Identity
 
 
 @pytest.fixture
