@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
+from metrics_platform.catalog.measures import Number
+from metrics_platform.catalog.sketches import ErrorBound
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import coverage
@@ -40,7 +42,9 @@ class Label:
     minutes_lost: float = 0.0  # what unreachable clusters take from the counted minutes; see coverage.py
     counted: int | None = None  # the events of the kind that were read, before the filter; see coverage.py
     accepted: int | None = None  # the events of the kind that Kafka had; not in the ledger; see coverage.py
-    error_band: float | None = None  # the usual relative error, if known; not in the ledger; see accuracy.py
+    # Of an approximate number the usual distance from the exact one, if known; see accuracy.py.
+    usual_error: float | None = None
+    error_bound: ErrorBound | None = None  # how near the definition's exact numbers are; not in the ledger
 
     @property
     def exact(self) -> bool:
@@ -58,6 +62,24 @@ class Label:
         return coverage(
             self.minutes_present, self.minutes_total, self.minutes_lost, self.counted, self.accepted
         )
+
+    def error_band(self, value: Number | None = None) -> float | None:
+        """How far a row with this value may be from the true number; None if it is true, or if nobody knows.
+
+        Without a value it is the error band that the largest row of the window may have.
+        """
+        bound = self.error_bound
+        error = bound.error_at(self.events if value is None else value) if bound else None
+        if self.exact:
+            return error
+        # An error of rank cannot be added to one of the value.
+        beside = error if bound and bound.of == "value" else None
+        return None if self.usual_error is None else self.usual_error + (beside or 0)
+
+    @property
+    def error_of(self) -> Literal["value", "rank"]:
+        """What the error band is a share of."""
+        return self.error_bound.of if self.exact and self.error_bound else "value"
 
 
 # The columns of the ledger's table; platform.revisions has the same ones.
