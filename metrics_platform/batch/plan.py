@@ -225,12 +225,12 @@ def _passes(
 def _to_compute(
     snapshot: Snapshot, windows: Sequence[Window], complete: Sequence[Window], metrics: Sequence[Metric]
 ) -> list[Window]:
-    """The units of a run that catches up: stale and changed ones, and what a stale day or week is made of."""
-    changed = [
-        hour
-        for entry in snapshot.changed({metric.kind for metric in metrics})
-        for hour in hours_of_entry(entry, snapshot.catalog)
-    ]
+    """The units of a run that catches up: stale, changed and unbalanced ones, and what a stale day or week is
+    made of."""
+    kinds = {metric.kind for metric in metrics}
+    changed = [hour for entry in snapshot.changed(kinds) for hour in hours_of_entry(entry, snapshot.catalog)]
+    for entry in snapshot.unbalanced(kinds):
+        changed += snapshot.catalog.calendar.windows(Grain.HOUR, entry.start, entry.end)
     ready = set(complete)
     chosen = {unit for unit in complete if snapshot.is_stale(unit, metrics)}
     chosen |= ready.intersection(units_of(changed, snapshot.catalog, snapshot.now))

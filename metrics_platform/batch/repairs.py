@@ -127,11 +127,14 @@ class _Owed:
 
 
 def _changed(snapshot: Snapshot) -> Iterator[_Owed]:
-    """The hours whose events changed."""
+    """The hours whose events changed, and those whose books did not balance."""
     for kind in snapshot.kinds:
         for entry in snapshot.changed([kind.name]):
             for hour in hours_of_entry(entry, snapshot.catalog):
                 yield _Owed(hour, kind.name, entry.since, entry.events)
+        for entry in snapshot.unbalanced([kind.name]):
+            for hour in snapshot.catalog.calendar.windows(Grain.HOUR, entry.start, entry.end):
+                yield _Owed(hour, kind.name, entry.since)
 
 
 def _overdue(snapshot: Snapshot) -> Iterator[_Owed]:

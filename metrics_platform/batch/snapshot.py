@@ -60,6 +60,11 @@ class Snapshot:
         """The entries on lost records of the kind. Those of older versions do not say of which time."""
         return [one for one in self.backlog if one.cause is Cause.LOST and one.kind == kind and one.start]
 
+    def unbalanced(self, kinds: Iterable[str]) -> list[Entry]:
+        """The open entries on windows of the kinds whose books did not balance."""
+        names = set(kinds)
+        return [one for one in self.backlog if one.cause is Cause.UNBALANCED and one.kind in names]
+
     def is_stale(self, window: Window, metrics: Iterable[Metric]) -> bool:
         """Whether a metric has no exact number by its current definition for the window."""
         return any((metric.name, window) in self.stale for metric in metrics)

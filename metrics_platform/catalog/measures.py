@@ -6,8 +6,7 @@ Each measure defines three things:
 - how the state becomes the number that people read.
 
 State and number are columns of the metric's relation, so merging is SQL. Only sketches merge in
-Python: Apache DataSketches reads the same bytes that Spark writes. To add a measure, add a class
-here and name it in MEASURES.
+Python (see sketches.py). To add a measure, add a class here and name it in MEASURES.
 
 Every relation also has the column `events`, the number of events counted. All measures share it.
 """
@@ -20,12 +19,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
 
-# 2**12 registers: a relative standard error of 1.04 / sqrt(4096) = 1.6 %, at most 4 KiB a sketch.
-# Source: Heule, Nunkesser, Hall, "HyperLogLog in Practice", 2013.
-HLL_LOG2_REGISTERS = 12
-# Normalised rank error of 1.33 % (one-sided, 99 % confidence); exact up to this many values.
-# Source: Karnin, Lang, Liberty, "Optimal Quantile Approximation in Streams", 2016.
-KLL_K = 200
+from metrics_platform.catalog.sketches import ErrorBound, HllSketch, KllSketch, ThetaSketch
+
 # The relative difference below which two doubles count as equal: the last digits of a sum of doubles depend
 # on the order of its terms.
 NOISE = 1e-9
@@ -90,6 +85,11 @@ class Measure:
     def value_sql(self) -> tuple[str, ...] | None:
         """One SQL expression over the state columns for each column of `values`; None for a sketch."""
         raise NotImplementedError
+
+    @property
+    def error_bound(self) -> ErrorBound | None:
+        """How far the number over all events may be from the true one; None if it is the true one."""
+        return None
 
     def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
         """The numbers for the columns of `values`, computed in Python where there is no SQL store.
@@ -232,6 +232,7 @@ class Distinct(Measure):
     """The number of different inputs, estimated by a HyperLogLog sketch."""
 
     name = "distinct"
+    sketch: ClassVar[HllSketch | ThetaSketch] = HllSketch()
 
     @property
     def aggregated_type(self) -> str:
@@ -239,7 +240,7 @@ class Distinct(Measure):
 
     @property
     def states(self) -> tuple[StateColumn, ...]:
-        return (StateColumn("sketch", "bytea", f"hll_sketch_agg({{x}}, {HLL_LOG2_REGISTERS})", None),)
+        return (StateColumn("sketch", "bytea", self.sketch.aggregate, None),)
 
     @property
     def values(self) -> tuple[Column, ...]:
@@ -249,27 +250,34 @@ class Distinct(Measure):
     def value_sql(self) -> None:
         return None
 
+    @property
+    def error_bound(self) -> ErrorBound:
+        return self.sketch.bound
+
     def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
         return self.sketch_values(state["sketch"])
 
     def differ(self, old: Number, new: Number, sketches: Sequence[bytes | None]) -> bool:
         # The estimate of a sketch that was never merged depends on the order of its inputs. The estimate of a
-        # merged sketch depends on its registers alone, so each sketch is merged with itself and read again.
+        # merged sketch depends on its content alone, so each sketch is merged with itself and read again.
         merged = (self.merge_sketches([sketch] * 2) if sketch else None for sketch in sketches)
         return old != new and len({self.sketch_values(sketch) for sketch in merged}) > 1
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
-        from datasketches import hll_sketch, hll_union, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
-
-        union = hll_union(HLL_LOG2_REGISTERS)
-        for sketch in sketches:
-            union.update(hll_sketch.deserialize(sketch))
-        return union.get_result(tgt_hll_type.HLL_8).serialize_updatable()
+        return self.sketch.merge(sketches)
 
     def sketch_values(self, sketch: bytes | None) -> tuple[int]:
-        from datasketches import hll_sketch  # pyright: ignore[reportAttributeAccessIssue]
+        return (self.sketch.count(sketch) if sketch else 0,)
 
-        return (round(hll_sketch.deserialize(sketch).get_estimate()) if sketch else 0,)
+
+@dataclass(frozen=True)
+class ExactDistinct(Distinct):
+    """The number of different inputs, counted truly up to the size of a theta sketch."""
+
+    sketch = ThetaSketch()
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}, exact"
 
 
 @dataclass(frozen=True)
@@ -281,17 +289,23 @@ class Percentiles(Measure):
 
     name = "percentiles"
     at: tuple[float, ...] = (0.5, 0.95, 0.99)  # ranks between 0 and 1
+    precision: float = 0.003  # how far off a rank may be; 0.003 is 0.3 %
 
     def __str__(self) -> str:
-        return f"{super().__str__()} at {', '.join(map(str, self.at))}"
+        ranks = ", ".join(map(str, self.at))
+        return f"{super().__str__()} at {ranks}, within {self.precision * 100:g} % of rank"
 
     @property
     def aggregated_type(self) -> str:
         return "double"
 
     @property
+    def _sketch(self) -> KllSketch:
+        return KllSketch(self.precision)
+
+    @property
     def states(self) -> tuple[StateColumn, ...]:
-        return (StateColumn("sketch", "bytea", f"kll_sketch_agg_double({{x}}, {KLL_K})", None),)
+        return (StateColumn("sketch", "bytea", self._sketch.aggregate, None),)
 
     @property
     def values(self) -> tuple[Column, ...]:
@@ -302,40 +316,22 @@ class Percentiles(Measure):
     def value_sql(self) -> None:
         return None
 
+    @property
+    def error_bound(self) -> ErrorBound:
+        return self._sketch.bound
+
     def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
         return self.sketch_values(state["sketch"])
 
     def differ(self, old: Number, new: Number, sketches: Sequence[bytes | None]) -> bool:
-        """Whether the ranks of two numbers are further apart than the rank errors of both sketches allow.
-
-        A sketch of more than KLL_K inputs keeps a random sample, so two sketches of the same events may give
-        two numbers. Numbers beyond a sketch's minimum or maximum always differ, because these two are exact.
-        """
-        from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]
-
-        parsed = [kll_doubles_sketch.deserialize(sketch) for sketch in sketches if sketch]
-        allowed = sum(sketch.normalized_rank_error(False) for sketch in parsed if sketch.is_estimation_mode())
-        low, high = sorted((float(old), float(new)))
-        distance = max(sketch.get_rank(high) - sketch.get_rank(low, inclusive=True) for sketch in parsed)
-        outside = any(low < sketch.get_min_value() or high > sketch.get_max_value() for sketch in parsed)
-        return low != high and (not allowed or outside or distance > allowed)
+        return self._sketch.differ(float(old), float(new), [sketch for sketch in sketches if sketch])
 
     def merge_sketches(self, sketches: Iterable[bytes]) -> bytes:
-        from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]
-
-        merged = kll_doubles_sketch(KLL_K)
-        for sketch in sketches:
-            merged.merge(kll_doubles_sketch.deserialize(sketch))
-        return merged.serialize()
+        return self._sketch.merge(sketches)
 
     def sketch_values(self, sketch: bytes | None) -> Sequence[float | None]:
-        from datasketches import kll_doubles_sketch  # pyright: ignore[reportAttributeAccessIssue]
-
-        parsed = kll_doubles_sketch.deserialize(sketch) if sketch else None
-        if parsed is None or parsed.is_empty():
-            return (None,) * (len(self.at) + 1)
-        quantiles = [parsed.get_quantile(rank) for rank in self.at]
-        return (quantiles[0], *quantiles)
+        ranks = (self.at[0], *self.at)
+        return self._sketch.quantiles(sketch, ranks) if sketch else [None] * len(ranks)
 
 
 def numbers_differ(old: Number, new: Number) -> bool:

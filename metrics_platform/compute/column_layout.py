@@ -1,8 +1,8 @@
 """Assigns shared columns to metrics, so that one aggregation can compute all of them.
 
 One pass over the events computes all metrics, whose dimensions and inputs are columns of the same wide rows.
-Two metrics share a column if it has the same type and, for an input, feeds the same measure. A column that a
-metric does not use is null in that metric's rows.
+Two metrics share a column if it has the same type and, for an input, feeds the same aggregates. A column that
+a metric does not use is null in that metric's rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from metrics_platform.catalog.measures import Measure
+from metrics_platform.catalog.measures import Measure, StateColumn
 from metrics_platform.catalog.model import Metric
 
 
@@ -31,7 +31,7 @@ class ColumnLayout:
     input_columns: tuple[SharedColumn, ...]  # the columns to aggregate
     dimensions: dict[str, tuple[SharedColumn, ...]]  # metric name -> a column for each dimension, in order
     inputs: dict[str, SharedColumn]  # metric name -> the column of its measure's input, if it has one
-    measures: dict[SharedColumn, Measure]  # input column -> the measure that it feeds
+    measures: dict[SharedColumn, Measure]  # input column -> a measure with the aggregates that it feeds
 
 
 def assign_columns(metrics: Iterable[Metric]) -> ColumnLayout:
@@ -40,7 +40,7 @@ def assign_columns(metrics: Iterable[Metric]) -> ColumnLayout:
     For example, metrics by [page string] and by [country string, device string] share two string columns.
     """
     dimension_columns: dict[tuple[str, int], SharedColumn] = {}
-    input_columns: dict[tuple[str, str], SharedColumn] = {}
+    input_columns: dict[tuple[tuple[StateColumn, ...], str], SharedColumn] = {}
     dimensions: dict[str, tuple[SharedColumn, ...]] = {}
     inputs: dict[str, SharedColumn] = {}
     measures: dict[SharedColumn, Measure] = {}
@@ -57,7 +57,7 @@ def assign_columns(metrics: Iterable[Metric]) -> ColumnLayout:
         spark_type = metric.measure.aggregated_type
         if spark_type is not None:
             column = input_columns.setdefault(
-                (metric.measure.name, spark_type), SharedColumn(f"_x{len(input_columns)}", spark_type)
+                (metric.measure.states, spark_type), SharedColumn(f"_x{len(input_columns)}", spark_type)
             )
             inputs[metric.name] = column
             measures[column] = metric.measure

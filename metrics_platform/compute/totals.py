@@ -204,7 +204,7 @@ def _input(metric: Metric, column: SharedColumn) -> str:
         # useless.
         return f"if(abs({value}) < double('infinity'), {value}, null)"
     if column.type == "string":
-        # Spark's sketch of distinct values ignores the empty string, so it is replaced by another value.
+        # Spark's sketches of distinct values ignore the empty string, so it is replaced by another value.
         return f"if({value} = '', char(0), {value})"
     return value
 

@@ -60,9 +60,11 @@ def format_coverage(share: float) -> str:
     return f"{value:.0f}%" if value in (0, 100) else f"{min(max(value, 0.1), 99.9):.1f}%"
 
 
-def error_band(error: float | None) -> str:
-    """An error band such as ± 0.4 %; empty if there is none."""
-    return "" if error is None else f"± {percent(error)}"
+def error_band(error: float | None, of: str = "value") -> str:
+    """An error band such as ± 0.4 %, or ± 0.3 % of rank; empty if there is none."""
+    if error is None:
+        return ""
+    return f"± {percent(error)}" + (" of rank" if of == "rank" else "")
 
 
 def percent(share: float | None) -> str:
@@ -124,7 +126,7 @@ def as_table(result: QueryResult, zone: ZoneInfo, now: datetime) -> Table:
         table.add_section()
         older = "\nolder definition" if is_older(label, metric) else ""
         label_cells = [
-            error_band(label.error_band),
+            error_band(_largest_error(label, rows.get(label.window.start, [])), label.error_of),
             format_coverage(label.coverage),
             age(now - label.committed_at),
             truth(label).append(older, style="dim"),
@@ -141,6 +143,14 @@ def as_table(result: QueryResult, zone: ZoneInfo, now: datetime) -> Table:
             cells = [*("" for _ in names), *("-" for _ in numbers[:-1]), "0"]
             table.add_row(*name_cells, *cells, *label_cells)
     return table
+
+
+def _largest_error(label: Label, rows: list[dict[str, Any]]) -> float | None:
+    """The largest error band of a window's rows; that of the window if it has none."""
+    return max(
+        (row["error_band"] for row in rows if row["error_band"] is not None),
+        default=None if rows else label.error_band(),
+    )
 
 
 def as_json(result: QueryResult, now: datetime) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
+from metrics_platform.catalog.measures import Number
+from metrics_platform.catalog.sketches import ErrorBound
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import coverage
@@ -42,7 +44,9 @@ class Label:
     possible: int | None = None  # the records of the kind that Kafka had; not in the ledger; see coverage.py
     # Why the number may not be exact though it is a batch's: an open entry of the backlog on the window.
     doubt: str | None = None
-    error_band: float | None = None  # the usual relative error, if known; not in the ledger; see accuracy.py
+    # Of an approximate number the usual distance from the exact one, if known; see accuracy.py.
+    usual_error: float | None = None
+    error_bound: ErrorBound | None = None  # how near the definition's exact numbers are; not in the ledger
 
     @property
     def from_batch(self) -> bool:
@@ -65,6 +69,24 @@ class Label:
         return coverage(
             self.minutes_present, self.minutes_total, self.minutes_lost, self.counted, self.possible
         )
+
+    def error_band(self, value: Number | None = None) -> float | None:
+        """How far a row with this value may be from the true number; None if it is true, or if nobody knows.
+
+        Without a value it is the error band that the largest row of the window may have.
+        """
+        bound = self.error_bound
+        error = bound.error_at(self.events if value is None else value) if bound else None
+        if self.from_batch:
+            return error
+        # An error of rank cannot be added to one of the value.
+        beside = error if bound and bound.of == "value" else None
+        return None if self.usual_error is None else self.usual_error + (beside or 0)
+
+    @property
+    def error_of(self) -> Literal["value", "rank"]:
+        """What the error band is a share of."""
+        return self.error_bound.of if self.from_batch and self.error_bound else "value"
 
 
 # The columns of the ledger's table; platform.revisions has the same ones.

@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from metrics_platform.catalog.measures import Column
+from metrics_platform.catalog.measures import Column, Number
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.errors import PlatformError
@@ -97,8 +97,8 @@ def windows_as_of(
     """The newest `n` windows as a reader saw them at the instant `at`.
 
     Raises QueryError as `last_windows` does, and for an instant in the future or before the kept revisions.
-    Error bands are left out and the coverage is that of the minutes, because the error bands and the accepted
-    events of that time are not kept.
+    Approximate numbers have no error bands, and the coverage is that of the minutes, because the error bands
+    and the accepted events of that time are not kept.
     """
     queried = find_metric(catalog, metric)
     if at > now:
@@ -119,8 +119,9 @@ def windows_as_of(
         }
         for revision_id, *rest in revisions.rows_of(conn, queried, list(starts)):
             rows.append((starts[revision_id], *rest))
-        dropped = dropped_dimensions(conn, queried, {window.label.definition for window in seen})
-    return _result(queried, grain, [window.label for window in seen], rows, dropped)
+        labels = accuracy.with_bounds(conn, [queried], [window.label for window in seen])
+        dropped = dropped_dimensions(conn, queried, {label.definition for label in labels})
+    return _result(queried, grain, labels, rows, dropped)
 
 
 def _minute_text(at: datetime, catalog: Catalog) -> str:
@@ -169,13 +170,14 @@ def _result(
         *(dimension.name for dimension in metric.dimensions),
         *(value.name for value in metric.measure.values),
         *("events", "label", "coverage", "error_band", "computed_at", "source", "run_id", "definition"),
+        "error_of",
     )
     return QueryResult(
         metric=metric,
         grain=grain,
         columns=columns,
         rows=tuple(
-            (grain, label.window.start, label.window.end, *row, *_label_values(label))
+            (grain, label.window.start, label.window.end, *row, *_label_values(label, row[width]))
             for label in labels
             for row in sorted(by_window[label.window.start], key=_largest_first)
         ),
@@ -184,15 +186,16 @@ def _result(
     )
 
 
-def _label_values(label: Label) -> tuple[Any, ...]:
+def _label_values(label: Label, value: Number | None) -> tuple[Any, ...]:
     return (
         label.word,
         label.coverage,
-        label.error_band,
+        label.error_band(value),
         label.committed_at,
         label.source,
         label.run_id,
         label.definition,
+        label.error_of,
     )
 
 

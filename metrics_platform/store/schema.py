@@ -33,9 +33,12 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_definitions
 from metrics_platform.store.sql_text import listed, names, value_of
 from metrics_platform.store.state.changed_hours import mark_uncounted
+from metrics_platform.store.state.definition_versions import record_definition
 
 # Columns that the views add around a metric's own; a dimension cannot have these names.
-LABEL_COLUMNS = ("label", "coverage", "error_band", "age", "computed_at", "source", "run_id", "definition")
+LABEL_COLUMNS = (
+    *("label", "coverage", "error_band", "age", "computed_at", "source", "run_id", "definition", "error_of"),
+)
 
 _CANONICAL_TYPES = {"timestamptz": "timestamp with time zone"}
 _WINDOW = (Column("grain", "text"), Column("window_start", "timestamptz"))
@@ -85,10 +88,6 @@ def migrate(conn: Connection, catalog: Catalog, now: datetime) -> None:
         conn.execute(
             "UPDATE platform.metrics SET retired_at = %s WHERE retired_at IS NULL AND NOT name = ANY(%s)",
             (now, [metric.name for metric in catalog.metrics]),
-        )
-        conn.execute(
-            "INSERT INTO platform.definitions (metric, version, kind, columns) "
-            "SELECT name, version, kind, columns FROM platform.metrics ON CONFLICT DO NOTHING"
         )
 
 
@@ -158,6 +157,7 @@ def _migrate_metric(
             "now": now,
         },
     )
+    record_definition(conn, metric)
 
 
 def _migrate_table(conn: Connection, wanted: _Table, existing: dict[str, str]) -> None:
@@ -318,15 +318,25 @@ def _canonical(column: Column) -> str:
     return _CANONICAL_TYPES.get(column.pg_type, column.pg_type)
 
 
-# The same as accuracy.band_of, for a reader of the view.
+# The error bound of a row's definition, null if the row's number is true: as ErrorBound.error_at.
+_ERROR_BOUND = sql.SQL("CASE WHEN {value} <= defined.exact_up_to THEN NULL ELSE defined.error_bound END")
+
+# The same as accuracy.usual_error and Label.error_band, for a reader of the view.
 _ERROR_BAND = sql.SQL(
     """
-    (SELECT learned.error FROM platform.error_bands AS learned
-     WHERE ledger.source <> 'batch' AND learned.metric = ledger.metric AND learned.grain = ledger.grain
-       AND learned.definition = ledger.definition
-       AND learned.age <= greatest(now() - ledger.window_end, interval '0')
-     ORDER BY learned.age DESC LIMIT 1)
+    CASE ledger.source WHEN 'batch' THEN {bound} ELSE
+        (SELECT learned.error FROM platform.error_bands AS learned
+         WHERE learned.metric = ledger.metric AND learned.grain = ledger.grain
+           AND learned.definition = ledger.definition
+           AND learned.age <= greatest(now() - ledger.window_end, interval '0')
+         ORDER BY learned.age DESC LIMIT 1)
+        + CASE WHEN defined.error_of = 'value' THEN coalesce({bound}, 0) ELSE 0 END
+    END
     """
+)
+# The same as Label.error_of.
+_ERROR_OF = sql.SQL(
+    "CASE WHEN ledger.source = 'batch' AND defined.error_of = 'rank' THEN 'rank' ELSE 'value' END"
 )
 
 # The time in which no number of the metric is exact, whoever computed it. It does not depend on the row, so
@@ -345,6 +355,7 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
         *(sql.Identifier("numbers", dimension.name) for dimension in metric.dimensions),
         *(_value(value, existing) for value in metric.measure.values),
     ]
+    bound = _ERROR_BOUND.format(value=value_of("numbers", metric.measure.values[0], existing))
     return sql.SQL(
         """
         CREATE OR REPLACE VIEW {view} AS
@@ -356,7 +367,7 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
                                  ledger.counted, known.possible) AS coverage,
                {error_band} AS error_band,
                now() - ledger.committed_at AS age, ledger.committed_at AS computed_at,
-               ledger.source, ledger.run_id, ledger.definition
+               ledger.source, ledger.run_id, ledger.definition, {error_of} AS error_of
         FROM {table} AS numbers
         JOIN platform.ledger ON ledger.metric = {metric} AND ledger.grain = numbers.grain
             AND ledger.window_start = numbers.window_start
@@ -370,7 +381,8 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
         table=sql.Identifier("store", metric.name),
         own=listed(own),
         metric=sql.Literal(metric.name),
-        error_band=_ERROR_BAND,
+        error_band=_ERROR_BAND.format(bound=bound),
+        error_of=_ERROR_OF,
         doubts=_DOUBTS.format(kind=sql.Literal(metric.kind), metric=sql.Literal(metric.name)),
     )
 

@@ -19,6 +19,8 @@ from datetime import datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from metrics_platform.catalog.measures import Percentiles
+from metrics_platform.catalog.sketches import KllSketch
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
 from metrics_platform.platform import load_platform
 from metrics_platform.settings import Settings
@@ -36,8 +38,9 @@ class Query:
     filter: str | None = None  # Spark SQL
 
 
+_SIZE = KllSketch(Percentiles().precision).k
 _PERCENTILES = (
-    "kll_sketch_get_quantile_double(kll_sketch_agg_double(checkout_ms, 200), array(0.5D, 0.95D, 0.99D))"
+    f"kll_sketch_get_quantile_double(kll_sketch_agg_double(checkout_ms, {_SIZE}), array(0.5D, 0.95D, 0.99D))"
 )
 
 _VIEWS = "type = 'view'"

@@ -1,6 +1,5 @@
 """Laws that hold for every measure: the states of parts merge into the whole, in any split and order."""
 
-import math
 import sqlite3
 import statistics
 from collections.abc import Sequence
@@ -8,17 +7,15 @@ from contextlib import closing
 from decimal import Decimal
 
 import pytest
-from datasketches import hll_sketch, kll_doubles_sketch, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_platform.catalog.measures import (
-    HLL_LOG2_REGISTERS,
-    KLL_K,
     MEASURES,
     Avg,
     Count,
     Distinct,
+    ExactDistinct,
     Max,
     Measure,
     Min,
@@ -28,36 +25,42 @@ from metrics_platform.catalog.measures import (
     is_numeric,
     percentile_column,
 )
+from metrics_platform_tests.support.sketches import sketch_of
 
 Part = list[int | None]
 
 IN_SQL = [Count(), *(measure("x", "bigint") for measure in (Sum, Min, Max, Avg))]
-SKETCHES = [Distinct("x", "string"), Percentiles("x", "double")]
+SKETCHES = [Distinct("x", "string"), ExactDistinct("x", "string"), Percentiles("x", "double")]
 ALL = [*IN_SQL, *SKETCHES]
+
+
+def identify(measure: Measure) -> str:
+    return type(measure).__name__
+
 
 parts = st.lists(st.lists(st.none() | st.integers(-(10**9), 10**9), max_size=20), min_size=1, max_size=5)
 
 
 def test_every_measure_is_tested() -> None:
-    assert {type(measure) for measure in ALL} == set(MEASURES.values())
+    assert {type(measure) for measure in ALL} == {*MEASURES.values(), ExactDistinct}
     assert all(name == measure.name for name, measure in MEASURES.items())
 
 
 # What people read -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("measure", ALL, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", ALL, ids=identify)
 def test_the_first_column_that_people_read_is_called_value(measure: Measure) -> None:
     assert measure.values[0].name == "value"
 
 
-@pytest.mark.parametrize("measure", ALL, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", ALL, ids=identify)
 def test_columns_of_a_measure_have_different_names(measure: Measure) -> None:
     names = ["events", *(state.name for state in measure.states), *(value.name for value in measure.values)]
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("measure", ALL, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", ALL, ids=identify)
 def test_a_measure_merges_in_sql_or_as_a_sketch_and_never_both(measure: Measure) -> None:
     in_sql = all(state.merge for state in measure.states)
     assert (measure.value_sql is not None) == in_sql
@@ -140,7 +143,7 @@ def expected(measure: Measure, values: Part) -> float | None:
 
 @settings(max_examples=25, deadline=None)
 @given(parts=parts)
-@pytest.mark.parametrize("measure", IN_SQL, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", IN_SQL, ids=identify)
 def test_parts_merge_in_sql_into_the_number_of_the_whole(measure: Measure, parts: list[Part]) -> None:
     found = merged_in_sql(measure, parts)
     wanted = expected(measure, [value for part in parts for value in part])
@@ -150,25 +153,13 @@ def test_parts_merge_in_sql_into_the_number_of_the_whole(measure: Measure, parts
 # Measures that merge as sketches --------------------------------------------------------------------------
 
 
-def sketch_of(measure: Measure, values: Sequence[float]) -> bytes:
-    """The sketch that Spark would compute of the values."""
-    if isinstance(measure, Distinct):
-        distinct = hll_sketch(HLL_LOG2_REGISTERS, tgt_hll_type.HLL_8)
-        for value in values:
-            distinct.update(str(value))
-        return distinct.serialize_updatable()
-    ranks = kll_doubles_sketch(KLL_K)
-    for value in values:
-        ranks.update(float(value))
-    return ranks.serialize()
-
-
 def assert_near(measure: Measure, sketch: bytes, values: Sequence[float]) -> None:
-    """Check that the sketch's numbers are within four standard errors of the true ones."""
-    found = measure.sketch_values(sketch)
+    """Check that the sketch's numbers are within twice their error bound."""
+    found, bound = measure.sketch_values(sketch), measure.error_bound
+    assert bound is not None
     if isinstance(measure, Distinct):
-        error = 4 * 1.04 / math.sqrt(2**HLL_LOG2_REGISTERS)
-        assert found[0] == pytest.approx(len(set(values)), rel=error, abs=1)
+        true = len(set(values))
+        assert found[0] == pytest.approx(true, rel=2 * (bound.error_at(true) or 0), abs=1e-9)
         return
     assert isinstance(measure, Percentiles)
     ordered = sorted(values)
@@ -176,7 +167,7 @@ def assert_near(measure: Measure, sketch: bytes, values: Sequence[float]) -> Non
         assert value is not None
         below = sum(1 for one in ordered if one < value) / len(ordered)
         upto = sum(1 for one in ordered if one <= value) / len(ordered)
-        assert below - 0.03 <= rank <= upto + 0.03
+        assert below - 2 * bound.error <= rank <= upto + 2 * bound.error
     assert found[0] == found[1]
 
 
@@ -191,7 +182,7 @@ sketched_parts = st.lists(
 
 @settings(max_examples=10, deadline=None)
 @given(parts=sketched_parts)
-@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", SKETCHES, ids=identify)
 def test_sketches_merge_into_the_number_of_the_whole_in_any_order_and_grouping(
     measure: Measure, parts: list[range]
 ) -> None:
@@ -203,7 +194,7 @@ def test_sketches_merge_into_the_number_of_the_whole_in_any_order_and_grouping(
     assert_near(measure, measure.merge_sketches([first, measure.merge_sketches(rest)]), values)
 
 
-@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", SKETCHES, ids=identify)
 def test_an_empty_sketch_changes_nothing(measure: Measure) -> None:
     sketch, empty = sketch_of(measure, range(100)), sketch_of(measure, [])
     alone = measure.sketch_values(sketch)
@@ -211,7 +202,7 @@ def test_an_empty_sketch_changes_nothing(measure: Measure) -> None:
     assert measure.sketch_values(measure.merge_sketches([sketch])) == alone
 
 
-@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", SKETCHES, ids=identify)
 def test_a_window_without_input_has_no_number(measure: Measure) -> None:
     nothing = (0,) if isinstance(measure, Distinct) else (None,) * len(measure.values)
     assert tuple(measure.sketch_values(None)) == nothing
@@ -219,14 +210,14 @@ def test_a_window_without_input_has_no_number(measure: Measure) -> None:
     assert tuple(measure.sketch_values(measure.merge_sketches([]))) == nothing
 
 
-@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", SKETCHES, ids=identify)
 def test_few_inputs_are_counted_exactly(measure: Measure) -> None:
     merged = measure.merge_sketches([sketch_of(measure, [1, 2, 3]), sketch_of(measure, [3, 4, 5])])
     wanted = (5,) if isinstance(measure, Distinct) else (3.0, 3.0, 5.0, 5.0)
     assert tuple(measure.sketch_values(merged)) == wanted
 
 
-@pytest.mark.parametrize("measure", SKETCHES, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", SKETCHES, ids=identify)
 def test_sketch_values_has_one_number_for_each_column(measure: Measure) -> None:
     assert len(measure.sketch_values(sketch_of(measure, range(10)))) == len(measure.values)
 
@@ -252,7 +243,7 @@ def test_few_inputs_have_exact_percentiles() -> None:
 def test_many_inputs_have_percentiles_within_the_error_of_both_sketches() -> None:
     measure = Percentiles("x", "double")
     sketches = [sketch_of(measure, range(10_000)) for _ in range(2)]
-    assert not measure.differ(5000.0, 5100.0, sketches)
-    assert measure.differ(5000.0, 5500.0, sketches)
-    assert not measure.differ(9900.0, 9999.0, sketches)
-    assert measure.differ(9900.0, 10_000.0, sketches)
+    assert not measure.differ(5000.0, 5030.0, sketches)
+    assert measure.differ(5000.0, 5100.0, sketches)
+    assert not measure.differ(9970.0, 9999.0, sketches)
+    assert measure.differ(9970.0, 10_000.0, sketches)

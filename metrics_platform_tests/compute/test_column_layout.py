@@ -1,6 +1,6 @@
 """Metrics share columns of the same type, and no others."""
 
-from metrics_platform.catalog.measures import Avg, Count, Distinct, Measure, Percentiles, Sum
+from metrics_platform.catalog.measures import Avg, Count, Distinct, ExactDistinct, Measure, Percentiles, Sum
 from metrics_platform.catalog.model import Dimension, Metric
 from metrics_platform.compute.column_layout import SharedColumn, assign_columns
 
@@ -60,6 +60,18 @@ def test_percentiles_of_different_ranks_share_a_column() -> None:
         ]
     )
     assert layout.inputs["one"] == layout.inputs["two"]
+
+
+def test_another_sketch_of_the_same_input_needs_another_column() -> None:
+    layout = assign_columns(
+        [
+            metric("nearly", Percentiles("x", "double")),
+            metric("nearer", Percentiles("x", "double", precision=0.001)),
+            metric("estimated", Distinct("x", "double")),
+            metric("true", ExactDistinct("x", "double")),
+        ]
+    )
+    assert len(set(layout.inputs.values())) == 4
 
 
 def test_a_count_has_no_input_column() -> None:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from metrics_platform.catalog.measures import Avg, Count, Distinct, Max, Measure, Min, Percentiles, Sum
+from metrics_platform.catalog.measures import (
+    Avg,
+    Count,
+    Distinct,
+    ExactDistinct,
+    Max,
+    Measure,
+    Min,
+    Percentiles,
+    Sum,
+)
 from metrics_platform.catalog.model import Dimension, Metric
 from metrics_platform.catalog.windows import Calendar, Grain, Window
 from metrics_platform.compute import totals
@@ -92,9 +102,10 @@ CASES = [
     Case(metric("mean_double", Avg("x", "double"), OK), lambda e: (e.ok,), lambda e: e.x),
     Case(metric("distinct_pages", Distinct("page", "string"), OK), lambda e: (e.ok,), lambda e: e.page),
     Case(metric("distinct_numbers", Distinct("n", "int")), value=lambda e: e.n),
+    Case(metric("true_pages", ExactDistinct("page", "string"), OK), lambda e: (e.ok,), lambda e: e.page),
     Case(metric("percentiles", Percentiles("x", "double", (0.1, 0.5, 0.99)), PAGE),
          lambda e: (page(e),), lambda e: e.x),
-    Case(metric("median", Percentiles("n", "int", (0.5,))), value=lambda e: e.n),
+    Case(metric("median", Percentiles("n", "int", (0.5,), precision=0.01)), value=lambda e: e.n),
     Case(metric("sales", Count(), PAGE, kind="sales"), lambda e: (page(e),)),
     Case(metric("sales_sum", Sum("m", "decimal(12,2)"), kind="sales"), value=lambda e: e.m),
 ]  # fmt: skip

@@ -124,9 +124,19 @@ def test_error_bands(error: float | None, words: str) -> None:
     assert formats.error_band(error) == words
 
 
+def test_an_error_band_of_rank_says_so() -> None:
+    assert formats.error_band(0.003, "rank") == "± 0.3 % of rank"
+
+
 def test_a_band_stands_beside_its_number(result: QueryResult) -> None:
-    told = replace(result, windows=tuple(replace(label, error_band=0.004) for label in result.windows))
-    assert len([line for line in printed(told) if "± 0.4 %" in line]) == 2
+    rows = tuple(
+        tuple(0.004 if name == "error_band" else cell for name, cell in zip(result.columns, row, strict=True))
+        for row in result.rows
+    )
+    windows = tuple(replace(label, usual_error=0.005) for label in result.windows)
+    lines = printed(replace(result, rows=rows, windows=windows))
+    assert len([line for line in lines if "± 0.4 %" in line]) == 1
+    assert len([line for line in lines if "± 0.5 %" in line]) == 1  # of the window without rows
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,18 @@ class Rule:
     filter: Term | None = None
     dimensions: tuple[tuple[str, Term], ...] = ()
 
+    @property
+    def exact(self) -> bool:
+        """Whether different values are counted truly: in about half of the metrics that count them."""
+        return self.measure == "distinct" and len(self.dimensions) % 2 == 0
+
     def entry(self) -> dict[str, Any]:
         """The metric's entry in the catalogue file."""
         measure: Any = self.measure
         if self.input:
             measure = {self.measure: self.input.spark, "type": self.input.type}
             measure |= {"at": list(self.at)} if self.at else {}
+            measure |= {"exact": True} if self.exact else {}
         named = {name: {"expression": term.spark, "type": term.type} for name, term in self.dimensions}
         return {
             "events": self.kind,

@@ -10,12 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from datasketches import hll_sketch, kll_doubles_sketch, tgt_hll_type  # pyright: ignore[reportAttributeAccessIssue]
 from psycopg import sql
 
 from metrics_platform.catalog.measures import (
-    HLL_LOG2_REGISTERS,
-    KLL_K,
     Avg,
     Count,
     Distinct,
@@ -32,6 +29,7 @@ from metrics_platform.store.commit import Commit, Committed, Source, commit, nex
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.state.lease import Fence
+from metrics_platform_tests.support.sketches import sketch_of
 
 PAGE = Dimension("page", "page", "string")
 KIND = EventKind(
@@ -156,7 +154,7 @@ def state_of(measure: Measure, state: str, visits: list[Visit]) -> Any:
         case "inputs":
             return len(inputs)
         case "sketch":
-            return (hll if isinstance(measure, Distinct) else kll)(inputs)
+            return sketch_of(measure, inputs)
         case _ if not inputs:
             return None
         case "total":
@@ -165,17 +163,3 @@ def state_of(measure: Measure, state: str, visits: list[Visit]) -> Any:
             return min(inputs)
         case _:
             return max(inputs)
-
-
-def hll(values: Iterable[str]) -> bytes:
-    sketch = hll_sketch(HLL_LOG2_REGISTERS, tgt_hll_type.HLL_8)
-    for value in values:
-        sketch.update(value)
-    return sketch.serialize_updatable()
-
-
-def kll(values: Iterable[float]) -> bytes:
-    sketch = kll_doubles_sketch(KLL_K)
-    for value in values:
-        sketch.update(value)
-    return sketch.serialize()

@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from metrics_platform.catalog.measures import Count, Distinct, Measure
+from metrics_platform.catalog.measures import Count, Distinct, ExactDistinct, Measure
 from metrics_platform.catalog.model import Dimension, Metric
 from metrics_platform.store.commit import Commit, Source, commit
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform_tests.store.shop import NOW, catalog, hll, window
+from metrics_platform_tests.store.shop import NOW, catalog, window
+from metrics_platform_tests.support.sketches import sketch_of
 
 COLUMNS: dict[str, tuple[str, pa.DataType, list[Any]]] = {
     "word": ("string", pa.string(), ["", "é", "NULL", None]),
@@ -35,7 +36,9 @@ COLUMNS: dict[str, tuple[str, pa.DataType, list[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("measure", [Count(), Distinct("visitor", "string")])
+@pytest.mark.parametrize(
+    "measure", [Count(), Distinct("visitor", "string"), ExactDistinct("visitor", "string")]
+)
 def test_dimension_values_of_every_type_are_stored_unchanged(conn: Connection, measure: Measure) -> None:
     dimensions = tuple(Dimension(name, name, kind) for name, (kind, _, _) in COLUMNS.items())
     typed = catalog(Metric("typed", "visits", measure, dimensions))
@@ -46,7 +49,7 @@ def test_dimension_values_of_every_type_are_stored_unchanged(conn: Connection, m
         "window_start": pa.array([minute.start] * 4, pa.timestamp("us", "UTC")),
         **{name: pa.array(values, kind) for name, (_, kind, values) in COLUMNS.items()},
         "events": pa.array([1] * 4, pa.int64()),
-        **{state.name: pa.array([hll(["ann"])] * 4, pa.binary()) for state in measure.states},
+        **{state.name: pa.array([sketch_of(measure, ["ann"])] * 4, pa.binary()) for state in measure.states},
     }
     commit(conn, typed, Commit(Source.STREAM, 1, "run", NOW, (minute,), {"typed": pa.table(columns)}))
     wanted = set(zip(*(values for _, _, values in COLUMNS.values()), strict=True))

@@ -125,7 +125,7 @@ def _ranks_right(values: list[float], numbers: tuple[object, ...]) -> bool:
     """Each percentile's rank among the values is within twice the sketch's rank error, or one value off."""
     for rank, number in zip((0.5, 0.95, 0.99), numbers, strict=True):
         assert isinstance(number, float)
-        slack = 0.027 + 1 / len(values)
+        slack = 0.006 + 1 / len(values)
         low, high = bisect_left(values, number) / len(values), bisect_right(values, number) / len(values)
         if not low - slack <= rank <= high + slack:
             return False

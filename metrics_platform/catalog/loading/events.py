@@ -9,7 +9,7 @@ from functools import partial
 
 from metrics_platform.catalog.loading.nodes import Section, Value
 from metrics_platform.catalog.loading.problems import Mistake, Report, suggestion
-from metrics_platform.catalog.loading.readers import check_name
+from metrics_platform.catalog.loading.readers import check_name, read_flag
 from metrics_platform.catalog.loading.types import field_type
 from metrics_platform.catalog.model import EventKind, Field
 
@@ -134,7 +134,7 @@ def _read_field(report: Report, value: Value) -> Field:
     if not value.is_mapping:
         return Field(value.label, _read_type(value))
     section = value.section(report, _FIELD_KEYS, frozenset({"type"}))
-    required = section.read("required", _read_flag) or False
+    required = section.read("required", read_flag) or False
     return Field(value.label, _present_type(value, section), required)
 
 
@@ -150,13 +150,6 @@ def _read_type(value: Value) -> str:
         return field_type(value.text(f"{value.label}: string"))
     except ValueError as error:
         raise value.mistake(str(error)) from None
-
-
-def _read_flag(value: Value) -> bool:
-    text = value.text("required: true").lower()
-    if text not in ("true", "false"):
-        raise value.mistake(f"'{text}' is neither true nor false; write required: true")
-    return text == "true"
 
 
 def _read_reference(fields: Mapping[str, Field | None], value: Value) -> str:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from metrics_platform.catalog.expressions.parsing import Expression
 from metrics_platform.catalog.loading.nodes import Section, Value
 from metrics_platform.catalog.loading.problems import Report, suggestion
-from metrics_platform.catalog.loading.readers import read_column_type, read_expression
+from metrics_platform.catalog.loading.readers import (
+    read_column_type,
+    read_expression,
+    read_flag,
+    read_share,
+)
 from metrics_platform.catalog.measures import (
     MEASURES,
     Count,
     Distinct,
+    ExactDistinct,
     Measure,
     Percentiles,
     is_numeric,
@@ -20,7 +27,11 @@ from metrics_platform.catalog.measures import (
 )
 
 _COUNT = "measure: count"
-_OPTIONS = {"type": "type: double", "at": "at: [0.5, 0.95, 0.99]"}
+_RANKS = "at: [0.5, 0.95, 0.99]"
+# The options of measures, each with the measure that it belongs to; None stands for every measure.
+_OPTIONS = {"type": None, "exact": Distinct, "at": Percentiles, "precision": Percentiles}
+# Finer percentiles would need sketches of a megabyte, coarser ones would say nothing.
+_FINEST, _COARSEST = 0.0001, 0.05
 # Names that people know from elsewhere -> the measure that they mean.
 _HABITS = {
     "average": "avg",
@@ -51,20 +62,29 @@ def read_measure(report: Report, fields: Mapping[str, str | None], value: Value)
     measure = MEASURES[chosen]
     section = Section(report, entries)
     explicit = section.read("type", read_column_type)
-    ranks = section.read("at", _read_ranks)
-    if "at" in entries and measure is not Percentiles:
-        report.add(entries["at"].key_line, f"{chosen}: `at` belongs to percentiles alone; remove it")
+    options = {
+        "exact": section.read("exact", read_flag),
+        "at": section.read("at", _read_ranks),
+        "precision": section.read("precision", _read_precision),
+    }
+    for name, owner in _OPTIONS.items():
+        if name in entries and owner not in (None, measure):
+            report.add(entries[name].key_line, f"{chosen}: `{name}` belongs to {owner.name} alone; remove it")
     source = entries[chosen]
     expression = read_expression(source, source.text(f"{chosen}: FIELD"), fields)
     type_ = explicit or expression.type
-    if ("type" in entries and explicit is None) or ("at" in entries and ranks is None):
+    if any(name in entries and read is None for name, read in {"type": explicit, **options}.items()):
         return None
     if type_ is None and not expression.complete:
         return None
-    checked = _check_type(source, chosen, expression, type_)
-    if measure is Percentiles and ranks:
-        return Percentiles(expression.sql, checked, at=ranks)
-    return measure(expression.sql, checked)
+    return _build(measure, expression.sql, _check_type(source, chosen, expression, type_), options)
+
+
+def _build(measure: type[Measure], sql: str, type_: str, options: Mapping[str, Any]) -> Measure:
+    if measure is Percentiles:
+        given = {name: options[name] for name in ("at", "precision") if options[name] is not None}
+        return Percentiles(sql, type_, **given)
+    return (ExactDistinct if measure is Distinct and options["exact"] else measure)(sql, type_)
 
 
 def _read_bare(value: Value) -> Measure:
@@ -115,7 +135,7 @@ def _check_type(source: Value, measure: str, expression: Expression, type_: str 
 
 def _read_ranks(value: Value) -> tuple[float, ...]:
     ranks: list[float] = []
-    for item in value.items(_OPTIONS["at"]):
+    for item in value.items(_RANKS):
         rank = _read_rank(item)
         if percentile_column(rank) in map(percentile_column, ranks):
             raise item.mistake(f"{rank:g} is listed twice; remove one")
@@ -124,7 +144,7 @@ def _read_ranks(value: Value) -> tuple[float, ...]:
 
 
 def _read_rank(item: Value) -> float:
-    text = item.text(_OPTIONS["at"])
+    text = item.text(_RANKS)
     try:
         rank = float(text)
     except ValueError:
@@ -135,3 +155,12 @@ def _read_rank(item: Value) -> float:
     if not math.isclose(rank * 100, round(rank * 100, _RANK_DECIMALS), rel_tol=0, abs_tol=1e-10):
         raise item.mistake(f"{text} is finer than the columns' names tell; write at most 8 decimals")
     return rank
+
+
+def _read_precision(value: Value) -> float:
+    precision = read_share(value)
+    if not _FINEST <= precision <= _COARSEST:
+        raise value.mistake(
+            f"percentiles are within {_FINEST:.2%} to {_COARSEST:.0%} of rank; write precision: 0.3%"
+        )
+    return precision

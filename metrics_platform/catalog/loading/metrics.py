@@ -44,7 +44,7 @@ _RESERVED = frozenset(
             "revision",
         ),
         *("age", "computed_at", "definition", "committed_at", "first_committed_at", "exact_at", "run_id"),
-        *("minutes_present", "minutes_total", "error_band", "revision_id"),
+        *("minutes_present", "minutes_total", "error_band", "error_of", "revision_id"),
         *("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"),
     }
 )

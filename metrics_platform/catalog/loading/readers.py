@@ -69,6 +69,14 @@ def read_share(value: Value) -> float:
     return float(match[1]) / 100
 
 
+def read_flag(value: Value) -> bool:
+    """Read true or false."""
+    text = value.text(f"{value.label}: true").lower()
+    if text not in ("true", "false"):
+        raise value.mistake(f"'{text}' is neither true nor false; write {value.label}: true")
+    return text == "true"
+
+
 def _snake(name: str) -> str:
     """Turn clicksPerPage into clicks_per_page."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -111,7 +111,7 @@ def _label(label: Label | None, metric: Metric, now: datetime) -> Text:
 
 def _notes(label: Label, metric: Metric) -> list[str]:
     """What stands under some labels, a line each."""
-    band = formats.error_band(label.error_band)
+    band = formats.error_band(label.error_band(), label.error_of)
     older = "older definition" if formats.is_older(label, metric) else ""
     return [note for note in (band, older) if note]
 

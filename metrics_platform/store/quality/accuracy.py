@@ -10,6 +10,9 @@ bands.
 Only numbers that counted all minutes of their window on all clusters are used. So the band says how accurate
 the counted minutes are, and the coverage says how many minutes are counted. A window that has not ended yet
 has the band of age zero.
+
+What is exact may still be a sketch's number. Its error is known beforehand (see ErrorBound): it is the error
+band of exact numbers, and comes on top of what was learned of approximate ones.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.quality.row_differences import compared
 from metrics_platform.store.schema import kept_values
+from metrics_platform.store.state.definition_versions import error_bounds
 
 AT_ONCE = timedelta(0)
 AGES = (
@@ -139,7 +143,7 @@ def bands(conn: Connection, metrics: Sequence[Metric]) -> list[Band]:
     return [Band(metric, Grain(grain), *rest) for metric, grain, *rest in rows]
 
 
-def band_of(label: Label, known: Iterable[Band], now: datetime) -> float | None:
+def usual_error(label: Label, known: Iterable[Band], now: datetime) -> float | None:
     """The usual relative error of the label's number at its age. None if it is exact or there is no band.
 
     If there is no band for the age, because too few windows had a number of that age, the band of the next
@@ -152,7 +156,7 @@ def band_of(label: Label, known: Iterable[Band], now: datetime) -> float | None:
         if (band.metric, band.grain, band.definition) == (label.metric, label.window.grain, label.definition)
         and band.age <= age
     ]
-    if label.exact or not fitting:
+    if label.from_batch or not fitting:
         return None
     return max(fitting, key=lambda band: band.age).error
 
@@ -160,6 +164,13 @@ def band_of(label: Label, known: Iterable[Band], now: datetime) -> float | None:
 def with_bands(
     conn: Connection, metrics: Sequence[Metric], labels: Iterable[Label], now: datetime
 ) -> list[Label]:
-    """The labels, with their error bands filled in."""
+    """The labels, with all that their error bands need."""
     known = bands(conn, metrics)
-    return [replace(label, error_band=band_of(label, known, now)) for label in labels]
+    labels = with_bounds(conn, metrics, labels)
+    return [replace(label, usual_error=usual_error(label, known, now)) for label in labels]
+
+
+def with_bounds(conn: Connection, metrics: Sequence[Metric], labels: Iterable[Label]) -> list[Label]:
+    """The labels, with all that the error bands of exact numbers need."""
+    known = error_bounds(conn, [metric.name for metric in metrics])
+    return [replace(label, error_bound=known.get((label.metric, label.definition))) for label in labels]

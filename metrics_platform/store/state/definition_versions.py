@@ -1,13 +1,16 @@
-"""Looks up which windows follow older definitions of a metric, and which were restated."""
+"""The definitions that metrics had: how near their numbers are, and which windows follow older ones."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from psycopg.types.json import Jsonb
+
 from metrics_platform.catalog.measures import Column
 from metrics_platform.catalog.model import Metric
+from metrics_platform.catalog.sketches import ErrorBound
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.connection import Connection, only
 
@@ -19,6 +22,36 @@ class OlderWindows:
     metric: str
     grain: Grain
     windows: int
+
+
+def record_definition(conn: Connection, metric: Metric) -> None:
+    """Record the metric's current definition, unless it is known."""
+    bound = metric.measure.error_bound
+    conn.execute(
+        "INSERT INTO platform.definitions "
+        "(metric, version, kind, columns, error_bound, error_of, exact_up_to) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        (
+            metric.name,
+            metric.version,
+            metric.kind,
+            Jsonb([[column.name, column.pg_type] for column in metric.columns]),
+            *((bound.error, bound.of, bound.exact_up_to) if bound else (None, None, None)),
+        ),
+    )
+
+
+def error_bounds(conn: Connection, metrics: Sequence[str]) -> dict[tuple[str, str], ErrorBound]:
+    """The error bounds of all definitions that the metrics ever had, by metric and version.
+
+    Definitions whose exact numbers are the true ones have no entry.
+    """
+    rows = conn.execute(
+        "SELECT metric, version, error_bound, error_of, exact_up_to FROM platform.definitions "
+        "WHERE metric = ANY(%s) AND error_bound IS NOT NULL",
+        (list(metrics),),
+    ).fetchall()
+    return {(metric, version): ErrorBound(*bound) for metric, version, *bound in rows}
 
 
 def older_windows(conn: Connection) -> list[OlderWindows]:

@@ -9,7 +9,7 @@ import pytest
 
 from metrics_platform.catalog.loading.catalog import CatalogError, load_catalog
 from metrics_platform.catalog.loading.durations import format_duration, parse_duration
-from metrics_platform.catalog.measures import Avg, Count, Distinct, Measure, Percentiles, Sum
+from metrics_platform.catalog.measures import Avg, Count, Distinct, ExactDistinct, Measure, Percentiles, Sum
 from metrics_platform.catalog.model import Accuracy, Catalog, Dimension, Field, Metric
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.settings import PACKAGE
@@ -174,6 +174,9 @@ def test_a_list_of_dimensions_groups_by_the_fields_of_these_names(load: Load) ->
         ("{sum: 'amount / n', type: double}", Sum("amount / n", "double")),
         ("{percentiles: ms}", Percentiles("ms", "double", at=(0.5, 0.95, 0.99))),
         ("{percentiles: ms, at: [0.999]}", Percentiles("ms", "double", at=(0.999,))),
+        ("{percentiles: ms, precision: 0.1%}", Percentiles("ms", "double", precision=0.001)),
+        ("{distinct: event_id, exact: true}", ExactDistinct("event_id", "string")),
+        ("{distinct: event_id, exact: false}", Distinct("event_id", "string")),
     ],
 )
 def test_a_measure_has_an_input_with_a_type(load: Load, measure: str, meaning: Measure) -> None:
@@ -568,6 +571,29 @@ METRICS = [
     (
         "events: orders\n    measure: {sum: amount, at: [0.5]}",
         "33: sum: `at` belongs to percentiles alone; remove it",
+    ),
+    (
+        "events: orders\n    measure: {percentiles: ms, exact: true}",
+        "33: percentiles: `exact` belongs to distinct alone; remove it",
+    ),
+    (
+        "events: orders\n    measure: {distinct: ms, exact: 1}",
+        "33: exact: '1' is neither true nor false; write exact: true",
+    ),
+    (
+        "events: orders\n    measure: {distinct: ms, precision: 1%}",
+        "33: distinct: `precision` belongs to percentiles alone; remove it",
+    ),
+    *(
+        (
+            f"events: orders\n    measure: {{percentiles: ms, precision: {wrong}}}",
+            "33: precision: percentiles are within 0.01% to 5% of rank; write precision: 0.3%",
+        )
+        for wrong in ("0%", "6%")
+    ),
+    (
+        "events: orders\n    measure: {percentiles: ms, precision: 0.003}",
+        "33: precision: '0.003' is no share; write a number",
     ),
     (
         "events: orders\n    measure: {percentiles: ms, at: []}",

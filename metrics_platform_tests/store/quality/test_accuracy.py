@@ -14,7 +14,7 @@ from metrics_platform.store import ledger
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.quality import accuracy
-from metrics_platform.store.quality.accuracy import AT_ONCE, Band, band_of
+from metrics_platform.store.quality.accuracy import AT_ONCE, Band, usual_error
 from metrics_platform.store.query import last_windows
 from metrics_platform.store.schema import migrate
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, at, catalog, label, put, window
@@ -122,7 +122,7 @@ def test_the_view_and_the_query_show_the_band_of_approximate_numbers_only(
     assert told == [("approximate", pytest.approx(0.01)), ("exact", None)]  # these minutes are years old
     just_now = last_windows(conn, shop, "visits", Grain.MINUTE, 2, lives[10].end + SECONDS)
     assert [row["error_band"] for row in just_now.records()] == [pytest.approx(0.1), None]
-    assert [one.error_band for one in just_now.windows] == [pytest.approx(0.1), None]
+    assert [one.error_band() for one in just_now.windows] == [pytest.approx(0.1), None]
 
 
 def band(age: timedelta, error: float, definition: str = "d") -> Band:
@@ -131,7 +131,9 @@ def band(age: timedelta, error: float, definition: str = "d") -> Band:
 
 def told(shop: Catalog, known: Iterable[Band], now: datetime, source: Source = Source.ROLLUP) -> float | None:
     hour = window(shop, "hour", "2026-03-02T10:00")
-    return band_of(ledger.Label("visits", hour, source, 1, 60, 60, 1, "d", "run", NOW, NOW, None), known, now)
+    return usual_error(
+        ledger.Label("visits", hour, source, 1, 60, 60, 1, "d", "run", NOW, NOW, None), known, now
+    )
 
 
 def test_a_number_has_the_band_of_the_age_that_it_reached(shop: Catalog) -> None:
@@ -152,4 +154,4 @@ def test_labels_come_with_their_bands(conn: Connection, shop: Catalog) -> None:
     put(conn, shop, Source.STREAM, lives[10:], [], now=lives[10].end)
     labels = [label(conn, one) for one in lives[9:]]
     found = accuracy.with_bands(conn, shop.metrics, labels, lives[10].end + QUARTER)
-    assert [one.error_band for one in found] == [None, pytest.approx(0.01)]
+    assert [one.error_band() for one in found] == [None, pytest.approx(0.01)]
