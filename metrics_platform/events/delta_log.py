@@ -49,7 +49,8 @@ def user_metadata(spark: SparkSession, path: str, version: int) -> Iterator[str]
     """
     jvm: Any = spark._jvm  # noqa: SLF001
     folder = jvm.org.apache.hadoop.fs.Path(f"{path}/_delta_log")
-    files = folder.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())  # noqa: SLF001
+    session: Any = spark._jsparkSession  # noqa: SLF001
+    files = folder.getFileSystem(session.sessionState().newHadoopConf())
     for number in range(version, -1, -1):
         commit = jvm.org.apache.hadoop.fs.Path(folder, f"{number:020}.json")
         if not files.exists(commit):
