@@ -18,6 +18,7 @@ from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.raw_store import Appended
+from metrics_platform.events.times import accepted_times
 from metrics_platform.ingestion.ingest import Ingestion
 from metrics_platform.local.traffic.shop import ORDER_SHARE, ORDERS
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
@@ -117,7 +118,7 @@ class Program:
             is_late = f"pmod(xxhash64({number}, {seed}L, 'late'), {of}) < {late} and ({inside})"
             records = records.where(is_late if held_back else f"not ({is_late})")
             step = ingestion_ledger.plan_step(self.conn, kind.name, [], at)
-            decoded = decode(records, kind, step.planned_at, self.platform.catalog.future_bound)
+            decoded = decode(records, kind, step.planned_at, accepted_times(self.platform.catalog))
             store, calendar = self.platform.raw_store, self.platform.catalog.calendar
             done = store.append(decoded, kind, step.version, at, calendar)
             self.appended[kind.name] = step, done
