@@ -22,6 +22,13 @@ PG_TYPES = {
     "date": "date",
     "timestamp": "timestamptz",
 }
+# The types of fields that are numbers since 1970, decoded as timestamps -> units in a second.
+EPOCH_UNITS = {
+    "epoch_seconds": 1,
+    "epoch_millis": 1_000,
+    "epoch_micros": 1_000_000,
+    "epoch_nanos": 1_000_000_000,
+}
 
 
 def pg_type(spark_type: str) -> str:
@@ -34,13 +41,21 @@ class Field:
     """A typed field of an event's JSON."""
 
     name: str
-    type: str  # a Spark type, or epoch_millis: milliseconds since 1970, decoded as a timestamp
+    type: str  # a Spark type or one of EPOCH_UNITS
     required: bool = False  # whether an event without the field is rejected
+    null_if_bad: bool = (
+        False  # whether a value of another type is read as null, instead of rejecting the event
+    )
+
+    @property
+    def is_epoch(self) -> bool:
+        """Whether the field is a number since 1970."""
+        return self.type in EPOCH_UNITS
 
     @property
     def column_type(self) -> str:
         """The Spark type of the decoded column."""
-        return "timestamp" if self.type == "epoch_millis" else self.type
+        return "timestamp" if self.is_epoch else self.type
 
 
 @dataclass(frozen=True)
@@ -192,11 +207,11 @@ class Catalog:
     @cached_property
     def calendar(self) -> Calendar:
         """The calendar that cuts time into windows in the catalogue's time zone."""
-        return Calendar(self.timezone)
+        return Calendar(self.timezone, self.start)
 
     @cached_property
     def first_instant(self) -> datetime:
-        """The beginning of the day `start`. Events before it are not counted."""
+        """The beginning of the day `start`. Events before it are rejected."""
         noon = datetime(self.start.year, self.start.month, self.start.day, 12, tzinfo=self.calendar.zone)
         return self.calendar.window(Grain.DAY, noon).start
 

@@ -3,7 +3,8 @@
 Minutes are the same in every time zone. Days begin at midnight and weeks on Monday in the catalogue's
 time zone, so a day has 23 or 25 hours when the clocks change. Hours begin at whole hours of local time, so
 that hours tile days: in Kolkata (UTC+5:30) they begin at half past in UTC. A zone that changes its clocks by
-less than an hour (Lord Howe Island) has no such hours and is refused.
+less than an hour (Lord Howe Island) has no such hours and is refused, unless it did so only before the
+catalogue's start (Caracas, in 2016).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from zoneinfo import ZoneInfo
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
-# A zone's offsets are sampled once a month over these years. This shows every clock change since 2000.
-_SAMPLED_YEARS = range(2000, 2038)
+# A zone's offsets are sampled once a month until this year. This shows every clock change that is known.
+_SAMPLED_UNTIL = 2038
 
 
 class Grain(StrEnum):
@@ -74,6 +75,7 @@ class Calendar:
     """
 
     timezone: str  # an IANA name such as Europe/Berlin
+    since: date = date(2000, 1, 1)  # the first day that has windows
 
     def __post_init__(self) -> None:
         self.hour_offset  # noqa: B018  raises ValueError for a zone whose hours cannot tile its days
@@ -91,11 +93,13 @@ class Calendar:
     @cached_property
     def hour_offset(self) -> timedelta:
         """The zone's offset from UTC modulo one hour: 30 minutes in Kolkata, zero in most zones."""
-        offsets = {
-            _offset(self.zone, datetime(year, month, 1, tzinfo=UTC)) % HOUR
-            for year in _SAMPLED_YEARS
+        first = self.midnight(self.since)
+        later = (
+            datetime(year, month, 1, tzinfo=UTC)
+            for year in range(self.since.year, _SAMPLED_UNTIL)
             for month in range(1, 13)
-        }
+        )
+        offsets = {_offset(self.zone, at) % HOUR for at in (first, *later) if at >= first}
         if len(offsets) > 1:
             raise ValueError(
                 f"time zone '{self.timezone}' changes its clocks by less than an hour, "

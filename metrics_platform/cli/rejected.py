@@ -21,7 +21,7 @@ from metrics_platform.cli.store_access import open_store
 from metrics_platform.cli.tables import rejected_events
 from metrics_platform.errors import PlatformError
 from metrics_platform.events.raw_store import RawStore
-from metrics_platform.events.rejected import RejectedError, Selection, count, newest_rejected
+from metrics_platform.events.rejected import RejectedError, Selection, count, count_impaired, newest_rejected
 from metrics_platform.serving.formats import local_time
 from metrics_platform.settings import Settings
 from metrics_platform.store.connection import Connection
@@ -73,6 +73,25 @@ def list_(
         rejected_events.plain_counts(found),
         lambda: rejected_events.counts_table(found, catalog.calendar.zone),
     )
+
+
+@app.command(
+    "impaired",
+    epilog=examples("rejected impaired", "rejected impaired --kind orders --format json"),
+)
+def impaired(
+    kind: KindName = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    data_dir: DataDir = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Count accepted events of which a field is read as null, because its value is bad (`bad: null`)."""
+    catalog, store = _open(installation(data_dir, "RAW_STORE"))
+    kinds, selection = _asked(catalog, kind, None, topic, since, until)
+    found = _answer(lambda: count_impaired(_tables(store, kinds), selection), "no such event is impaired")
+    _print(output, rejected_events.plain_counts(found), lambda: rejected_events.impaired_table(found))
 
 
 @app.command(
@@ -195,13 +214,13 @@ def _tables(store: RawStore, kinds: Sequence[EventKind]) -> dict[str, str]:
     return {kind.name: store.path(kind) for kind in kinds}
 
 
-def _answer(ask: Callable[[], list[Found]]) -> list[Found]:
+def _answer(ask: Callable[[], list[Found]], none: str = "no rejected event is like that") -> list[Found]:
     try:
         found = ask()
     except RejectedError as error:
         raise _failure(str(error)) from None
     if not found:
-        typer.echo("no rejected event is like that", err=True)
+        typer.echo(none, err=True)
     return found
 
 

@@ -4,7 +4,9 @@ A row holds the record's raw value, its position on Kafka, the event's id and ti
 
 - Accepted events are partitioned by `event_hour`, the start of their hour in seconds since 1970. (The path of
   a partition would hold a timestamp as local time, which occurs twice when clocks go back.)
-- Rejected events lie in the partition without an hour, with the reason.
+- Rejected events lie in the partition without an hour, with the reason to count them by and a detail for
+  people.
+- `_impaired` names the fields of an accepted event whose bad values are read as null.
 - `_id_hash` is a hash of an event's hour and id. It makes it cheaper to find repeated ids.
 - Each append carries the number of its ingestion step as Delta's transaction version. So Delta itself
   refuses to write a step twice (https://docs.delta.io, "Idempotent table writes in foreachBatch"). It also
@@ -35,6 +37,7 @@ from metrics_platform.events.delta_log import current_version, is_table, user_me
 from metrics_platform.events.rejected import Selection
 from metrics_platform.events.step_marks import StepMark, StoredSteps, application_id, newest_steps
 from metrics_platform.events.stored_books import StoredBooks, read_books
+from metrics_platform.events.times import EventTimes
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -52,6 +55,8 @@ _ADDED = {
     "_id_hash": "bigint",
     "_fields": "string",
     "_reason_before": "string",
+    "_detail": "string",
+    "_impaired": "string",
 }
 # In old hours only files below this size are compacted, so that a few late events do not cause the whole hour
 # to be rewritten.
@@ -137,7 +142,7 @@ class RawStore:
         selection: Selection,
         mark: StepMark,
         calendar: Calendar,
-        future_bound: timedelta,
+        accepted: EventTimes,
     ) -> Appended:
         """Decode the selected rejected records again, all in one transaction.
 
@@ -151,7 +156,7 @@ class RawStore:
             *_RECORD, "_reason as _reason_before"
         )
         fresh = (
-            decode_again(stored, kind, future_bound)
+            decode_again(stored, kind, accepted)
             .where("not (_reason <=> _reason_before)")
             .selectExpr(*_ROW, "_reason_before", *_as(columns))
         )
@@ -369,6 +374,8 @@ def _decoded_columns(kind: EventKind, step: int, calendar: Calendar, types: dict
     own = {
         "event_hour": hour,
         "_reason": "_reason",
+        "_detail": "_detail",
+        "_impaired": "_impaired",
         "_step": f"bigint({step})",
         "_event_id": "_event_id",
         "_event_time": "_event_time",

@@ -1,11 +1,13 @@
 """Reads rejected events for operators: how many there are, for which reasons, and their raw values.
 
 They are read from the raw store's Delta tables without Spark, so that an answer takes a second. Only the
-partition without an event hour is read, and in it only the files whose Kafka times may fit.
+partition without an event hour is read, and in it only the files whose Kafka times may fit. Of the accepted
+events those are counted that have an impaired field: one whose bad value is read as null.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,6 +62,16 @@ class RejectedCount:
 
 
 @dataclass(frozen=True)
+class ImpairedCount:
+    """How many accepted events of one topic read a field as null, because its value did not fit."""
+
+    kind: str  # the kind of event
+    topic: str
+    field: str
+    events: int
+
+
+@dataclass(frozen=True)
 class RejectedRecord:
     """One rejected record."""
 
@@ -71,6 +83,7 @@ class RejectedRecord:
     kafka_time: datetime
     ingested_at: datetime
     reason: str
+    detail: str | None  # what is wrong with this record; None if it was rejected before details were stored
     value: bytes | None  # None for a record without a value
 
 
@@ -88,23 +101,47 @@ def count(tables: Mapping[str, str], selection: Selection) -> list[RejectedCount
     return [RejectedCount(kind, *row) for kind in existing for row in _rows(existing[kind], query)]
 
 
+def count_impaired(tables: Mapping[str, str], selection: Selection) -> list[ImpairedCount]:
+    """Count accepted events with an impaired field by kind, topic and field.
+
+    Raises RejectedError as `count` does.
+    """
+    counts = Counter[tuple[str, str, str]]()
+    for kind, table in _existing(tables).items():
+        impaired = _column(table, "_impaired")
+        query = f"""
+            SELECT _topic, {impaired}, count(*) FROM raw
+            WHERE {_condition(selection, f"{impaired} IS NOT NULL")} GROUP BY 1, 2
+        """
+        for topic, fields, events in _rows(table, query):
+            counts.update({(kind, topic, field): events for field in fields.split(",")})
+    return [ImpairedCount(*place, events) for place, events in counts.most_common()]
+
+
 def newest_rejected(tables: Mapping[str, str], selection: Selection, limit: int) -> list[RejectedRecord]:
     """The newest `limit` rejected records of all kinds, newest first.
 
     Raises RejectedError as `count` does.
     """
-    query = f"""
-        SELECT _cluster, _topic, _partition, _offset, _kafka_time, _ingested_at, _reason, _value FROM raw
-        WHERE {_condition(selection)} ORDER BY _kafka_time DESC, _cluster, _topic, _partition, _offset DESC
-        LIMIT {limit}
-    """
-    existing = _existing(tables)
-    records = [RejectedRecord(kind, *row) for kind in existing for row in _rows(existing[kind], query)]
+    records: list[RejectedRecord] = []
+    for kind, table in _existing(tables).items():
+        query = f"""
+            SELECT _cluster, _topic, _partition, _offset, _kafka_time, _ingested_at, _reason,
+                   {_column(table, "_detail")}, _value
+            FROM raw WHERE {_condition(selection)}
+            ORDER BY _kafka_time DESC, _cluster, _topic, _partition, _offset DESC LIMIT {limit}
+        """
+        records += [RejectedRecord(kind, *row) for row in _rows(table, query)]
     return sorted(records, key=lambda record: record.kafka_time, reverse=True)[:limit]
 
 
-def _condition(selection: Selection) -> str:
-    tests = ["event_hour IS NULL"]
+def _column(table: DeltaTable, name: str) -> str:
+    """SQL for a column that was added later; null in a table to which nothing was appended since."""
+    return name if name in {field.name for field in table.schema().fields} else "CAST(NULL AS VARCHAR)"
+
+
+def _condition(selection: Selection, which: str = "event_hour IS NULL") -> str:
+    tests = [which]
     if selection.topic is not None:
         tests.append(f"_topic = {_literal(selection.topic)}")
     if selection.reason is not None:

@@ -33,6 +33,7 @@ from metrics_platform.events.kafka.source import read_records
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.rejected import Selection
 from metrics_platform.events.step_marks import StepMark
+from metrics_platform.events.times import accepted_times
 from metrics_platform.ingestion.agreement import KnownSteps, StoresDisagree, disagreement
 from metrics_platform.ingestion.balance import explain_ranges, lost_spans, not_stored
 from metrics_platform.ingestion.ranges import (
@@ -288,7 +289,7 @@ class Ingestion:
     def _replay(self, step: ingestion_ledger.IngestionStep, selection: Selection) -> Appended:
         store, catalog = self.platform.raw_store, self.platform.catalog
         return store.replay(
-            self.spark, self.kind, selection, self._mark(step), catalog.calendar, catalog.future_bound
+            self.spark, self.kind, selection, self._mark(step), catalog.calendar, accepted_times(catalog)
         )
 
     def _append(self, step: ingestion_ledger.IngestionStep, ranges: Sequence[OffsetRange]) -> Appended:
@@ -296,7 +297,7 @@ class Ingestion:
         records = read_records(self.spark, self.log.clusters, ranges)
         catalog = self.platform.catalog
         # The time of planning, not of this attempt: a repeated step decodes alike.
-        decoded = decode(records, self.kind, step.planned_at, catalog.future_bound)
+        decoded = decode(records, self.kind, step.planned_at, accepted_times(catalog))
         return self.platform.raw_store.append(decoded, self.kind, self._mark(step), catalog.calendar)
 
     def finish(

@@ -22,6 +22,7 @@ from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
 from metrics_platform.events.kafka.source import read_records
+from metrics_platform.events.times import accepted_times
 from metrics_platform.platform import Platform
 
 if TYPE_CHECKING:
@@ -168,8 +169,9 @@ def compute_minutes(
 ) -> MinuteTotals:
     """Totals of neighbouring minutes from their records; `metrics` restricts the metrics by name."""
     catalog = platform.catalog
+    accepted = accepted_times(catalog)
     events = {
-        name: decode(read_records(spark, log.clusters, found), catalog.kind(name), now, catalog.future_bound)
+        name: decode(read_records(spark, log.clusters, found), catalog.kind(name), now, accepted)
         for name, found in ranges.items()
     }
     chosen = _chosen(platform, ranges, metrics)

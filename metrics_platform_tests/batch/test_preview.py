@@ -29,6 +29,7 @@ from metrics_platform.cli.tables.preview import as_json, as_tables
 from metrics_platform.compute.comparison import Comparison, Totals, compare
 from metrics_platform.events.decode import decode
 from metrics_platform.events.raw_store import Held, RawStore
+from metrics_platform.events.times import accepted_times
 from metrics_platform.ingestion.ingest import ingest
 from metrics_platform.local.traffic.shop import INTERACTIONS, Record
 from metrics_platform.platform import Platform
@@ -252,7 +253,7 @@ def ingested(
     kind, hour = catalog.kind("interactions"), catalog.calendar.window(Grain.HOUR, NOON)
     view = {"event_time": millis(NOON), "type": "view", "page": "home"}
     values = [json.dumps({"event_id": str(number), **view}).encode() for number in range(3)]
-    decoded = decode(frame(spark, values, NOON), kind, NOON, catalog.future_bound)
+    decoded = decode(frame(spark, values, NOON), kind, NOON, accepted_times(catalog))
     raw.append(decoded, kind, mark(1, NOON), catalog.calendar)
     with connect(database) as conn:
         migrate(conn, catalog, NOON)

@@ -12,6 +12,7 @@ from metrics_platform.batch.execute import Batch
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.events.decode import decode
 from metrics_platform.events.step_marks import StepMark
+from metrics_platform.events.times import accepted_times
 from metrics_platform.ingestion.ingest import RECORDS_PER_STEP
 from metrics_platform.local.traffic.shop import ORDER_SHARE, ORDERS
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
@@ -58,7 +59,7 @@ def build(
             after = min(first + RECORDS_PER_STEP, total)
             step = ingestion_ledger.plan_step(conn, kind.name, [], _now())
             records = day_records(spark, kind, day, total, first, after, seed)
-            decoded = decode(records, kind, step.planned_at, platform.catalog.future_bound)
+            decoded = decode(records, kind, step.planned_at, accepted_times(platform.catalog))
             mark = StepMark(installation_id(conn), step.version, step.planned_at)
             calendar = platform.catalog.calendar
             appended = platform.raw_store.append(decoded, kind, mark, calendar)

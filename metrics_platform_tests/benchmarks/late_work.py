@@ -19,6 +19,7 @@ from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.step_marks import StepMark
+from metrics_platform.events.times import accepted_times
 from metrics_platform.ingestion.ingest import Ingestion
 from metrics_platform.local.traffic.shop import ORDER_SHARE, ORDERS
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
@@ -117,7 +118,7 @@ class Program:
             delivered = f"pmod(xxhash64({number}, {seed}L, 'delivery'), {deliveries}) = {delivery}"
             records = records.where(f"not ({is_late})" if delivery is None else f"{is_late} and {delivered}")
             step = ingestion_ledger.plan_step(self.conn, kind.name, [], at)
-            decoded = decode(records, kind, step.planned_at, self.platform.catalog.future_bound)
+            decoded = decode(records, kind, step.planned_at, accepted_times(self.platform.catalog))
             store, calendar = self.platform.raw_store, self.platform.catalog.calendar
             mark = StepMark(installation_id(self.conn), step.version, at)
             done = store.append(decoded, kind, mark, calendar)

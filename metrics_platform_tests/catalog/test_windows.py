@@ -188,6 +188,13 @@ def test_a_zone_whose_hours_cannot_tile_days_is_refused() -> None:
         Calendar("Australia/Lord_Howe")
 
 
+def test_a_zone_is_judged_from_the_first_day_on() -> None:
+    with pytest.raises(ValueError, match="by less than an hour"):
+        Calendar("America/Caracas", date(2016, 4, 30))
+    assert Calendar("America/Caracas", date(2016, 5, 2)).hour_offset == timedelta(0)
+    assert Calendar("Asia/Pyongyang", date(2019, 1, 1)).hour_offset == timedelta(0)
+
+
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc/passwd", "Europe"])
 def test_an_unknown_zone_is_refused(zone: str) -> None:
     with pytest.raises(ValueError, match=r"unknown time zone.*Europe/Berlin"):

@@ -7,17 +7,22 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from typer.testing import CliRunner, Result
 
 from metrics_platform.catalog.loading.catalog import load_catalog
+from metrics_platform.catalog.model import EventKind
 from metrics_platform.cli.main import app
 from metrics_platform.events.decode import decode
 from metrics_platform.events.raw_store import RawStore
+from metrics_platform.events.times import accepted_times
 from metrics_platform.settings import PACKAGE, PREFIX
 from metrics_platform_tests.events.records import NOON, frame, millis
 from metrics_platform_tests.support.steps import mark
@@ -40,9 +45,19 @@ def raw(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
     for step, values in enumerate([[good, BYTES, None], [LONG.encode(), b"{}", b"x", b"y"]]):
         now = NOON + step * DAY
         records = frame(spark, values, now, first_offset=10 * step)
-        decoded = decode(records, catalog.kind("orders"), now, catalog.future_bound)
+        decoded = decode(records, catalog.kind("orders"), now, accepted_times(catalog))
         store.append(decoded, catalog.kind("orders"), mark(step + 1, now), catalog.calendar)
+    impaired = json.dumps({"event_id": "2", "event_time": millis(NOON), "amount": "much", "country": "DE"})
+    records = frame(spark, [impaired.encode()], NOON, first_offset=20)
+    decoded = decode(records, sparing(catalog.kind("orders")), NOON, accepted_times(catalog))
+    store.append(decoded, catalog.kind("orders"), mark(3, NOON), catalog.calendar)
     return store.root
+
+
+def sparing(kind: EventKind) -> EventKind:
+    """The kind with `bad: null` for each field but id and time."""
+    fields = (field if field.required else replace(field, null_if_bad=True) for field in kind.fields)
+    return replace(kind, fields=tuple(fields))
 
 
 def ask(raw: str, *words: str) -> Result:
@@ -99,9 +114,32 @@ def test_a_record_is_cut_in_the_table_and_whole_in_json(raw: str) -> None:
     assert (record["value"], record["value_base64"]) == (LONG, None)
     assert (record["cluster"], record["partition"], record["offset"]) == ("local", 0, 10)
     assert (record["kafka_time"], record["ingested_at"]) == ((NOON + DAY).isoformat(),) * 2
+    assert record["detail"] == 'amount is "much"; accepted is a number such as 1234.5 that fits decimal(12,2)'
     shown = ask(raw, "show", "--reason", "wrong type").stdout
     assert "…" in shown
-    assert "much" not in shown
+    assert "accepted is" in shown
+    assert '"much"}' not in shown
+
+
+def test_impaired_fields_are_counted(raw: str) -> None:
+    answer = ask(raw, "impaired", "--format", "json")
+    assert json.loads(answer.stdout) == [
+        {"kind": "orders", "topic": "web.visits", "field": "amount", "events": 1}
+    ]
+    assert "amount" in ask(raw, "impaired", "--until", "2026-03-03").stdout
+    nothing = ask(raw, "impaired", "--since", "2026-03-03")
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "no such event is impaired\n")
+
+
+def test_a_table_of_before_there_were_details_is_read(tmp_path: Path) -> None:
+    columns = {"_cluster": "local", "_topic": "t", "_partition": 0, "_offset": 7, "_reason": "empty record"}
+    row = {**columns, "event_hour": None, "_kafka_time": NOON, "_ingested_at": NOON, "_value": b"x"}
+    types = {"event_hour": pa.int64()}
+    table = pa.table({name: pa.array([cell], types.get(name)) for name, cell in row.items()})
+    write_deltalake(tmp_path / "orders", table)
+    [record] = json.loads(ask(str(tmp_path), "show", "--format", "json").stdout)
+    assert (record["offset"], record["reason"], record["detail"]) == (7, "empty record", None)
+    assert ask(str(tmp_path), "impaired").stderr == "no such event is impaired\n"
 
 
 def test_bytes_that_are_no_text_are_readable_and_exact(raw: str) -> None:

@@ -30,7 +30,8 @@ RUN = (
         f".venv/bin/metrics-platform {command} "
         for command in (
             *("accuracy", "audit", "backlog", "check", "corrections", "kubernetes", "preview", "query"),
-            *("rejected list", "rejected replay", "rejected show", "restate", "status", "traffic"),
+            *("rejected impaired", "rejected list", "rejected replay", "rejected show"),
+            *("restate", "status", "traffic"),
         )
     ),
 )

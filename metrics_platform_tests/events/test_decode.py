@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.events.decode import decode
+from metrics_platform.events.times import EventTimes
 from metrics_platform_tests.events.records import NOON, frame, millis
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 BOUND = timedelta(minutes=5)
+ACCEPTED = EventTimes(NOON - timedelta(days=10_000), BOUND)
 
 # One field of every type; the catalogue makes `id` and `at` required.
 KIND = EventKind(
@@ -59,7 +61,7 @@ def with_field(name: str, value: str) -> str:
 def decoded(
     spark: SparkSession, values: Sequence[Raw], kind: EventKind = KIND, **changes: Any
 ) -> list[dict[str, Any]]:
-    settings: dict[str, Any] = {"now": NOON, "future_bound": BOUND, "kafka_time": NOON, **changes}
+    settings: dict[str, Any] = {"now": NOON, "accepted": ACCEPTED, "kafka_time": NOON, **changes}
     records = frame(spark, [raw(value) for value in values], settings.pop("kafka_time"))
     rows = decode(records, kind, **settings).orderBy("_offset").toArrow().to_pylist()
     assert len(rows) == len(values)
@@ -92,7 +94,6 @@ def test_a_value_that_is_no_json_object_is_rejected(spark: SparkSession) -> None
         with_field("unknown", "tru"): "no JSON object",
         with_field("unknown", '"a\nb"'): "no JSON object",
         with_field("x", "NaN"): "no JSON object",
-        b"\xef\xbb\xbf" + GOOD.encode(): "no JSON object",
         b"\xff\xfe\x00": "no JSON object",
         GOOD.encode("utf-16"): "no JSON object",
     }
@@ -135,16 +136,16 @@ def test_a_record_without_a_required_field_is_rejected_with_its_name(spark: Spar
 
 def test_a_value_of_another_type_is_rejected_with_the_fields_name(spark: SparkSession) -> None:
     wrong = {
-        "n": ['"1"', "1.5", "1.0", "2147483648", "true", "{}", "[]", '""'],
-        "big": ['"1"', "1.5", "1e2", "9223372036854775808", "false", '""'],
-        "x": ['"1.5"', '"NaN"', '"Infinity"', "1e999", "-1e999", "true", '""', "[1]"],
+        "n": ['"one"', "1.5", "2147483648", "true", "{}", "[]", '""'],
+        "big": ['"one"', "1.5", "9223372036854775808", "false", '""'],
+        "x": ['"NaN"', '"Infinity"', "1e999", "-1e999", "true", '""', "[1]"],
         "m": ['"many"', "99999999999", "1e400", "true", '""', "9" * 50],
         "ok": ['"true"', "1", "0", '""'],
         "d": ['"soon"', "20260302", '"2026"', '"2026-02-30"', '"0000-01-01"', '"02.03.2026"', "true"],
         "t": ['"soon"', "1772452800", "1772452800000", "1.5", '"2026"', '"12:30"', '"now"', '""',
               '"0000-01-01T00:00:00Z"', '"+99999-01-01T00:00:00Z"', '"9999-12-31T23:59:59-12:00"',
               '"2026-03-02T25:00:00Z"'],
-        "e": ['"1772452800000"', "1772452800000.5", "253402300800000", "-99999999999999999", "true"],
+        "e": ["1772452800000.5", "253402300800000", "-99999999999999999", "true"],
     }  # fmt: skip
     expected: dict[Raw, str | None] = {
         with_field(name, value): f"wrong type in field {name}"
@@ -211,7 +212,7 @@ def test_unusual_forms_of_values_are_accepted(spark: SparkSession) -> None:
         ("t", '"2026-03-02T12:00:00"', in_berlin),
         ("t", '"2026-03-02T12:00:00.123456789Z"', NOON.replace(microsecond=123_456)),
         ("s", "5", "5"),
-        ("s", "1.50", "1.5"),
+        ("s", "1.50", "1.50"),
         ("s", "true", "true"),
         ("s", '{"a": [1, null]}', '{"a":[1,null]}'),
         ("s", '""', ""),
@@ -248,7 +249,9 @@ def test_fields_that_the_catalogue_does_not_name_are_ignored(spark: SparkSession
     assert "unknown" not in rows[0]
 
 
-def test_an_event_time_in_the_future_is_rejected_and_one_in_the_past_accepted(spark: SparkSession) -> None:
+def test_an_event_time_is_accepted_from_the_catalogues_start_up_to_a_little_in_the_future(
+    spark: SparkSession,
+) -> None:
     def at(instant: datetime) -> str:
         return f'{{"id":"v-1","at":{millis(instant)},"page":"home"}}'
 
@@ -257,6 +260,7 @@ def test_an_event_time_in_the_future_is_rejected_and_one_in_the_past_accepted(sp
         at(NOON): None,
         at(NOON - timedelta(days=7)): None,
         at(NOON - timedelta(days=10_000)): None,
+        at(NOON - timedelta(days=10_000) - milli): "event time before the catalogue's start",
         at(NOON + BOUND): None,
         at(NOON + BOUND + milli): "event time in the future",
         at(NOON + timedelta(days=365)): "event time in the future",

@@ -19,6 +19,7 @@ from metrics_platform.events import raw_store
 from metrics_platform.events.decode import decode
 from metrics_platform.events.raw_store import Appended, Held, RawStore
 from metrics_platform.events.rejected import Selection
+from metrics_platform.events.times import EventTimes
 from metrics_platform_tests.events.records import NOON, VISITS, frame, millis
 from metrics_platform_tests.support.steps import mark
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 BERLIN = Calendar("Europe/Berlin")
 HOUR = timedelta(hours=1)
+ACCEPTED = EventTimes(BERLIN.midnight(date(2026, 1, 1)), timedelta(minutes=5))
 
 
 def visit(name: str, at: datetime, **fields: object) -> bytes:
@@ -49,7 +51,7 @@ def append(
 ) -> Appended:
     """Append a step. The offsets of its records begin at 100 times its number."""
     records = frame(spark, list(values), now, first_offset=100 * step)
-    return store.append(decode(records, kind, now, timedelta(minutes=5)), kind, mark(step, now), calendar)
+    return store.append(decode(records, kind, now, ACCEPTED), kind, mark(step, now), calendar)
 
 
 def appended(accepted: dict[datetime, int], rejected: dict[str, int]) -> Appended:
@@ -388,7 +390,7 @@ MIXED = (
 def replay(
     spark: SparkSession, store: RawStore, step: int, kind: EventKind = VISITS, **selected: Any
 ) -> Appended:
-    return store.replay(spark, kind, Selection(**selected), mark(step), BERLIN, timedelta(minutes=5))
+    return store.replay(spark, kind, Selection(**selected), mark(step), BERLIN, ACCEPTED)
 
 
 def test_rejected_records_that_are_events_now_are_replayed_once(spark: SparkSession, store: RawStore) -> None:
@@ -434,8 +436,35 @@ def test_only_selected_records_are_replayed_and_get_a_new_reason_if_they_fail(
 def test_a_replay_still_rejects_an_event_time_in_the_future(spark: SparkSession, store: RawStore) -> None:
     append(spark, store, 1, [visit("soon", NOON + HOUR)], now=NOON)
     assert replay(spark, store, 2) == appended({}, {})
-    moved = store.replay(spark, VISITS, Selection(), mark(3), BERLIN, future_bound=HOUR)
+    moved = store.replay(spark, VISITS, Selection(), mark(3), BERLIN, replace(ACCEPTED, ahead=HOUR))
     assert moved == appended({NOON + HOUR: 1}, {"event time in the future": -1})
+
+
+def test_events_before_the_catalogues_start_are_replayed_when_it_moves(
+    spark: SparkSession, store: RawStore
+) -> None:
+    early, reason = NOON - 100 * 24 * HOUR, "event time before the catalogue's start"
+    done = append(spark, store, 1, [visit("early", early), visit("good", NOON)])
+    assert done == appended({NOON: 1}, {reason: 1})
+    assert replay(spark, store, 2, reason=reason) == appended({}, {})
+    earlier = replace(ACCEPTED, first=early)
+    moved = store.replay(spark, VISITS, Selection(reason), 3, BERLIN, earlier)
+    assert moved == appended({early: 1}, {reason: -1})
+    assert ids(spark, store, early) == ["early"]
+
+
+def test_an_impaired_field_reads_null_and_is_named_beside_the_event(
+    spark: SparkSession, store: RawStore
+) -> None:
+    kind = replace(VISITS, fields=(*VISITS.fields, Field("n", "int", null_if_bad=True)))
+    append(spark, store, 1, [visit("bad", NOON, n="one"), visit("good", NOON, n=1), visit("no", NOON)], kind)
+    rows = everything(spark, store)
+    assert [(row["_event_id"], row["n"], row["_impaired"]) for row in rows] == [
+        ("bad", None, "n"),
+        ("good", 1, None),
+        ("no", None, None),
+    ]
+    assert [row["_detail"] is None for row in rows] == [False, True, True]
 
 
 def test_a_row_that_was_replayed_under_a_new_type_is_read_from_its_columns(

@@ -78,8 +78,8 @@ def load_catalog(path: Path) -> Catalog:
 
 def _read(report: Report, path: Path) -> Catalog | None:
     section = read_yaml(path).section(report, _KEYS, _REQUIRED)
-    timezone = section.read("timezone", _read_timezone)
     start = section.read("start", _read_start)
+    timezone = section.read("timezone", partial(_read_timezone, start or _FIRST_START))
     freshness = section.read("freshness", read_duration) or _FRESHNESS
     future_bound = section.read("future_bound", read_duration) or _FUTURE_BOUND
     retention = section.read("retention", partial(_read_retention, report))
@@ -112,10 +112,10 @@ def _with_basis(metric: Metric, kind: EventKind, timezone: str) -> Metric:
     return replace(metric, basis=basis(timezone, kind, used))
 
 
-def _read_timezone(value: Value) -> str:
+def _read_timezone(start: date, value: Value) -> str:
     name = value.text(_KEYS["timezone"])
     try:
-        Calendar(name)
+        Calendar(name, start)
     except ValueError as error:
         raise value.mistake(str(error)) from None
     return name

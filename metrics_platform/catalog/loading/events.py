@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from metrics_platform.catalog.loading.nodes import Section, Value
 from metrics_platform.catalog.loading.problems import Mistake, Report, suggestion
 from metrics_platform.catalog.loading.readers import check_name, read_flag
 from metrics_platform.catalog.loading.types import field_type
-from metrics_platform.catalog.model import EventKind, Field
+from metrics_platform.catalog.model import EPOCH_UNITS, EventKind, Field
 
 _KEYS = {
     "topics": "topics: [web.orders]",
@@ -21,8 +21,8 @@ _KEYS = {
     "fields": "fields: {event_id: string, event_time: epoch_millis}",
 }
 _REQUIRED = frozenset({"topics", "id", "time", "fields"})
-_FIELD_KEYS = {"type": "type: string", "required": "required: true"}
-_TIME_TYPES = ("timestamp", "epoch_millis")
+_FIELD_KEYS = {"type": "type: string", "required": "required: true", "bad": "bad: null"}
+_TIME_TYPES = ("timestamp", *EPOCH_UNITS)
 
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}", re.ASCII)
 # Kafka's own rule for topics.
@@ -63,13 +63,20 @@ def _read_kind(report: Report, value: Value, kinds_by_topic: dict[str, str]) -> 
     time_field = section.read("time", partial(_read_time, fields)) if fields else None
     if topics is None or id_field is None or time_field is None:
         return KindDraft(None, fields)
+    for name in (id_field, time_field):
+        report.attempt(_check_not_spared, value, fields[name])
     fields = {name: field and _with_required(field, {id_field, time_field}) for name, field in fields.items()}
     valid = tuple(field for field in fields.values() if field)
     return KindDraft(EventKind(value.label, topics, id_field, time_field, valid, clusters or ()), fields)
 
 
 def _with_required(field: Field, always: set[str]) -> Field:
-    return Field(field.name, field.type, required=field.required or field.name in always)
+    return replace(field, required=field.required or field.name in always)
+
+
+def _check_not_spared(value: Value, field: Field | None) -> None:
+    if field and field.null_if_bad:
+        raise value.mistake(f"no event can do without its id and time; remove bad: null from '{field.name}'")
 
 
 def _read_topics(kind: str, kinds_by_topic: dict[str, str], value: Value) -> tuple[str, ...]:
@@ -135,7 +142,8 @@ def _read_field(report: Report, value: Value) -> Field:
         return Field(value.label, _read_type(value))
     section = value.section(report, _FIELD_KEYS, frozenset({"type"}))
     required = section.read("required", read_flag) or False
-    return Field(value.label, _present_type(value, section), required)
+    null_if_bad = section.read("bad", partial(_read_bad, required)) or False
+    return Field(value.label, _present_type(value, section), required, null_if_bad)
 
 
 def _present_type(value: Value, section: Section) -> str:
@@ -150,6 +158,14 @@ def _read_type(value: Value) -> str:
         return field_type(value.text(f"{value.label}: string"))
     except ValueError as error:
         raise value.mistake(str(error)) from None
+
+
+def _read_bad(required: bool, value: Value) -> bool:
+    if not value.is_empty:
+        raise value.mistake("a bad value can only be read as null; write bad: null")
+    if required:
+        raise value.mistake("a required field cannot be null; remove this or required: true")
+    return True
 
 
 def _read_reference(fields: Mapping[str, Field | None], value: Value) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 
+from metrics_platform.catalog.model import EPOCH_UNITS
+
 # Another name of a type -> its name in the model.
 _ALIASES = {"long": "bigint", "integer": "int"}
 _SIMPLE = frozenset({"string", "int", "bigint", "double", "boolean", "date", "timestamp"})
-_EPOCH = "epoch_millis"
 # Names that people know from elsewhere -> the type to suggest.
 _HABITS = {
     "bool": "boolean",
@@ -16,7 +17,7 @@ _HABITS = {
     "char": "string",
     "datetime": "timestamp",
     "decimal": "decimal(12,2)",
-    "epoch": _EPOCH,
+    "epoch": "epoch_millis",
     "float": "double",
     "money": "decimal(12,2)",
     "number": "double",
@@ -35,11 +36,12 @@ _MAX_PRECISION = 38
 
 
 def field_type(text: str) -> str:
-    """The type of an event's field: a Spark type or epoch_millis.
+    """The type of an event's field: a Spark type or one of EPOCH_UNITS.
 
     Raises ValueError, whose message says what to write instead.
     """
-    return _EPOCH if _normal(text) == _EPOCH else _column_type(text, _SIMPLE | {_EPOCH})
+    name = _normal(text)
+    return name if name in EPOCH_UNITS else _column_type(text, _SIMPLE | EPOCH_UNITS.keys())
 
 
 def column_type(text: str) -> str:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from rich.table import Table
 from rich.text import Text
 
-from metrics_platform.events.rejected import RejectedCount, RejectedRecord
+from metrics_platform.events.rejected import ImpairedCount, RejectedCount, RejectedRecord
 from metrics_platform.serving.formats import csv_lines, local_time
 
 # What fits beside the other columns of a wide terminal and says what kind of record it is.
@@ -37,16 +37,28 @@ def counts_table(counts: Iterable[RejectedCount], zone: ZoneInfo) -> Table:
 def records_table(records: Iterable[RejectedRecord], zone: ZoneInfo) -> Table:
     """The records, their bytes cut to what a screen has room for."""
     table = _table(zone)
-    table.add_column("time, place, reason", overflow="fold")
+    table.add_column("time, place, reason, detail", overflow="fold")
     table.add_column("value", overflow="fold")
     for one in records:
         place = f"{one.cluster}/{one.topic}/{one.partition}/{one.offset}"
-        head = Text("\n").join(map(Text, (_time(one.kafka_time, zone), place, one.reason)))
+        lines = (_time(one.kafka_time, zone), place, one.reason, one.detail)
+        head = Text("\n").join(Text(line) for line in lines if line)
         table.add_row(head, Text(_cut(_text(one.value))))
     return table
 
 
-def plain_counts(counts: Iterable[RejectedCount]) -> list[dict[str, Any]]:
+def impaired_table(counts: Iterable[ImpairedCount]) -> Table:
+    """How many, by kind and topic, and field."""
+    table = Table(title="Accepted events with a bad value that counts as null", title_justify="left")
+    table.add_column("kind, topic", no_wrap=True)
+    table.add_column("field")
+    table.add_column("events", justify="right")
+    for one in counts:
+        table.add_row(f"{one.kind}\n{one.topic}", one.field, f"{one.events:,}")
+    return table
+
+
+def plain_counts(counts: Iterable[RejectedCount | ImpairedCount]) -> list[dict[str, Any]]:
     """One flat row for each count; times in ISO 8601."""
     return [_plain(asdict(one)) for one in counts]
 

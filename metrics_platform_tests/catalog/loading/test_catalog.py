@@ -148,6 +148,28 @@ def test_a_field_can_be_required_and_a_kind_bound_to_clusters(load: Load) -> Non
     assert catalog.kind("clicks").clusters == ("east", "west")
 
 
+def test_a_bad_value_of_an_optional_field_can_be_null(load: Load) -> None:
+    clicks = load(
+        GOOD.replace("page: string", "page: {type: int, bad: null}", 1).replace("lower(page)", "page")
+    )
+    assert clicks.kind("clicks").field("page") == Field("page", "int", null_if_bad=True)
+    assert not clicks.kind("clicks").field("userId").null_if_bad
+
+
+@pytest.mark.parametrize("unit", ["epoch_seconds", "epoch_millis", "epoch_micros", "epoch_nanos"])
+def test_a_time_can_be_a_number_in_several_units(load: Load, unit: str) -> None:
+    field = load(GOOD.replace("at: epoch_millis", f"at: {unit}")).kind("clicks").field("at")
+    assert (field.type, field.column_type, field.required) == (unit, "timestamp", True)
+
+
+def test_a_time_zone_is_judged_from_the_catalogues_start(load: Load, problems: Problems) -> None:
+    # Caracas was at half past until May 2016.
+    caracas = GOOD.replace("Europe/Berlin", "America/Caracas")
+    assert load(caracas).calendar.hour_offset == timedelta(0)
+    [problem] = problems(caracas.replace("start: 2026-01-01", "start: 2016-01-01"))
+    assert problem.startswith("1: timezone: time zone 'America/Caracas' changes its clocks")
+
+
 def test_a_metric_keeps_its_expressions_as_they_are_written(load: Load) -> None:
     assert replace(load(GOOD).metric("clicks_per_page"), basis=()) == Metric(
         name="clicks_per_page",
@@ -331,6 +353,21 @@ KINDS = [
         "10: time: field 'page' is string, no time; declare it as epoch_millis or timestamp",
     ),
     ("page: string", "page: strng", "14: page: unknown type 'strng'; write string"),
+    (
+        "page: string",
+        "page: {type: string, bad: skip}",
+        "14: bad: a bad value can only be read as null; write bad: null",
+    ),
+    (
+        "page: string",
+        "page: {type: string, required: true, bad: null}",
+        "14: bad: a required field cannot be null; remove this or required: true",
+    ),
+    (
+        "at: epoch_millis",
+        "at: {type: epoch_millis, bad: null}",
+        "7: clicks: no event can do without its id and time; remove bad: null from 'at'",
+    ),
     ("page: string", "page: varchar(20)", "14: page: unknown type 'varchar(20)'; write string"),
     ("page: string", "page: object", "14: page: unknown type 'object'; write one of: bigint, boolean"),
     ("page: string", "page: decimal", "14: page: unknown type 'decimal'; write decimal(12,2)"),
@@ -350,7 +387,7 @@ KINDS = [
     (
         "page: string",
         "page: {type: string, needed: true}",
-        "14: page: unknown key 'needed'; write one of: required",
+        "14: page: unknown key 'needed'; write one of: bad, required",
     ),
     (
         "userId: long",
