@@ -448,7 +448,7 @@ def test_events_before_the_catalogues_start_are_replayed_when_it_moves(
     assert done == appended({NOON: 1}, {reason: 1})
     assert replay(spark, store, 2, reason=reason) == appended({}, {})
     earlier = replace(ACCEPTED, first=early)
-    moved = store.replay(spark, VISITS, Selection(reason), 3, BERLIN, earlier)
+    moved = store.replay(spark, VISITS, Selection(reason), mark(3), BERLIN, earlier)
     assert moved == appended({early: 1}, {reason: -1})
     assert ids(spark, store, early) == ["early"]
 
