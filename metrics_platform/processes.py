@@ -63,6 +63,18 @@ def end(processes: Iterable[psutil.Process], grace: float = 5.0) -> None:
     psutil.wait_procs(stubborn, timeout=grace)
 
 
+def carrying(variable: str, value: str) -> list[psutil.Process]:
+    """Every other live process that was started with this value of an environment variable.
+
+    It finds what outlived its parent.
+    """
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid != os.getpid() and _environment(process).get(variable) == value and lives(process)
+    ]
+
+
 def lives(process: psutil.Process) -> bool:
     """Whether the process runs; a zombie has ended."""
     try:
@@ -78,3 +90,10 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
             process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except (psutil.Error, OSError):  # ended meanwhile, or somebody else's
+        return {}

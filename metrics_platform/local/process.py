@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from metrics_platform.local.account import Account
-from metrics_platform.processes import end, lives, send
+from metrics_platform.processes import carrying, end, send
 
 # Carried by every process of a stack, run workers and JVMs included; its value is the data directory. It
 # finds what outlived its parent. `metrics-platform env` does not print it: a person's shell is no part of
@@ -104,17 +104,4 @@ def stop_tree(
 
 def marked(data_dir: Path) -> list[psutil.Process]:
     """Every live process that carries the marker of this data directory."""
-    return [
-        process
-        for process in psutil.process_iter()
-        if process.pid != os.getpid()
-        and _environment(process).get(MARKER) == str(data_dir)
-        and lives(process)
-    ]
-
-
-def _environment(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except (psutil.Error, OSError):  # ended meanwhile, or somebody else's
-        return {}
+    return carrying(MARKER, str(data_dir))

@@ -20,12 +20,17 @@ import psycopg
 
 from metrics_platform.platform import Platform
 from metrics_platform.processes import Identity
+from metrics_platform.settings import PREFIX
 from metrics_platform.spark.progress import Progress, read_progress
 from metrics_platform.store.connection import StoreUnavailable
 from metrics_platform.store.state import runs
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# Carried by every process that a run's own process starts; its value is the run's id. A JVM that hangs
+# outlives its parent.
+RUN_MARKER = PREFIX + "RUN"
 
 _REPORT_SECONDS = 10.0
 _JOIN_SECONDS = 5.0  # a thread that waits for a JVM that hangs is left behind
@@ -39,8 +44,11 @@ def reported(
 
     Then its progress is reported every so many seconds.
     """
+    process = _own_process()
+    if process:
+        os.environ[RUN_MARKER] = run_id
     with platform.connect() as conn:
-        runs.register(conn, run_id, job, socket.gethostname(), _own_process(), datetime.now(UTC))
+        runs.register(conn, run_id, job, socket.gethostname(), process, datetime.now(UTC))
     reporter = _Reporter(platform, run_id, logger, every)
     try:
         yield reporter.watch

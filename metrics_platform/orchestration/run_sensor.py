@@ -18,9 +18,11 @@ from dagster import (
     SkipReason,
     sensor,
 )
+from psutil import Process
 
 from metrics_platform import processes
 from metrics_platform.monitoring.run_limits import must_end, outlives
+from metrics_platform.monitoring.run_progress import RUN_MARKER
 from metrics_platform.platform import Platform
 from metrics_platform.settings import RunLimits
 from metrics_platform.store.connection import Connection
@@ -71,15 +73,29 @@ def _look_at(
         _kill(run)
         return because
     if record.end_time and outlives(now, datetime.fromtimestamp(record.end_time, UTC)) and _kill(run):
-        return f"{run.job}: its run ended, its process did not and was killed"
+        return f"{run.job}: its run ended, its processes did not and were killed"
     return _close_if_gone(conn, run, now)
 
 
 def _close_if_gone(conn: Connection, run: RunAtWork, now: datetime) -> None:
-    if run.host != socket.gethostname() or run.process is None or run.process.find() is None:
+    if run.process is None or not _is_here(run) or not (run.process.find() or _started_by(run)):
         runs.close(conn, run.run_id, now)
 
 
 def _kill(run: RunAtWork) -> bool:
-    """Kill the run's process, if it is on this host; whether it still lived."""
-    return run.host == socket.gethostname() and run.process is not None and processes.kill(run.process)
+    """Kill the run's process and all that it started, if on this host; whether anything still lived."""
+    if run.process is None or not _is_here(run):
+        return False
+    lived = processes.kill(run.process)
+    orphans = _started_by(run)
+    processes.end(orphans)
+    return lived or bool(orphans)
+
+
+def _is_here(run: RunAtWork) -> bool:
+    return run.host == socket.gethostname()
+
+
+def _started_by(run: RunAtWork) -> list[Process]:
+    """What the run's process started, and may have outlived it."""
+    return processes.carrying(RUN_MARKER, run.run_id)

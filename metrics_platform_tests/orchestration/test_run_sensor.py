@@ -121,9 +121,25 @@ def test_a_process_that_outlives_its_run_is_killed(
     assert look_after(conn, instance, LIMITS, now) == []
     assert not hanging.is_gone()
     assert look_after(conn, instance, LIMITS, now + timedelta(minutes=2)) == [
-        "hourly: its run ended, its process did not and was killed"
+        "hourly: its run ended, its processes did not and were killed"
     ]
     wait_for(hanging.is_gone, 10, "the process and its child are gone")
+
+
+def test_what_outlives_the_process_of_its_run_is_killed_too(
+    conn: Connection, instance: DagsterInstance, hanging: Hanging
+) -> None:
+    """As a JVM that hangs: others end when their parent does."""
+    hanging.process.kill()
+    hanging.process.join(10)
+    instance.report_run_failed(hanging.run)
+    now = datetime.now(UTC)
+    assert look_after(conn, instance, LIMITS, now) == []
+    assert len(runs.runs_at_work(conn)) == 1
+    assert len(look_after(conn, instance, LIMITS, now + timedelta(minutes=2))) == 1
+    wait_for(hanging.is_gone, 10, "the orphan is gone")
+    assert look_after(conn, instance, LIMITS, now + timedelta(minutes=2)) == []
+    assert runs.runs_at_work(conn) == []
 
 
 def test_a_run_in_a_process_of_other_use_is_failed_and_the_process_is_left_alone(
