@@ -20,9 +20,10 @@ from metrics_platform_tests.simulation.seed import Week, simulate, simulated
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-FIRST, SECOND = 2, 3
+FIRST, SECOND = 2, 24
 # A week costs what its hours cost; `make soak` has fuller ones. The number also decides what happens in the
-# weeks: these two have a redefined metric, and a killed batch and a cluster that is cut off.
+# weeks: the first has a redefined metric, the second evenly spread late events, a killed batch and a cluster
+# that is cut off.
 BUSY_HOURS = 22
 
 
