@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ from metrics_platform.local.stack import JARS
 from metrics_platform.local.supervisor import Supervisor
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform.spark.session import session, spark_settings
+from metrics_platform.store import migrations
+from metrics_platform.store.connection import connect
 
 pytest_plugins = ["metrics_platform_tests.support.installation", "metrics_platform_tests.support.tiers"]
 
@@ -43,6 +46,9 @@ QUICK_FILES = {
     # A test's tables have a few files: one task looks at their logs.
     "spark.databricks.delta.snapshotPartitions": "1",
 }
+
+# When the databases of tests were migrated: before all that happens in them.
+MIGRATED_AT = datetime(2026, 3, 2, 10, 20, tzinfo=UTC)
 
 # A busy machine makes examples slow; that is no failure.
 hypothesis.settings.register_profile("busy", deadline=None)
@@ -120,17 +126,35 @@ def postgres() -> Iterator[str]:
             yield local_postgres.url(port, "postgres")
 
 
+@pytest.fixture(scope="session")
+def template(postgres: str) -> str:
+    """The name of a database with the platform's own tables and no metric. To copy it costs a tenth of making
+    the tables."""
+    name = "template_platform"
+    _administer(postgres, lambda identifier: sql.SQL("CREATE DATABASE {}").format(identifier), name)
+    with connect(_url(postgres, name)) as conn, conn.transaction():
+        migrations.apply(conn, MIGRATED_AT)
+    return name
+
+
 @pytest.fixture
-def database(postgres: str) -> Iterator[str]:
+def database(postgres: str, template: str) -> Iterator[str]:
+    """The URL of a database with the platform's own tables, dropped after the test."""
+    with _new_database(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database(postgres: str) -> Iterator[str]:
     """The URL of an empty database, dropped after the test."""
-    with _new_database(postgres) as url:
+    with _new_database(postgres, "template1") as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def module_database(postgres: str) -> Iterator[str]:
-    """The URL of a database that the tests of one module share."""
-    with _new_database(postgres) as url:
+def module_database(postgres: str, template: str) -> Iterator[str]:
+    """The URL of a database with the platform's own tables that the tests of one module share."""
+    with _new_database(postgres, template) as url:
         yield url
 
 
@@ -143,15 +167,20 @@ def shelters(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @contextmanager
-def _new_database(server: str) -> Iterator[str]:
+def _new_database(server: str, template: str) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
-    _administer(server, lambda identifier: sql.SQL("CREATE DATABASE {}").format(identifier), name)
+    made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    _administer(server, lambda identifier: made.format(identifier, sql.Identifier(template)), name)
     try:
-        yield f"{server.rsplit('/', 1)[0]}/{name}"
+        yield _url(server, name)
     finally:
         _administer(
             server, lambda identifier: sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier), name
         )
+
+
+def _url(server: str, name: str) -> str:
+    return f"{server.rsplit('/', 1)[0]}/{name}"
 
 
 def _administer(server: str, statement: Callable[[sql.Identifier], sql.Composed], name: str) -> None:

@@ -266,8 +266,8 @@ def ingested(
     return database, raw.root
 
 
-def test_before_the_first_migration_it_is_said_so(database: str, tmp_path: Path) -> None:
-    answer = ask(database, tmp_path)
+def test_before_the_first_migration_it_is_said_so(empty_database: str, tmp_path: Path) -> None:
+    answer = ask(empty_database, tmp_path)
     assert isinstance(answer.exception, StoreUnavailable)
     assert str(answer.exception).endswith("holds no metric store yet; start the platform")
 

@@ -115,9 +115,9 @@ def test_a_past_that_is_forgotten_gets_one_line(store: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["corrections", "accuracy"])
-def test_mistakes_get_one_line(database: str, command: str) -> None:
-    wrong = ask(database, command, "click_per_page")
+def test_mistakes_get_one_line(empty_database: str, command: str) -> None:
+    wrong = ask(empty_database, command, "click_per_page")
     assert wrong.stderr == "no metric is called 'click_per_page'; did you mean 'clicks_per_page'?\n"
-    empty = ask(database, command)
+    empty = ask(empty_database, command)
     assert empty.exit_code == 1
     assert "holds no metric store yet; start the platform" in empty.stderr

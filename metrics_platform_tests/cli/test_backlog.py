@@ -75,8 +75,8 @@ def test_hours_that_wait_for_their_repair_are_told_as_a_queue(store: str) -> Non
     assert ask("--format", "json").exit_code == 0
 
 
-def test_a_store_that_is_not_there_is_one_line(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREFIX + "POSTGRES", database)
+def test_a_store_that_is_not_there_is_one_line(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + "POSTGRES", empty_database)
     told = CliRunner().invoke(app, ["backlog"])
     assert told.exit_code == 1
     assert "holds no metric store yet" in told.stderr

@@ -184,11 +184,16 @@ def test_listing_imports_neither_spark_nor_dagster() -> None:
 
 
 def test_a_replay_before_the_platform_has_started_is_refused_in_one_line(
-    raw: str, database: str, tmp_path: Path
+    raw: str, empty_database: str, tmp_path: Path
 ) -> None:
     clusters = tmp_path / "clusters.yaml"
     clusters.write_text("clusters:\n  - name: local\n    bootstrap_servers: 127.0.0.1:1\n")
-    places = {"RAW_STORE": raw, "CATALOG": str(CATALOG), "POSTGRES": database, "CLUSTERS": str(clusters)}
+    places = {
+        "RAW_STORE": raw,
+        "CATALOG": str(CATALOG),
+        "POSTGRES": empty_database,
+        "CLUSTERS": str(clusters),
+    }
     environment = {PREFIX + name: value for name, value in places.items()}
     answer = CliRunner().invoke(app, ["rejected", "replay", "--reason", "other"], env=environment)
     assert answer.exit_code == 1

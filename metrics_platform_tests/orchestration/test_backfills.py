@@ -120,8 +120,8 @@ def test_a_store_that_goes_away_while_it_is_waited_for_is_told(
     assert str(answer.exception).endswith("stopped answering; ask again when it is back")
 
 
-def test_a_store_that_no_run_has_migrated_yet_follows_no_definition(database: str) -> None:
-    with connect(database) as conn:
+def test_a_store_that_no_run_has_migrated_yet_follows_no_definition(empty_database: str) -> None:
+    with connect(empty_database) as conn:
         stored = backfills.stored_versions(conn)
     loaded: dict[str, str | None] = {CLICKS.name: CLICKS.version}
     with pytest.raises(

@@ -31,8 +31,8 @@ def test_a_wrong_metric_name_is_refused_with_the_most_similar_one(conn: Connecti
         last_windows(conn, shop, "zzz", Grain.MINUTE, 1, NOW)
 
 
-def test_a_store_that_was_never_migrated_is_an_error_that_says_so(database: str, shop: Catalog) -> None:
-    with connect(database) as empty, pytest.raises(QueryError, match="start the platform"):
+def test_a_store_that_was_never_migrated_is_an_error_that_says_so(empty_database: str, shop: Catalog) -> None:
+    with connect(empty_database) as empty, pytest.raises(QueryError, match="start the platform"):
         last_windows(empty, shop, "visits", Grain.MINUTE, 1, NOW)
 
 

@@ -284,10 +284,10 @@ def test_names_and_descriptions_need_no_escaping(conn: Connection) -> None:
 
 
 def test_migrating_a_store_without_definitions_records_the_current_one(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [step] = [step for step in MIGRATIONS if "CREATE TABLE platform.definitions" in step.read_text()]
-    with connect(database) as conn:
+    with connect(empty_database) as conn:
         monkeypatch.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(step)])
         with conn.transaction():
             migrations.apply(conn, NOW)

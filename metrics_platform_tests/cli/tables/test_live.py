@@ -73,6 +73,6 @@ def test_without_any_number_it_says_what_will_come(conn: Connection, shop: Catal
     assert "No number yet" in lines(conn, shop)[-1]
 
 
-def test_a_url_will_do_even_before_the_store_is_set_up(database: str, shop: Catalog) -> None:
-    with connect(database):
-        assert "No number yet" in lines(database, shop)[-1]
+def test_a_url_will_do_even_before_the_store_is_set_up(empty_database: str, shop: Catalog) -> None:
+    with connect(empty_database):
+        assert "No number yet" in lines(empty_database, shop)[-1]
