@@ -35,8 +35,9 @@ _JSON_TYPES = {
 
 # from_json also accepts an array of one object, and an object that is followed by other text. These
 # conditions find such records. First: the text begins and ends with a brace.
-_IN_BRACES = "startswith(_text, '{') and endswith(_text, '}')"
-_TRIMMED = r"trim(both ' \t\r\n' from _text)"
+_IN_BRACES = "(startswith(_text, '{') and endswith(_text, '}'))"
+# The same with space around it: one expression, for Spark computes one that stands twice for every record.
+_IN_BRACES_AND_SPACE = r"(?s)^[ \t\r\n]*+[{].*[}][ \t\r\n]*\z"
 # Second: a text with only one closing brace, at its end, is one object. With several, other text may follow
 # the object. To test this, the text is made the first element of an array and the number 7 the second one: if
 # the second element is not 7, the text is more than one object. (Spark's split is the fastest way to find a
@@ -73,7 +74,7 @@ def is_plain(kind: EventKind) -> str:
     required = (f"_json.{quoted(field.name)} is not null" for field in kind.fields if field.required)
     tests = [
         f"_json is not null and _json.{BAD} is null",
-        f"({_IN_BRACES}) or ({_IN_BRACES.replace('_text', _TRIMMED)})",
+        f"{_IN_BRACES} or _text rlike {literal(_IN_BRACES_AND_SPACE)}",
         f"not ({_SEVERAL_BRACES}) or {_ONE_OBJECT}",
         *required,
         f"string({quoted(kind.id_field)}) <> ''",
