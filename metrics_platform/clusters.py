@@ -1,8 +1,9 @@
 """Kafka clusters: reads the clusters file and configures the two Kafka clients.
 
 The platform uses librdkafka to look up offsets and topics, and the Java client inside Spark to read records.
-The file has options once, with librdkafka's names, and they are translated for Java. Options that have no
-translation go into `spark_options`, with Java's names. ${NAME} in a value stands for an environment variable.
+The file has options once, with librdkafka's names, and they are translated for Java (see kafka_options.py).
+One that cannot be translated is refused, unless `spark_options` has it, too, with what Java is to be told.
+${NAME} in a value stands for an environment variable.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from metrics_platform.errors import PlatformError
+from metrics_platform.kafka_options import Untranslatable, java_options
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -55,23 +57,36 @@ class Cluster:
     spark_options: Mapping[str, str] = field(default_factory=dict)  # with the Java client's names
 
     def client_options(self) -> dict[str, str]:
-        """The settings for librdkafka (confluent-kafka)."""
-        return {"bootstrap.servers": self.bootstrap_servers, **_KEEPALIVE, **self.options}
+        """The settings for librdkafka (confluent-kafka).
+
+        Whatever the file says, only committed records are read.
+        """
+        return {
+            "bootstrap.servers": self.bootstrap_servers,
+            **_KEEPALIVE,
+            **self.options,
+            "isolation.level": "read_committed",
+        }
 
     def source_options(self) -> dict[str, str]:
-        """The options for Spark's Kafka source. Settings of the Java client get the prefix `kafka.`."""
-        java = {**_translate(self.options), **self.spark_options}
+        """The options for Spark's Kafka source. Settings of the Java client get the prefix `kafka.`.
+
+        Whatever the file says, only committed records are read.
+        """
+        java = {**java_options(self.options, self.spark_options), **self.spark_options}
         return {
             "kafka.bootstrap.servers": self.bootstrap_servers,
             **_SPARK_FETCH,
             **{f"kafka.{name}": value for name, value in java.items()},
+            "kafka.isolation.level": "read_committed",
         }
 
 
 def load_clusters(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Cluster, ...]:
     """Read the clusters file. ${NAME} in its values is replaced by the environment variable.
 
-    Raises ClustersError if the file is missing or malformed, or names a variable that is not set.
+    Raises ClustersError if the file is missing or malformed, names a variable that is not set, or has an
+    option that cannot be told to Spark's client.
     """
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
@@ -140,37 +155,14 @@ def _cluster(entry: _Entry) -> Cluster:
     unknown = set(entry.mapping()) - {"name", "bootstrap_servers", "options", "spark_options"}
     if unknown:
         raise ClustersError(f"{entry.where} has the unknown key '{min(map(str, unknown))}'; remove it")
+    options, spark_options = entry.options("options"), entry.options("spark_options")
+    try:
+        java_options(options, spark_options)
+    except Untranslatable as error:
+        raise ClustersError(f"{entry.where}: {error}") from error
     return Cluster(
         name=entry.text("name"),
         bootstrap_servers=entry.text("bootstrap_servers"),
-        options=entry.options("options"),
-        spark_options=entry.options("spark_options"),
+        options=options,
+        spark_options=spark_options,
     )
-
-
-def _translate(options: Mapping[str, str]) -> dict[str, str]:
-    """Translate librdkafka settings into the Java client's names and values."""
-    java = {name: options[name] for name in ("security.protocol", "client.id") if name in options}
-    mechanism = options.get("sasl.mechanism") or options.get("sasl.mechanisms")
-    if mechanism:
-        java["sasl.mechanism"] = mechanism
-    if "sasl.username" in options:
-        java["sasl.jaas.config"] = _login(mechanism or "PLAIN", options)
-    if "ssl.ca.location" in options:
-        java |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": options["ssl.ca.location"]}
-    if "ssl.keystore.location" in options:
-        java |= {"ssl.keystore.type": "PKCS12", "ssl.keystore.location": options["ssl.keystore.location"]}
-    if "ssl.keystore.password" in options:
-        java["ssl.keystore.password"] = options["ssl.keystore.password"]
-    if options.get("ssl.endpoint.identification.algorithm") == "none":
-        java["ssl.endpoint.identification.algorithm"] = ""
-    return java
-
-
-def _login(mechanism: str, options: Mapping[str, str]) -> str:
-    module = "scram.ScramLoginModule" if mechanism.startswith("SCRAM") else "plain.PlainLoginModule"
-    user, password = (
-        options.get(name, "").replace("\\", "\\\\").replace('"', '\\"')
-        for name in ("sasl.username", "sasl.password")
-    )
-    return f'org.apache.kafka.common.security.{module} required username="{user}" password="{password}";'

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+import yaml
 from confluent_kafka import Consumer, KafkaException
 
 from metrics_platform.clusters import Cluster, ClustersError, load_clusters
+from metrics_platform.kafka_options import _PASSWORD_MODULES, _TOKEN_HANDLER, _TOKEN_MODULE, Untranslatable
 
 Load = Callable[..., tuple[Cluster, ...]]
 
@@ -69,9 +72,11 @@ def test_several_clusters_are_read_in_order(load: Load) -> None:
     assert found[0].client_options() == {
         "bootstrap.servers": "10.0.0.1:9092,10.0.0.2:9092",
         "socket.keepalive.enable": "true",
+        "isolation.level": "read_committed",
     }
     assert found[1].client_options() == {
         "bootstrap.servers": "10.1.0.1:9092",
+        "isolation.level": "read_committed",
         "client.id": "metrics",
         "socket.keepalive.enable": "true",
         "socket.timeout.ms": "5000",
@@ -116,6 +121,7 @@ def test_a_certificate_authority_is_trusted_by_both_clients() -> None:
             "ssl.keystore.location": "/etc/me.p12",
             "ssl.keystore.password": "pw",
             "ssl.endpoint.identification.algorithm": "none",
+            "enable.ssl.certificate.verification": "True",
         }
     )
     assert cluster.client_options()["ssl.ca.location"] == "/etc/ca.pem"
@@ -134,6 +140,146 @@ def test_spark_options_have_the_last_word() -> None:
     cluster = Cluster("far", "k:1", {"security.protocol": "SASL_SSL"}, {"security.protocol": "SSL"})
     assert java(cluster) == {"security.protocol": "SSL"}
     assert cluster.client_options()["security.protocol"] == "SASL_SSL"
+
+
+PEM = {
+    "certificate": "-----BEGIN CERTIFICATE-----\nMII\n",
+    "key": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMII\n",
+}
+
+
+def test_a_certificate_and_its_key_are_read_from_their_files(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.pem" for name in PEM}
+    for name, path in files.items():
+        path.write_text(PEM[name])
+    by_file = {f"ssl.{name}.location": str(path) for name, path in files.items()}
+    as_text = {f"ssl.{name}.pem": text for name, text in PEM.items()}
+    for options in (by_file, as_text):
+        assert java(secured({**options, "ssl.key.password": "pw", "ssl.ca.pem": "CA"})) == {
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.certificates": "CA",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.certificate.chain": PEM["certificate"],
+            "ssl.keystore.key": PEM["key"],
+            "ssl.key.password": "pw",
+        }
+
+
+KERBEROS = {
+    "security.protocol": "SASL_SSL",
+    "sasl.mechanism": "GSSAPI",
+    "sasl.kerberos.service.name": "kafka",
+    "sasl.kerberos.principal": "metrics@EXAMPLE.ORG",
+}
+
+
+def test_kerberos_logs_in_with_a_keytab_or_with_the_tickets_that_there_are() -> None:
+    module = "com.sun.security.auth.module.Krb5LoginModule required"
+    keytab = {
+        "sasl.kerberos.keytab": "/etc/metrics.keytab",
+        "sasl.kerberos.kinit.cmd": "kinit -k ...",
+        "sasl.kerberos.min.time.before.relogin": "60000",
+    }
+    assert java(secured({**KERBEROS, **keytab})) == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "GSSAPI",
+        "sasl.kerberos.service.name": "kafka",
+        "sasl.kerberos.min.time.before.relogin": "60000",
+        "sasl.jaas.config": f'{module} useKeyTab="true" storeKey="true" keyTab="/etc/metrics.keytab" '
+        'principal="metrics@EXAMPLE.ORG";',
+    }
+    assert java(secured(KERBEROS))["sasl.jaas.config"] == (
+        f'{module} useTicketCache="true" principal="metrics@EXAMPLE.ORG";'
+    )
+
+
+def test_a_bearer_token_is_fetched_by_both_clients_from_the_same_place() -> None:
+    url = "https://login.example.org/token"
+    oidc = {
+        "method": "oidc",
+        "client.id": "metrics",
+        "client.secret": 'a"b',
+        "token.endpoint.url": url,
+        "scope": "kafka",
+        "extensions": "logicalCluster=lkc-1,identityPoolId=pool-2",
+        "grant.type": "client_credentials",
+    }
+    options = {f"sasl.oauthbearer.{name}": value for name, value in oidc.items()}
+    security = "org.apache.kafka.common.security.oauthbearer"
+    assert java(secured({"sasl.mechanisms": "OAUTHBEARER", **options})) == {
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.token.endpoint.url": url,
+        "sasl.login.callback.handler.class": f"{security}.OAuthBearerLoginCallbackHandler",
+        "sasl.jaas.config": f'{security}.OAuthBearerLoginModule required clientId="metrics" '
+        r'clientSecret="a\"b" scope="kafka" '
+        'extension_logicalCluster="lkc-1" extension_identityPoolId="pool-2";',
+    }
+
+
+def test_the_classes_that_log_in_are_in_the_java_client_that_spark_has(jars: Path) -> None:
+    [client] = (jars / "spark").glob("kafka-clients-*.jar")
+    with ZipFile(client) as archive:
+        there = set(archive.namelist())
+    for name in (*_PASSWORD_MODULES.values(), _TOKEN_MODULE, _TOKEN_HANDLER):
+        assert f"{name.replace('.', '/')}.class" in there
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"ssl.cipher.suites": "ECDHE-RSA"}, "ssl.cipher.suites"),
+        ({"ssl.crl.location": "/etc/crl.pem"}, "ssl.crl.location"),
+        ({"enable.ssl.certificate.verification": "false"}, "enable.ssl.certificate.verification"),
+        ({"ssl.key.pem": PEM["key"]}, "ssl.key.pem"),
+        ({"ssl.certificate.pem": PEM["certificate"]}, "ssl.certificate.pem"),
+        ({"ssl.ca.location": "/etc"}, "ssl.ca.location"),
+        ({"ssl.ca.location": "probe"}, "ssl.ca.location"),
+        ({"sasl.mechanism": "AWS_MSK_IAM"}, "sasl.mechanism"),
+        ({**KERBEROS, "sasl.kerberos.kinit.cmd": "kinit"}, "sasl.kerberos.kinit.cmd"),
+        ({**KERBEROS, "sasl.username": "ann"}, "sasl.username"),
+        ({"sasl.mechanism": "PLAIN", "sasl.password": "alone"}, "sasl.password"),
+        ({"sasl.mechanism": "OAUTHBEARER"}, "sasl.oauthbearer.method"),
+        ({"bootstrap.servers": "elsewhere:9092"}, "bootstrap.servers"),
+        ({"fetch.min.bytes": "7"}, "fetch.min.bytes"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused_unless_it_is_told_by_hand(
+    options: dict[str, str], name: str, mistake: Callable[..., str], load: Load
+) -> None:
+    text = yaml.safe_dump({"clusters": [{"name": "a", "bootstrap_servers": "k:1", "options": options}]})
+    message = mistake(text)
+    assert message.startswith("cluster 1: the option '")
+    assert message.endswith(
+        f"the option '{name}' cannot be told to Spark's Kafka client; remove it, or add what Java is to be "
+        f"told instead: spark_options: {{{name}: ...}}"
+    )
+    by_hand = dict.fromkeys(options, "as Java has it") | {name: "as Java has it"}
+    [cluster] = load(
+        yaml.safe_dump(
+            {
+                "clusters": [
+                    {"name": "a", "bootstrap_servers": "k:1", "options": options, "spark_options": by_hand}
+                ]
+            }
+        )
+    )
+    assert cluster.source_options()[f"kafka.{name}"] == "as Java has it"
+
+
+def test_a_key_that_java_cannot_read_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    old = {"ssl.certificate.pem": PEM["certificate"], "ssl.key.pem": "-----BEGIN RSA PRIVATE KEY-----\n"}
+    with pytest.raises(Untranslatable, match="openssl pkcs8 -topk8"):
+        secured(old).source_options()
+    gone = {"ssl.certificate.location": str(tmp_path / "gone.pem"), "ssl.key.pem": PEM["key"]}
+    with pytest.raises(Untranslatable, match=r"'ssl.certificate.location': .*gone.pem cannot be read"):
+        secured(gone).source_options()
+
+
+def test_only_committed_records_are_read_whatever_an_option_says() -> None:
+    asked = {"isolation.level": "read_uncommitted"}
+    cluster = Cluster("far", "k:1", asked, asked)
+    assert cluster.client_options()["isolation.level"] == "read_committed"
+    assert cluster.source_options()["kafka.isolation.level"] == "read_committed"
 
 
 def test_the_options_are_ones_that_librdkafka_knows() -> None:
