@@ -13,6 +13,13 @@ from metrics_platform.platform import Platform
 
 def send(platform: Platform, start: datetime, end: datetime, rate: float, seed: int) -> list[Record]:
     """Produce [start, end) and return every record sent: the ledger."""
+    records = made(platform, start, end, rate, seed)
+    produce(platform, records)
+    return records
+
+
+def made(platform: Platform, start: datetime, end: datetime, rate: float, seed: int) -> list[Record]:
+    """The records of [start, end), in the order in which they arrive."""
     mix = Mix(
         seed=seed,
         rate=rate,
@@ -24,9 +31,7 @@ def send(platform: Platform, start: datetime, end: datetime, rate: float, seed: 
     )
     print(f"traffic: seed {seed}")
     until = end.timestamp()
-    records = list(takewhile(lambda record: record.at < until, generate(mix, start.timestamp())))
-    produce(platform, records)
-    return records
+    return list(takewhile(lambda record: record.at < until, generate(mix, start.timestamp())))
 
 
 def produce(platform: Platform, records: list[Record]) -> None:
