@@ -30,7 +30,7 @@ RUN = (
         f".venv/bin/metrics-platform {command} "
         for command in (
             *("accuracy", "backlog", "check", "corrections", "kubernetes", "preview", "query"),
-            *("rejected list", "rejected replay", "rejected show", "restate", "status", "traffic"),
+            *("rejected list", "rejected replay", "rejected show", "restate", "status", "traffic", "watch"),
         )
     ),
 )
