@@ -302,6 +302,11 @@ def test_migrating_a_store_without_definitions_records_the_current_one(
     conn.execute("DROP VIEW metrics.sales; DROP TABLE platform.definitions")
     conn.execute("ALTER TABLE platform.ingestion_offsets DROP COLUMN topic_id")
     conn.execute("DROP TABLE platform.backlog CASCADE")
+    conn.execute("DROP TABLE platform.alarm_deliveries, platform.alarms, platform.watch")
+    conn.execute("ALTER TABLE platform.verdicts RENAME TO alarms")
+    conn.execute("ALTER TABLE platform.alarms RENAME CONSTRAINT verdicts_pkey TO alarms_pkey")
+    for check in ("fresh/sales", "clock/kafka"):
+        conn.execute("INSERT INTO platform.alarms VALUES (%s, %s, 'ok', '')", (check, NOW))
     for table in BEFORE_THE_BACKLOG.values():
         conn.execute(table)
     conn.execute("DELETE FROM platform.migrations WHERE number > %s", (MIGRATIONS.index(step),))
@@ -309,6 +314,8 @@ def test_migrating_a_store_without_definitions_records_the_current_one(
     migrate(conn, catalog(changed), LATER)
     kept = conn.execute("SELECT version, kind FROM platform.definitions WHERE metric = 'sales'").fetchall()
     assert set(kept) == {(SALES.version, "visits"), (changed.version, "visits")}
+    verdicts = conn.execute("SELECT check_name FROM platform.verdicts").fetchall()
+    assert verdicts == [("clock/kafka",)]  # of freshness the rules know by themselves
 
 
 def test_an_older_platform_refuses_a_newer_store(conn: Connection, shop: Catalog) -> None:

@@ -76,8 +76,8 @@ def ingestion_behind(at: Snapshot) -> Iterator[Finding]:
 def exact_overdue(at: Snapshot) -> Iterator[Finding]:
     """Hours, days or weeks ended long ago and have no exact number."""
     for one in at.overdue:
-        number = f"{one.windows} {one.grain}s" if one.windows > 1 else f"the {one.grain}"
-        oldest = f"the oldest of {when(one.start)}" if one.windows > 1 else f"of {when(one.start)}"
-        verb = "have" if one.windows > 1 else "has"
-        message = f"{number}, {oldest}, {verb} no exact number {age(at.now - one.end)} after the end"
+        which = f"the {one.grain} of {when(one.start)} has"
+        if one.windows > 1:
+            which = f"{one.windows} {one.grain}s, the oldest of {when(one.start)}, have"
+        message = f"{which} no exact number {age(at.now - one.end)} after the end"
         yield Finding(f"{one.metric}/{one.grain}", Severity.ERROR, message, one.end)

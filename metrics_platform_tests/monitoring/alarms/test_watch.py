@@ -166,7 +166,7 @@ def test_a_store_that_is_away_is_told_from_memory_and_recovers_as_any_alarm(
         assert [alarm.rule for alarm in open_alarms(conn)] == ["store_unreachable"]
         for look in (QUIET, 2 * QUIET):
             watch.look(back + look)
-        assert open_alarms(conn) == []
+        assert "store_unreachable" not in {alarm.rule for alarm in open_alarms(conn)}
     mine = [change for rule, _, change in hook.told if rule == "store_unreachable"]
     assert mine == ["raised", "recovered"]
 
