@@ -75,6 +75,10 @@ def read_store(url: str, timezone: str, now: datetime) -> StoreStatus:
             return _read(conn, now)
     except psycopg.errors.UndefinedTable:
         return StoreStatus(unreadable="no numbers yet: the metric store is still empty")
+    except psycopg.errors.UndefinedColumn:
+        return StoreStatus(
+            unreadable="the metric store is of an older version; starting the platform migrates it"
+        )
     except (StoreUnavailable, psycopg.OperationalError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         return StoreStatus(unreadable=f"the metric store cannot be read: {reason}")

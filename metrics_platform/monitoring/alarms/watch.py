@@ -62,6 +62,7 @@ class Watch:
         self._logger = logger
         self._rules = rules
         self._away = 0  # looks in a row that found no store
+        self._told_away = False  # that alarm was open when the store was last seen
         self._unstored: Step | None = None  # the alarm that the store is away
         self._deliveries: list[Delivery] = []  # of that alarm
 
@@ -76,14 +77,15 @@ class Watch:
                 with self._store() as conn:
                     note_attempts(conn, done)
             self._away = 0
-        except psycopg.errors.UndefinedTable:
-            self._logger.info("the metric store is still empty; there is nothing to look at yet")
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            self._logger.info("the metric store was not migrated yet; there is nothing to look at")
         except (StoreUnavailable, psycopg.OperationalError) as error:
             self._note_away(str(error), now)
 
     def _judge(self, conn: Connection, now: datetime) -> None:
         self._store_memory(conn)
         known = open_alarms(conn)
+        self._told_away = any(alarm.rule == STORE_UNREACHABLE for alarm in known)
         found = evaluate(Snapshot(self._platform, conn, now), self._rules)
         looks = {key: look_of(*key) for key in found.findings}
         for step in next_steps(known, found.findings, looks, found.failed, now):
@@ -112,7 +114,7 @@ class Watch:
         if self._unstored is None:
             look = look_of(STORE_UNREACHABLE, "postgresql")
             alarm = Alarm(STORE_UNREACHABLE, "postgresql", Severity.ERROR, reason, look, now, raised_at=now)
-            self._unstored = Step(alarm, Change.RAISED, reason)
+            self._unstored = Step(alarm, None if self._told_away else Change.RAISED, reason)
             self._deliveries = deliveries_of(self._unstored, self._names, now)
             self._log(self._unstored)
         waiting = [one for one in self._deliveries if one.next_attempt_at and one.next_attempt_at <= now]
