@@ -39,6 +39,30 @@ class SparkSettings:
 
 # A third of the hour: the newest hours and ingestion share the rest.
 REPAIR_TIME = timedelta(minutes=20)
+
+
+@dataclass(frozen=True)
+class AlarmSettings:
+    """Who is told of an alarm, how often the rules are looked at, and the bounds that no catalogue sets."""
+
+    webhook: str | None = field(default=None, repr=False)  # a secret, as whoever has the URL can post to it
+    smtp: str | None = field(
+        default=None, repr=False
+    )  # smtp:// or smtps://; a secret: it may hold a password
+    recipients: tuple[str, ...] = ()  # of e-mails; none are sent without
+    sender: str | None = None  # of e-mails; the first recipient unless given
+    interval: timedelta = timedelta(seconds=30)
+    ingestion_behind: timedelta = timedelta(hours=2)
+    hour_overdue: timedelta = timedelta(hours=3)  # after the hour's end, as the next two are after theirs
+    day_overdue: timedelta = timedelta(hours=30)
+    week_overdue: timedelta = timedelta(hours=72)
+    rejected_warn: float = 0.01  # a share of the records that the last hour ingested
+    rejected_error: float = 0.1
+    rejected_records: int = 100  # of fewer records no share is judged
+    disk_warn: float = 0.9  # a share of the file system
+    disk_error: float = 0.95
+
+
 STREAM = SparkSettings("stream", driver_memory="1200m")
 BATCH = SparkSettings("batch", executors=2, executor_memory="2g", driver_memory="2g")
 
@@ -93,9 +117,9 @@ class Settings:
     grace: timedelta  # how long the stream waits after a minute's end before it reads the minute
     stream: SparkSettings
     batch: SparkSettings
-    alarm_webhook: str | None  # the URL that alarms are sent to
     repair_time: timedelta = REPAIR_TIME  # how long an hourly run repairs older hours
     run_limits: RunLimits = RunLimits()
+    alarms: AlarmSettings = AlarmSettings()
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -111,12 +135,18 @@ class Settings:
             grace=timedelta(seconds=source.number("GRACE_SECONDS", "1")),
             stream=source.spark(STREAM),
             batch=source.spark(BATCH),
-            alarm_webhook=source.text("ALARM_WEBHOOK", "") or None,
             repair_time=timedelta(
                 minutes=source.number("REPAIR_MINUTES", f"{REPAIR_TIME.total_seconds() / 60:g}")
             ),
             run_limits=source.run_limits(),
+            alarms=source.alarms(),
         )
+
+
+def dagster_home(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Where Dagster keeps its files on this host; None if it does not."""
+    home = environment.get("DAGSTER_HOME")
+    return Path(home) if home else None
 
 
 @dataclass(frozen=True)
@@ -157,6 +187,35 @@ class _Source:
         return RunLimits(
             {kind: self.number(_max_minutes(kind), f"{default}") for kind, default in RUN_MINUTES.items()},
             timedelta(minutes=self.number("STALL_MINUTES", f"{RunLimits.stall.total_seconds() / 60:g}")),
+        )
+
+    def hours(self, name: str, default: timedelta) -> timedelta:
+        """A time in hours."""
+        return timedelta(hours=self.number(name, f"{default / timedelta(hours=1):g}"))
+
+    def share(self, name: str, default: float) -> float:
+        """A share that is written in percent."""
+        return self.number(name, f"{default * 100:g}") / 100
+
+    def alarms(self) -> AlarmSettings:
+        """The settings of alarms; the variables' names begin with ALARM."""
+        default = AlarmSettings()
+        recipients = self.text("ALARM_EMAIL", "").split(",")
+        return AlarmSettings(
+            webhook=self.text("ALARM_WEBHOOK", "") or None,
+            smtp=self.text("ALARM_SMTP", "") or None,
+            recipients=tuple(name.strip() for name in recipients if name.strip()),
+            sender=self.text("ALARM_EMAIL_FROM", "") or None,
+            interval=timedelta(seconds=self.number("ALARM_SECONDS", f"{default.interval.total_seconds():g}")),
+            ingestion_behind=self.hours("ALARM_INGESTION_HOURS", default.ingestion_behind),
+            hour_overdue=self.hours("ALARM_HOUR_HOURS", default.hour_overdue),
+            day_overdue=self.hours("ALARM_DAY_HOURS", default.day_overdue),
+            week_overdue=self.hours("ALARM_WEEK_HOURS", default.week_overdue),
+            rejected_warn=self.share("ALARM_REJECTED_WARN", default.rejected_warn),
+            rejected_error=self.share("ALARM_REJECTED_ERROR", default.rejected_error),
+            rejected_records=self.count("ALARM_REJECTED_RECORDS", default.rejected_records),
+            disk_warn=self.share("ALARM_DISK_WARN", default.disk_warn),
+            disk_error=self.share("ALARM_DISK_ERROR", default.disk_error),
         )
 
     def spark(self, default: SparkSettings) -> SparkSettings:

@@ -18,6 +18,7 @@ from metrics_platform.cli.preview import preview
 from metrics_platform.cli.query import query
 from metrics_platform.cli.recover import recover
 from metrics_platform.cli.restate import restate
+from metrics_platform.cli.watch import watch
 from metrics_platform.errors import PlatformError
 
 app = typer.Typer(
@@ -60,6 +61,7 @@ EXAMPLES = {
     accuracy: ("accuracy", "accuracy clicks_per_page"),
     traffic.traffic: ("traffic --rate 2000 --duration 60 --ledger sent.ndjson --seed 7",),
     recover: ("recover", "recover --books-only"),
+    watch: ("watch", "watch --once"),
     stack.env: ("env --data-dir /tmp/second",),
     kubernetes: ("kubernetes docker/kubernetes/values.yaml",),
 }

@@ -155,12 +155,19 @@ def _code_server(values: Values, fingerprint: str) -> Manifest:
             *raw_store_mounts(values),
         ],
     }
+    # It compares PostgreSQL's clock with that of the code server's node, and looks at the same volume.
+    watch = {
+        **{key: container[key] for key in ("image", "env", "securityContext", "volumeMounts")},
+        "name": "watch",
+        "args": ["metrics-platform", "watch"],
+        "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}},
+    }
     pod = {
         **pod_basics(),
         "serviceAccountName": values.service_account,
         "automountServiceAccountToken": True,
         "terminationGracePeriodSeconds": _CODE_GRACE_SECONDS,
-        "containers": [container],
+        "containers": [container, watch],
         "volumes": [
             {"name": "configuration", "configMap": {"name": _CONFIGURATION}},
             *raw_store_volumes(values),

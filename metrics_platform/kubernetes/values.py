@@ -58,7 +58,7 @@ Quantity = Annotated[
 Url = Annotated[str, _matching(r"(?!file:)[a-z][a-z0-9]*:.+", "the URL of a shared store: s3a://bucket/raw")]
 
 
-_ALARM = f"{PREFIX}ALARM_WEBHOOK"
+_ALARM = f"{PREFIX}ALARM_"
 
 
 class ValuesError(PlatformError):
@@ -210,9 +210,9 @@ def _conflicting_variables(root: yaml.Node, values: Values) -> Iterator[tuple[in
     for name in values.secrets.keys() & store.keys():
         yield _line(root, ("secrets", name)), f"secrets.{name}: also stands in raw_store.secrets; remove one"
     for name in values.secrets.keys() | store.keys():
-        if name.startswith(PREFIX) and name != _ALARM:
+        if name.startswith(PREFIX) and not name.startswith(_ALARM):
             where = ("secrets",) if name in values.secrets else ("raw_store", "secrets")
-            message = f"{name}: of the platform's own variables {_ALARM} alone may stand here; remove it"
+            message = f"{name}: of the platform's own variables {_ALARM}... alone may stand here; remove it"
             yield _line(root, (*where, name)), f"{'.'.join(where)}.{message}"
 
 

@@ -79,6 +79,7 @@ class Stack:
         if abandoned:
             self._say(f"runs that an earlier stop had cut off, now cancelled: {abandoned}")
         self._supervisor.start(dagster.daemon(self.state))
+        self._supervisor.start(dagster.watch_component(self.state))
         self._start_traffic()
         self.state = replace(self.state, ready=True)
         state.write_state(self.state)

@@ -13,7 +13,7 @@ from metrics_platform.local.servers import postgres
 from metrics_platform.local.state import StackState
 from metrics_platform.monitoring.status import StoreStatus, read_store
 
-COMPONENTS = ("kafka", "postgres", "code-server", "webserver", "daemon", "traffic")
+COMPONENTS = ("kafka", "postgres", "code-server", "webserver", "daemon", "watch", "traffic")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def stack_status(data_dir: Path, now: datetime) -> Status:
         _component(there, name) for name in COMPONENTS if name in {*there.components, *OPTIONS}
     )
     catalog = load_catalog(there.catalog)
-    store = read_store(postgres.url(there.ports.postgres, postgres.METRICS), catalog.timezone)
-    problems = (*_stack_problems(there, components), *store.problems(catalog.freshness, now))
+    store = read_store(postgres.url(there.ports.postgres, postgres.METRICS), catalog.timezone, now)
+    problems = (*_stack_problems(there, components), *store.problems(now))
     return Status(data_dir, there.ui, components, store, _seconds(store, now), problems)
 
 
@@ -69,8 +69,8 @@ def servers_status(url: str, catalog_file: Path, ui: str | None, now: datetime) 
     Raises CatalogError for a broken catalogue.
     """
     catalog = load_catalog(catalog_file)
-    store = read_store(url, catalog.timezone)
-    return Status(None, ui, (), store, _seconds(store, now), store.problems(catalog.freshness, now))
+    store = read_store(url, catalog.timezone, now)
+    return Status(None, ui, (), store, _seconds(store, now), store.problems(now))
 
 
 def _stack_problems(there: StackState, components: tuple[ComponentStatus, ...]) -> list[str]:

@@ -23,7 +23,7 @@ from metrics_platform.settings import SparkSettings
 from metrics_platform.spark.clocks import read_clocks
 from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
 from metrics_platform.store.connection import Connection, StoreUnavailable
-from metrics_platform.store.state.alarms import OK, AlarmState, record_change
+from metrics_platform.store.state.verdicts import OK, Verdict, record_verdict
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Hosts that keep time by NTP agree within a tenth of a second: this is no jitter. The stream waits one second
 # for stragglers and reads five around its minutes: from two on it counts too few, from five on it loses some.
 BOUND = timedelta(seconds=2)
-POSTGRES, KAFKA = "clock/postgresql", "clock/kafka"
+KAFKA = "clock/kafka"
 
 ReadClock = Callable[[], datetime]
 
@@ -59,7 +59,7 @@ class Reading:
         return max(self.told - self.after, timedelta(0)) + min(self.told - self.before, timedelta(0))
 
 
-def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Reading]) -> AlarmState:
+def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Reading]) -> Verdict:
     """The verdict of a check that read several clocks: the one that differs most from this host's decides.
 
     `here` is this host's name, for the message.
@@ -67,10 +67,10 @@ def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Readin
     worst = max(readings, key=lambda reading: abs(reading.ahead), default=None)
     bound = BOUND.total_seconds()
     if worst is None or abs(worst.ahead) <= BOUND:
-        return AlarmState(check, now, OK, f"no clock differs from that of {here} by more than {bound:g} s")
+        return Verdict(check, now, OK, f"no clock differs from that of {here} by more than {bound:g} s")
     seconds = worst.ahead.total_seconds()
     side = "ahead of" if seconds > 0 else "behind"
-    return AlarmState(
+    return Verdict(
         check,
         now,
         "error",
@@ -82,30 +82,28 @@ def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Readin
 def check_clocks(
     platform: Platform, spark: SparkSettings, session: SparkSession, logger: logging.Logger
 ) -> None:
-    """Read the clocks that a layer's run works with, warn of one that differs, and record the verdicts.
+    """Read the clocks of Kafka and of the executors, warn of one that differs, and record the verdicts.
 
     Nothing happens when the metric store cannot be reached: the run itself will fail of it.
     """
     with suppress(StoreUnavailable, psycopg.OperationalError), platform.connect() as conn:
-        verdicts = [check_postgres_clock(conn), check_kafka_clocks(platform)]
+        verdicts = [check_kafka_clocks(platform)]
         if cluster_manager_of(spark) is not ClusterManager.LOCAL:
             verdicts.append(check_executor_clocks(spark, session))
         for verdict in verdicts:
             if verdict.severity != OK:
                 logger.warning(verdict.message)
-            record_change(conn, verdict)
+            record_verdict(conn, verdict)
 
 
-def check_postgres_clock(conn: Connection, clock: ReadClock = system_clock) -> AlarmState:
-    """The verdict on PostgreSQL's clock."""
+def read_postgres_clock(conn: Connection, clock: ReadClock = system_clock) -> Reading:
+    """PostgreSQL's clock."""
     before = clock()
     [(instant,)] = conn.execute("SELECT clock_timestamp()").fetchall()
-    after = clock()
-    whose = f"PostgreSQL at {conn.info.host}"
-    return judge_clocks(POSTGRES, socket.gethostname(), after, [Reading(whose, before, instant, after)])
+    return Reading(f"PostgreSQL at {conn.info.host}", before, instant, clock())
 
 
-def check_kafka_clocks(platform: Platform, clock: ReadClock = system_clock) -> AlarmState:
+def check_kafka_clocks(platform: Platform, clock: ReadClock = system_clock) -> Verdict:
     """The verdict on the clocks that give Kafka's records their timestamps.
 
     A record with a timestamp of the future shows that such a clock is ahead. One that is behind cannot be
@@ -125,7 +123,7 @@ def check_kafka_clocks(platform: Platform, clock: ReadClock = system_clock) -> A
 
 def check_executor_clocks(
     spark: SparkSettings, session: SparkSession, clock: ReadClock = system_clock
-) -> AlarmState:
+) -> Verdict:
     """The verdict on the clocks of a layer's executors.
 
     Ask it of a session that has done some work: it then answers in a fraction of a second.

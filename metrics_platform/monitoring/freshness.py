@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from metrics_platform.catalog.windows import MINUTE
-from metrics_platform.platform import Platform
-from metrics_platform.store import ledger
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,3 @@ def judge_freshness(now: datetime, newest_minute: datetime | None, threshold: ti
         "see the newest run of the job `shift`",
         age,
     )
-
-
-def judge_all(platform: Platform, now: datetime) -> dict[str, FreshnessVerdict]:
-    """The verdict on every metric of the catalogue, by the metric's name, as the ledger has it."""
-    with platform.connect() as conn:
-        newest = ledger.newest_minutes(conn)
-    catalog = platform.catalog
-    return {m.name: judge_freshness(now, newest.get(m.name), catalog.freshness) for m in catalog.metrics}

@@ -10,7 +10,7 @@ import psycopg
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import StoreUnavailable
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.alarms import OK, AlarmState, record_reason
+from metrics_platform.store.state.verdicts import OK, Verdict, record_verdict
 
 
 def record_spark_health(platform: Platform, layer: str, reason: str | None) -> None:
@@ -19,7 +19,7 @@ def record_spark_health(platform: Platform, layer: str, reason: str | None) -> N
     Nothing is kept when the metric store cannot be reached: the run's own failure says the same.
     """
     now = datetime.now(UTC)
-    verdict = AlarmState(f"spark/{layer}", now, "error" if reason else OK, reason or "at work")
+    verdict = Verdict(f"spark/{layer}", now, "error" if reason else OK, reason or "at work")
     with suppress(StoreUnavailable, psycopg.OperationalError), platform.connect() as conn:
         migrate(conn, platform.catalog, now)
-        record_reason(conn, verdict)
+        record_verdict(conn, verdict)

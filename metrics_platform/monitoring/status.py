@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import psycopg
 
 from metrics_platform.catalog.windows import Grain
+from metrics_platform.monitoring.alarms.notices import alarm_line
+from metrics_platform.monitoring.alarms.words import when
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect
 from metrics_platform.store.ledger import Label, newest_of_each
-from metrics_platform.store.state.alarms import AlarmState, current_alarms
-from metrics_platform.store.state.backlog import Cause, Entry
+from metrics_platform.store.state.alarm_deliveries import Delivery, undelivered
+from metrics_platform.store.state.alarms import Alarm, LastLook, Severity, last_look, open_alarms
+from metrics_platform.store.state.backlog import Entry
 from metrics_platform.store.state.definition_versions import OlderWindows, older_windows
 from metrics_platform.store.state.lease import STREAM_LEASE, Lease, read_lease
 from metrics_platform.store.state.lost_records import LostRecords, lost_records
 from metrics_platform.store.state.next_shift import NextShift, read_next_shift
 from metrics_platform.store.state.outages import open_outages
-from metrics_platform.store.state.runs import ended_runs
 
-# Checks that look at the servers; those of freshness follow from the newest minute by themselves.
-_WATCHED = ("clock", "spark")
+# A look that is late by less may still be sending what the last one found.
+LOOK_AWAITED = timedelta(minutes=2)
+TOLD_LATELY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,10 @@ class StoreStatus:
     newest: tuple[Label, ...] = ()  # of each metric and grain
     older: tuple[OlderWindows, ...] = ()  # what restating would renew
     outages: tuple[Entry, ...] = ()  # that are not closed
-    alarms: tuple[AlarmState, ...] = ()  # of clocks that differ now, of layers without a Spark to work with
+    alarms: tuple[Alarm, ...] = ()  # that have not recovered
+    untold: tuple[Delivery, ...] = ()  # what could not be sent in the last day
+    last_look: LastLook | None = None  # at the alarms' rules
     lost: tuple[LostRecords, ...] = ()  # by topic
-    ended: tuple[tuple[str, str], ...] = ()  # jobs whose newest run the platform ended, and why
     unreadable: str | None = None  # why the store could not be read
 
     @property
@@ -49,25 +52,21 @@ class StoreStatus:
         end = self.newest_minute_end
         return None if end is None else now - end
 
-    def problems(self, freshness: timedelta, now: datetime) -> tuple[str, ...]:
-        """What is wrong, one line each. `freshness` is the age from which on the newest minute is late."""
-        unreadable = [self.unreadable] if self.unreadable else []
-        ended = [f"the newest run of {job} was ended: {because}" for job, because in self.ended]
-        found = found_wrong(self.alarms)
-        return (*unreadable, *self._late(freshness, now), *lacking(self), *found, *ended)
+    def problems(self, now: datetime) -> tuple[str, ...]:
+        """What is wrong, one line each: the alarms that are errors, and what makes the list itself unsure."""
+        if self.unreadable:
+            return (self.unreadable,)
+        lasting = [one for one in self.alarms if one.severity is Severity.ERROR and not one.quiet_since]
+        return (*self._nobody_looks(now), *(alarm_line(one) for one in lasting))
 
-    def _late(self, freshness: timedelta, now: datetime) -> list[str]:
-        problems = []
-        lag = self.lag(now)
-        if lag is not None and lag > freshness:
-            age, allowed = lag.total_seconds(), freshness.total_seconds()
-            problems.append(f"the newest minute is {age:.0f} s old, more than {allowed:.0f} s")
-        if self.lease and (self.lease.holder is None or self.lease.expires_at < now):
-            problems.append("no shift holds the lease; the next one starts at the newest minutes")
-        return problems
+    def _nobody_looks(self, now: datetime) -> list[str]:
+        if self.last_look and now <= self.last_look.next_at + LOOK_AWAITED:
+            return []
+        since = f" since {when(self.last_look.at)}" if self.last_look else " yet"
+        return [f"nobody has looked at the alarms{since}; `metrics-platform watch` does"]
 
 
-def read_store(url: str, timezone: str) -> StoreStatus:
+def read_store(url: str, timezone: str, now: datetime) -> StoreStatus:
     """Ask the metric store at `url`. All times are told in `timezone`, in which days and weeks begin.
 
     A store that is empty, or cannot be reached, is no error: the answer says so.
@@ -75,44 +74,27 @@ def read_store(url: str, timezone: str) -> StoreStatus:
     try:
         with connect(url, "metrics-platform status") as conn:
             conn.execute("SELECT set_config('timezone', %s, false)", (timezone,))
-            return _read(conn)
+            return _read(conn, now)
     except psycopg.errors.UndefinedTable:
         return StoreStatus(unreadable="no numbers yet: the metric store is still empty")
+    except psycopg.errors.UndefinedColumn:
+        return StoreStatus(
+            unreadable="the metric store is of an older version; starting the platform migrates it"
+        )
     except (StoreUnavailable, psycopg.OperationalError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         return StoreStatus(unreadable=f"the metric store cannot be read: {reason}")
 
 
-def _read(conn: Connection) -> StoreStatus:
+def _read(conn: Connection, now: datetime) -> StoreStatus:
     return StoreStatus(
         lease=read_lease(conn, STREAM_LEASE),
         next_shift=read_next_shift(conn),
         newest=tuple(newest_of_each(conn)),
         older=tuple(older_windows(conn)),
         outages=tuple(open_outages(conn)),
-        alarms=tuple(current_alarms(conn, _WATCHED)),
+        alarms=tuple(open_alarms(conn)),
+        untold=tuple(undelivered(conn, now - TOLD_LATELY)),
+        last_look=last_look(conn),
         lost=tuple(lost_records(conn)),
-        ended=tuple(ended_runs(conn)),
     )
-
-
-def lacking(store: StoreStatus) -> list[str]:
-    """The outages that go on, one line each: of the newest minute, or of the raw store."""
-    last = store.newest_minute_end
-    return [
-        f"the {'raw store' if each.cause is Cause.BEHIND else 'stream'} lacks cluster '{each.cluster}' "
-        f"since {each.start:%H:%M}: {each.reason}"
-        for each in store.outages
-        if each.cause is Cause.BEHIND or (last is not None and each.end >= last)
-    ]
-
-
-def found_wrong(alarms: Iterable[AlarmState]) -> list[str]:
-    """What the checks found, one line each; a check of Spark is told with the layer whose run failed."""
-    return [
-        f"the {name}'s last run failed at {alarm.at:%H:%M}: {alarm.message}"
-        if kind == "spark"
-        else alarm.message
-        for alarm in alarms
-        for kind, _, name in [alarm.check.partition("/")]
-    ]

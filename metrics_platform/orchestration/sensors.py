@@ -1,8 +1,7 @@
-"""Sensors: one keeps a shift at work, one watches the streaming SLA and sounds the alarm."""
+"""Sensors: one keeps a shift at work, one shows the alarms."""
 
 import json
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from dagster import (
@@ -19,16 +18,12 @@ from dagster import (
     sensor,
 )
 
-from metrics_platform.catalog.windows import Grain
-from metrics_platform.monitoring import clocks
-from metrics_platform.monitoring.freshness import FreshnessVerdict, judge_all
-from metrics_platform.orchestration.checks import freshness_evaluation
+from metrics_platform.orchestration import checks
 from metrics_platform.orchestration.shift_job import JOB
-from metrics_platform.orchestration.specs import metric_key
 from metrics_platform.platform import Platform
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import alarms, lease
-from metrics_platform.store.state.alarms import AlarmState
+from metrics_platform.store.state import lease
+from metrics_platform.store.state.alarms import open_alarms
 from metrics_platform.store.state.next_shift import NextShift, record_next_shift
 from metrics_platform.stream import supervision
 
@@ -40,8 +35,7 @@ _ACTIVE = [
     DagsterRunStatus.CANCELING,
 ]
 # An unchanged verdict is repeated this often, so that the UI shows that somebody still looks.
-_REPEAT = timedelta(minutes=10)
-_WEBHOOK_SECONDS = 5
+_REPEAT = timedelta(hours=1)
 
 
 def shift_sensor(platform: Platform) -> SensorDefinition:
@@ -76,72 +70,45 @@ def shift_sensor(platform: Platform) -> SensorDefinition:
     return keep_one_shift
 
 
-def freshness_sensor(platform: Platform) -> SensorDefinition:
-    """Judges the freshness of every metric and reports the verdicts as asset checks."""
+def alarm_sensor(platform: Platform) -> SensorDefinition:
+    """Shows the open alarms as asset checks that fail."""
 
     @sensor(
-        name="watch_freshness",
+        name="show_alarms",
         minimum_interval_seconds=15,
         default_status=DefaultSensorStatus.RUNNING,
-        asset_selection=[metric_key(metric, Grain.MINUTE) for metric in platform.catalog.metrics],
-        description="The streaming SLA: evaluates the check `fresh` of every minute asset and sounds the "
-        "alarm when a verdict changes.",
+        asset_selection=sorted({key.asset_key for key in checks.check_keys(platform)}),
+        description="Reports the checks whose alarms were raised or recovered; `metrics-platform watch` "
+        "judges and sends them.",
     )
-    def watch_freshness(context: SensorEvaluationContext) -> SensorResult:
+    def show_alarms(context: SensorEvaluationContext) -> SensorResult:
         now = datetime.now(UTC)
-        verdicts = judge_all(platform, now)
-        changed = _changed(platform, verdicts, now)
-        for name in changed:
-            verdict = verdicts[name]
-            _send_alarm(platform, context, f"fresh/{name}", verdict.passed, f"{name}: {verdict.message}")
-        _watch_clock(platform, context)
-        due = context.cursor is None or now - datetime.fromisoformat(context.cursor) >= _REPEAT
-        report = list(verdicts) if due else changed
-        evaluations = [freshness_evaluation(platform.catalog.metric(name), verdicts[name]) for name in report]
-        cursor = now.isoformat() if due else context.cursor
+        with platform.connect() as conn:
+            known = {alarm.key: alarm for alarm in open_alarms(conn)}
+        shown_at, shown = _read_cursor(context.cursor)
+        due = now - shown_at >= _REPEAT
+        verdicts = {key.to_user_string(): one for key, one in checks.evaluations(platform, known).items()}
+        failing = {key: one.severity.value for key, one in verdicts.items() if not one.passed}
+        report = [one for key, one in verdicts.items() if due or failing.get(key) != shown.get(key)]
         return SensorResult(
-            asset_events=evaluations,
-            cursor=cursor,
-            skip_reason=None if evaluations else SkipReason("all verdicts are as they were"),
+            asset_events=report,
+            cursor=_cursor(now if due else shown_at, failing),
+            skip_reason=None if report else SkipReason("all verdicts are as they were"),
         )
 
-    return watch_freshness
+    return show_alarms
 
 
-def _changed(platform: Platform, verdicts: dict[str, FreshnessVerdict], now: datetime) -> list[str]:
-    with platform.connect() as conn:
-        return [
-            name
-            for name, verdict in verdicts.items()
-            if alarms.record_change(
-                conn,
-                AlarmState(f"fresh/{name}", now, alarms.OK if verdict.passed else "error", verdict.message),
-            )
-        ]
+def _read_cursor(cursor: str | None) -> tuple[datetime, dict[str, str]]:
+    """When all verdicts were last reported, and which checks failed then or since, with their severity."""
+    if cursor is None:
+        return datetime.fromtimestamp(0, UTC), {}
+    known = json.loads(cursor)
+    return datetime.fromisoformat(known["at"]), known["failing"]
 
 
-def _watch_clock(platform: Platform, context: SensorEvaluationContext) -> None:
-    """Sound the alarm when PostgreSQL's clock and this host's come to differ, and when they agree again."""
-    with platform.connect() as conn:
-        verdict = clocks.check_postgres_clock(conn)
-        if alarms.record_change(conn, verdict):
-            _send_alarm(platform, context, verdict.check, verdict.severity == alarms.OK, verdict.message)
-
-
-def _send_alarm(
-    platform: Platform, context: SensorEvaluationContext, check: str, passed: bool, text: str
-) -> None:
-    """Say a changed verdict in the sensor's log and, if there is one, to the webhook."""
-    (context.log.info if passed else context.log.error)(text)
-    url = platform.settings.alarm_webhook
-    if url is None:
-        return
-    body = json.dumps({"check": check, "passed": passed, "text": text}).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310  the operator's own URL
-    try:
-        urllib.request.urlopen(request, timeout=_WEBHOOK_SECONDS).close()  # noqa: S310
-    except OSError as error:
-        context.log.warning(f"the alarm could not be sent to METRICS_PLATFORM_ALARM_WEBHOOK: {error}")
+def _cursor(at: datetime, failing: Mapping[str, str]) -> str:
+    return json.dumps({"at": at.isoformat(), "failing": failing})
 
 
 def _running(instance: DagsterInstance) -> list[supervision.ShiftRun]:

@@ -33,6 +33,10 @@ _NUMBERS = {
 }
 
 
+# What is about no metric and no kind alone: its checks show the alarms on servers, runs and disks.
+PLATFORM_KEY = AssetKey(["platform"])
+
+
 def metric_key(metric: Metric, grain: Grain) -> AssetKey:
     """metric_grain: the UI's graph shows the last part of a key alone, so that part says both."""
     return AssetKey([f"{metric.name}_{grain}"])
@@ -103,6 +107,15 @@ def view_specs(platform: Platform) -> list[AssetSpec]:
         )
         for metric in platform.catalog.metrics
     ]
+
+
+def platform_spec() -> AssetSpec:
+    """One external asset for the installation itself."""
+    return AssetSpec(
+        PLATFORM_KEY,
+        description="What all numbers stand on: servers, disks, clocks, runs. Its checks are alarms.",
+        group_name="platform",
+    )
 
 
 def _metric_spec(platform: Platform, metric: Metric, grain: Grain, today: date) -> AssetSpec:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from metrics_platform.catalog.model import Metric
-from metrics_platform.catalog.windows import Window
+from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.connection import Connection
 
 
@@ -63,6 +64,42 @@ def never_exact(conn: Connection, metrics: Collection[str], windows: Collection[
         ),
     ).fetchall()
     return [ordered[place - 1] for (place,) in rows]
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """The windows of one metric and grain that have no exact number and should have."""
+
+    metric: str
+    grain: Grain
+    windows: int  # how many
+    start: datetime  # of the oldest
+    end: datetime
+
+
+def overdue(conn: Connection, windows: Collection[Window]) -> list[Overdue]:
+    """What is not exact of the windows, by metric and grain; `windows` are those that should be.
+
+    A metric that was first seen after a window's end needs no number for it.
+    """
+    ordered = sorted(windows)
+    rows = conn.execute(
+        """
+        SELECT name, wanted.grain, count(*), min(first), min(after)
+        FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS wanted (grain, first, after)
+        JOIN platform.metrics ON retired_at IS NULL AND first_seen < after
+        WHERE NOT EXISTS (
+            SELECT FROM platform.ledger
+            WHERE metric = name AND ledger.grain = wanted.grain AND window_start = first AND source = 'batch')
+        GROUP BY name, wanted.grain ORDER BY name, wanted.grain
+        """,
+        (
+            [window.grain for window in ordered],
+            [window.start for window in ordered],
+            [window.end for window in ordered],
+        ),
+    )
+    return [Overdue(name, Grain(grain), *rest) for name, grain, *rest in rows]
 
 
 def stale_windows(

@@ -90,7 +90,7 @@ def _prune_batch(conn: Connection, catalog: Catalog, metric: str, grain: Grain, 
 def prune_books(conn: Connection, now: datetime) -> None:
     """Delete what the books say of more than BOOKS_KEPT ago, but for what still counts.
 
-    That is, of each kind of event, the newest ingestion step; of each check, the last change of its verdict.
+    That is, of each kind of event, the newest ingestion step; of each check of the runs, the last verdict.
     """
     before = now - BOOKS_KEPT
     conn.execute(
@@ -112,8 +112,9 @@ def prune_books(conn: Connection, now: datetime) -> None:
     conn.execute("DELETE FROM platform.backlog WHERE cause = 'lost' AND since < %s", (before,))
     conn.execute(
         """
-        DELETE FROM platform.alarms AS old WHERE at < %s
-            AND at < (SELECT max(at) FROM platform.alarms WHERE check_name = old.check_name)
+        DELETE FROM platform.verdicts AS old WHERE at < %s
+            AND at < (SELECT max(at) FROM platform.verdicts WHERE check_name = old.check_name)
         """,
         (before,),
     )
+    conn.execute("DELETE FROM platform.alarms WHERE recovered_at < %s", (before,))

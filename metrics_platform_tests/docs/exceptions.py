@@ -31,7 +31,7 @@ RUN = (
         for command in (
             *("accuracy", "audit", "backlog", "check", "corrections", "kubernetes", "preview", "query"),
             *("rejected impaired", "rejected list", "rejected replay", "rejected show"),
-            *("restate", "status", "traffic"),
+            *("restate", "status", "traffic", "watch"),
         )
     ),
 )

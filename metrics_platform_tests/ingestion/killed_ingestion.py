@@ -47,7 +47,6 @@ def main() -> None:
         grace=timedelta(seconds=1),
         stream=SparkSettings("stream", driver_memory="512m"),
         batch=SparkSettings("batch", driver_memory="512m"),
-        alarm_webhook=None,
     )
     platform = Platform(settings, catalog, load_clusters(settings.clusters))
     builder = SparkSession.builder

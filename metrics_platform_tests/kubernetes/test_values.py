@@ -83,7 +83,7 @@ POSTGRES = "postgres: {name: metrics-platform, key: postgres}"
             "secrets: {METRICS_PLATFORM_RAW_STORE: {name: a, key: b}}",
             (
                 "17: secrets.METRICS_PLATFORM_RAW_STORE: of the platform's own variables "
-                "METRICS_PLATFORM_ALARM_WEBHOOK alone may stand here; remove it"
+                "METRICS_PLATFORM_ALARM_... alone may stand here; remove it"
             ),
         ),
         (

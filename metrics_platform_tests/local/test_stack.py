@@ -139,7 +139,8 @@ def test_wrong_usage_exits_with_2() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["up", "down", "status", "env", "traffic", "check", "query", "preview", "restate", "kubernetes"]
+    "name",
+    ["up", "down", "status", "env", "traffic", "check", "query", "preview", "restate", "kubernetes", "watch"],
 )
 def test_every_command_explains_itself(name: str) -> None:
     result = command(name, "--help")

@@ -15,7 +15,7 @@ from metrics_platform.monitoring import clocks
 from metrics_platform.monitoring.clocks import Reading, judge_clocks
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.alarms import last_state
+from metrics_platform.store.state.verdicts import Verdict, last_verdict
 from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.traffic import send
 
@@ -71,10 +71,12 @@ def test_without_readings_there_is_nothing_to_complain_of() -> None:
 
 @pytest.mark.parametrize(("seconds", "said"), [(5, "behind"), (-5, "ahead of")])
 def test_postgresqls_clock_is_compared_with_this_hosts(conn: Connection, seconds: float, said: str) -> None:
-    assert clocks.check_postgres_clock(conn).severity == "ok"
-    verdict = clocks.check_postgres_clock(conn, shifted(seconds))
-    assert verdict.severity == "error"
-    assert f" s {said} that of " in verdict.message
+    def verdict(clock: Callable[[], datetime]) -> Verdict:
+        return judge_clocks("postgresql", "here", NOON, [clocks.read_postgres_clock(conn, clock)])
+
+    assert verdict(clocks.system_clock).severity == "ok"
+    assert verdict(shifted(seconds)).severity == "error"
+    assert f" s {said} that of " in verdict(shifted(seconds)).message
 
 
 def test_records_of_the_future_betray_a_clock_that_is_ahead(platform: Platform) -> None:
@@ -108,15 +110,15 @@ def test_executors_clocks_are_compared_with_this_hosts(platform: Platform, spark
 def test_a_run_warns_and_status_hears_of_it(
     platform: Platform, conn: Connection, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = judge_clocks(clocks.POSTGRES, "code-server", NOON, [reading(7)])
+    wrong = judge_clocks(clocks.KAFKA, "code-server", NOON, [reading(7)])
     said: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(clocks, "check_postgres_clock", lambda _conn: wrong)
+        patch.setattr(clocks, "check_kafka_clocks", lambda _platform: wrong)
         clocks.check_clocks(platform, platform.settings.stream, spark, log_to(said.append))
     assert said == [wrong.message]
-    assert last_state(conn, clocks.POSTGRES) == wrong
+    assert last_verdict(conn, clocks.KAFKA) == wrong
     clocks.check_clocks(platform, platform.settings.stream, spark, log_to(said.append))
-    assert last_state(conn, clocks.POSTGRES) != wrong
+    assert last_verdict(conn, clocks.KAFKA) != wrong
     assert len(said) == 1
 
 

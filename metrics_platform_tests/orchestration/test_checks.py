@@ -1,4 +1,4 @@
-"""The asset checks: what Dagster shows of the verdicts on freshness and reconciliation."""
+"""The asset checks: what Dagster shows of alarms, and of the verdicts on freshness and reconciliation."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +15,8 @@ from dagster import (
     AssetSpec,
     DagsterInstance,
     Definitions,
+    SensorResult,
+    build_sensor_context,
     define_asset_job,
 )
 
@@ -24,17 +26,20 @@ from metrics_platform.monitoring.freshness import judge_freshness
 from metrics_platform.orchestration.checks import (
     FRESH,
     RECONCILIATION,
+    alarm_checks,
+    check_keys,
     freshness_evaluation,
-    reconciliation_checks,
     reconciliation_evaluations,
     report_evaluations,
 )
 from metrics_platform.orchestration.maintenance import delete_old_verdicts
+from metrics_platform.orchestration.sensors import alarm_sensor
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key
 from metrics_platform.platform import Platform
 from metrics_platform.store.commit import Commit, commit
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Source
+from metrics_platform.store.state.alarms import Alarm, Severity, write_alarm
 from metrics_platform_tests.store.shop import Visit, totals
 from metrics_platform_tests.support.clock import START
 
@@ -111,7 +116,7 @@ def test_a_run_reports_what_became_exact_with_it(platform: Platform, conn: Conne
     assert isinstance(found, AssetCheckEvaluation)
     assert (found.asset_key, found.check_name) == (AssetKey([f"{CLICKS}_hour"]), RECONCILIATION)
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
-    assert found.metadata["error"].value == pytest.approx(0.03)
+    assert "off by at most 3.00%" in (found.description or "")
     assert list(reconciliation_evaluations(platform, conn, "another run", BATCH_GRAINS)) == []
 
 
@@ -136,8 +141,72 @@ def pressed(platform: Platform, keys: set[AssetKey]) -> dict[str, tuple[bool, An
     checks = AssetSelection.checks(*(AssetCheckKey(key, RECONCILIATION) for key in keys))
     definitions = Definitions(
         assets=[AssetSpec(key) for key in keys],
-        asset_checks=[reconciliation_checks(platform)],
+        asset_checks=[alarm_checks(platform)],
         jobs=[define_asset_job("press", checks)],
     )
     done = definitions.resolve_job_def("press").execute_in_process()
     return {one.asset_key.path[-1]: (one.passed, one.severity) for one in done.get_asset_check_evaluations()}
+
+
+# Alarms, as checks that fail --------------------------------------------------------------------------------
+
+
+def alarm(rule: str, subject: str, severity: Severity = Severity.ERROR, **more: Any) -> Alarm:
+    return Alarm(
+        rule, subject, severity, f"{subject} is wrong", "metrics-platform status", START, START, **more
+    )
+
+
+def shown(platform: Platform, cursor: str | None) -> tuple[str | None, dict[str, tuple[bool, str, str]]]:
+    """What the sensor reports, by check: whether it passed, how bad, why; and its next cursor."""
+    with DagsterInstance.ephemeral() as instance:
+        found = alarm_sensor(platform)(build_sensor_context(instance, cursor=cursor))
+    assert isinstance(found, SensorResult)
+    told = [one for one in found.asset_events if isinstance(one, AssetCheckEvaluation)]
+    return found.cursor, {
+        one.asset_check_key.to_user_string(): (one.passed, one.severity.value, one.description or "")
+        for one in told
+    }
+
+
+def test_the_sensor_shows_each_alarm_once_as_a_check_that_fails(platform: Platform, conn: Connection) -> None:
+    cursor, everything = shown(platform, None)
+    assert {passed for passed, _, _ in everything.values()} == {True}
+    assert set(everything) == {key.to_user_string() for key in check_keys(platform)}
+
+    raised = {
+        alarm("minutes_late", CLICKS): f"{CLICKS}_minute:minutes_late",
+        alarm("exact_overdue", f"{CLICKS}/day"): f"{CLICKS}_day:exact_overdue",
+        alarm("left_out", f"{CLICKS}/stream"): f"metrics/{CLICKS}:left_out",
+        alarm("lost_records", "orders/oslo/web.orders"): "raw_events/orders:lost_records",
+        alarm("disk_full", "Dagster", Severity.WARN): "platform:disk_full",
+        alarm("store_unreachable", "postgresql"): "platform:store_unreachable",
+    }
+    for one in (*raised, alarm("minutes_late", "a metric that left the catalogue")):
+        write_alarm(conn, one)
+    cursor, changed = shown(platform, cursor)
+    assert changed == {
+        check: (False, one.severity.name, f"{one.subject}: {one.message}") for one, check in raised.items()
+    }
+    cursor, changed = shown(platform, cursor)
+    assert changed == {}
+
+    write_alarm(conn, alarm("disk_full", "Dagster", Severity.WARN, recovered_at=START))
+    write_alarm(conn, alarm("disk_full", "PostgreSQL"))
+    cursor, changed = shown(platform, cursor)
+    assert changed == {"platform:disk_full": (False, "ERROR", "PostgreSQL: PostgreSQL is wrong")}
+    write_alarm(conn, alarm("disk_full", "PostgreSQL", recovered_at=START))
+    assert shown(platform, cursor)[1] == {"platform:disk_full": (True, "ERROR", "no alarm")}
+
+
+def test_a_check_that_cannot_be_judged_does_not_pass(platform: Platform, conn: Connection) -> None:
+    conn.execute("DROP VIEW platform.lost_records")
+    key = AssetCheckKey(AssetKey(["raw_events", "orders"]), "lost_records")
+    definitions = Definitions(
+        assets=[AssetSpec(key.asset_key)],
+        asset_checks=[alarm_checks(platform)],
+        jobs=[define_asset_job("press", AssetSelection.checks(key))],
+    )
+    [found] = definitions.resolve_job_def("press").execute_in_process().get_asset_check_evaluations()
+    assert not found.passed
+    assert "could not be judged: UndefinedTable" in (found.description or "")

@@ -23,6 +23,7 @@ from dagster import (
 from metrics_platform.catalog.loading.catalog import CatalogError
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain
+from metrics_platform.monitoring.alarms.rules import RULES
 from metrics_platform.orchestration.build import build_definitions
 from metrics_platform.orchestration.partitions import partitions
 from metrics_platform.platform import load_for_runs
@@ -60,6 +61,7 @@ def test_there_is_an_asset_for_every_topic_table_number_and_view(specs: dict[Ass
         AssetKey(["raw_events", "orders"]),
         *(AssetKey([f"{name}_{grain}"]) for name in METRICS for grain in Grain),
         *(AssetKey(["metrics", name]) for name in METRICS),
+        AssetKey(["platform"]),
     }
 
 
@@ -74,7 +76,7 @@ def test_the_two_layers_meet_in_the_view(specs: dict[AssetKey, AssetSpec]) -> No
 
 
 def test_assets_are_grouped_by_layer(specs: dict[AssetKey, AssetSpec]) -> None:
-    groups = {"kafka": "kafka", "raw_events": "raw_store", "metrics": "metric_store"}
+    groups = {"kafka": "kafka", "raw_events": "raw_store", "metrics": "metric_store", "platform": "platform"}
     for key, spec in specs.items():
         layer = "streaming" if key.path[-1].endswith("_minute") else "batch"
         assert spec.group_name == groups.get(key.path[0], layer)
@@ -111,21 +113,23 @@ def test_everything_that_can_run_by_itself_does(definitions: Definitions) -> Non
     assert {one.name for one in schedules} == {
         "ingest_raw_events", "exact_hours", "exact_days", "exact_weeks", "tidy_up",
     }  # fmt: skip
-    assert {one.name for one in sensors} == {"keep_one_shift", "watch_freshness", "end_hanging_runs"}
+    assert {one.name for one in sensors} == {"keep_one_shift", "show_alarms", "end_hanging_runs"}
     assert {one.default_status for one in schedules} == {DefaultScheduleStatus.RUNNING}  # pyright: ignore[reportAttributeAccessIssue]
     assert {one.default_status for one in sensors} == {DefaultSensorStatus.RUNNING}
 
 
-def test_minutes_are_checked_for_freshness_and_exact_numbers_for_reconciliation(
-    definitions: Definitions,
-) -> None:
+def test_every_alarm_is_a_check_of_what_it_is_about(definitions: Definitions) -> None:
     exact = {
         AssetKey([f"{name}_{grain}"]) for name in METRICS for grain in Grain if grain is not Grain.MINUTE
     }
-    assert set(definitions.resolve_asset_graph().asset_check_keys) == {
-        *(AssetCheckKey(key, "fresh") for key in MINUTE_KEYS),
-        *(AssetCheckKey(key, "reconciliation") for key in exact),
+    keys = set(definitions.resolve_asset_graph().asset_check_keys)
+    assert {key.name for key in keys} == {rule.name for rule in RULES}
+    assert {key.asset_key for key in keys if key.name == "minutes_late"} == MINUTE_KEYS
+    assert {key.asset_key for key in keys if key.name == "reconciliation"} == exact
+    assert {key.asset_key for key in keys if key.name == "rejected"} == {
+        AssetKey(["raw_events", kind.name]) for kind in WEBSHOP.kinds
     }
+    assert AssetCheckKey(AssetKey(["platform"]), "disk_full") in keys
 
 
 def test_jobs_hold_what_they_are_for(definitions: Definitions) -> None:
@@ -209,7 +213,7 @@ def catalogue(tmp_path: Path) -> Path:
 
 
 def test_loading_needs_no_server_and_no_jvm(catalogue: Path, jars: Path) -> None:
-    assert int(run_code(LOAD, catalogue, jars)) == 4 + 5 * len(METRICS)
+    assert int(run_code(LOAD, catalogue, jars)) == 5 + 5 * len(METRICS)
 
 
 EDIT = """
@@ -229,7 +233,7 @@ subprocess.run([sys.executable, "-c", run], check=True)
 def test_runs_have_the_catalogue_of_their_code_server_whatever_becomes_of_its_file(
     catalogue: Path, jars: Path
 ) -> None:
-    assert int(run_code(EDIT, catalogue, jars)) == 4 + 5 * len(METRICS)
+    assert int(run_code(EDIT, catalogue, jars)) == 5 + 5 * len(METRICS)
     assert {path.name for path in catalogue.parent.iterdir()} == {"catalogue.yaml", "clusters.yaml"}
 
 

@@ -107,7 +107,7 @@ def test_a_run_without_progress_is_ended_with_all_its_processes_and_said(
     [record] = instance.get_run_records()
     assert record.dagster_run.status is DagsterRunStatus.FAILURE
     assert line in [entry.message for entry in instance.all_logs(hanging.run.run_id)]
-    assert runs.ended_runs(conn) == [("hourly", line)]
+    assert [(run.job, run.because) for run in runs.ended_runs(conn)] == [("hourly", line)]
     assert look_after(conn, instance, LIMITS, now + STALLED) == []
     assert runs.runs_at_work(conn) == []
 
@@ -170,7 +170,7 @@ def test_the_next_run_of_the_job_takes_back_what_was_said(conn: Connection) -> N
     now = datetime.now(UTC)
     runs.register(conn, "first", "hourly", "host", None, now)
     runs.note_end(conn, "first", "it hung")
-    assert runs.ended_runs(conn) == [("hourly", "it hung")]
+    assert runs.ended_runs(conn) == [runs.EndedRun("hourly", "it hung", now)]
     runs.register(conn, "second", "hourly", "host", None, now + timedelta(hours=1))
     assert runs.ended_runs(conn) == []
 

@@ -260,7 +260,6 @@ def _settings(folder: Path, database: str, jars: Path) -> Settings:
         grace=GRACE,
         stream=SparkSettings("stream", driver_memory="1g"),
         batch=SparkSettings("batch", driver_memory="1g"),
-        alarm_webhook=None,
     )
 
 

@@ -14,11 +14,12 @@ from metrics_platform.store.commit import Commit, Source, commit, next_revision
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.retention import BOOKS_KEPT, prune_books, prune_windows
 from metrics_platform.store.state import event_counts, ingestion_ledger, outages
-from metrics_platform.store.state.alarms import AlarmState, record_change
+from metrics_platform.store.state.alarms import Alarm, Severity, write_alarm
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.batch_passes import record_pass
 from metrics_platform.store.state.event_counts import StepCounts
 from metrics_platform.store.state.step_range import StepRange
+from metrics_platform.store.state.verdicts import Verdict, record_verdict
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, totals, values, window
 from metrics_platform_tests.support.steps import lost_span
 
@@ -106,7 +107,11 @@ def test_old_bookkeeping_is_deleted_unless_it_is_still_needed(conn: Connection) 
         )
     conn.execute("UPDATE platform.outages SET closed_at = %s WHERE cluster = 'dc1'", (old,))
     for at, severity in ((old, "ok"), (old + timedelta(hours=1), "late")):
-        record_change(conn, AlarmState("freshness", at, severity, ""))
+        record_verdict(conn, Verdict("clock/kafka", at, severity, ""))
+    for recovered_at in (old, recent, None):
+        write_alarm(
+            conn, Alarm("clocks", "kafka", Severity.WARN, "", "", old, old, recovered_at, recovered_at)
+        )
     for at in (old, NOW):
         record_pass(conn, f"run of {at:%Y}", 1, timedelta(seconds=1), at)
 
@@ -115,7 +120,9 @@ def test_old_bookkeeping_is_deleted_unless_it_is_still_needed(conn: Connection) 
     assert conn.execute("SELECT version FROM platform.ingestion ORDER BY version").fetchall() == [(3,)]
     assert conn.execute("SELECT first_offset FROM platform.lost_records").fetchall() == [(2,)]
     assert ingestion_ledger.ingested_through(conn, "visits") == old
-    assert conn.execute("SELECT severity FROM platform.alarms").fetchall() == [("late",)]
+    assert conn.execute("SELECT severity FROM platform.verdicts").fetchall() == [("late",)]
+    alarms = conn.execute("SELECT recovered_at FROM platform.alarms ORDER BY recovered_at")
+    assert alarms.fetchall() == [(recent,), (None,)]
     assert [one.cluster for one in outages.open_outages(conn)] == ["dc2"]
     assert conn.execute("SELECT count(*) FROM platform.outages").fetchone() == (1,)
     assert conn.execute("SELECT ended_at FROM platform.batch_passes").fetchall() == [(NOW,)]

@@ -53,7 +53,6 @@ def platform(webshop: Catalog, kafka: str, database: str, jars: Path, data_dir: 
         grace=timedelta(seconds=1.5),
         stream=SparkSettings("stream", driver_memory="1g"),
         batch=SparkSettings("batch", driver_memory="1g"),
-        alarm_webhook=None,
     )
     platform = Platform(settings, catalog, (Cluster("local", kafka),))
     with platform.connect() as conn:

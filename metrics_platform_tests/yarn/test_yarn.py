@@ -29,7 +29,7 @@ from metrics_platform.platform import Platform, load_platform
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.spark.startup import ClusterUnavailable
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.alarms import last_state
+from metrics_platform.store.state.verdicts import last_verdict
 from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.support import nowhere, oracle, standalone
 from metrics_platform_tests.support.waiting import wait_for
@@ -172,7 +172,7 @@ def test_the_sensor_replaces_it_and_what_was_lost_is_a_gap(
     [other] = [app for app in cluster.applications("stream") if app["name"] == "somebody else's"]
     cluster.kill(other["id"])
     wait_for(lambda: world.newest(conn) > last, 180, "the next shift's first minute")
-    wait_for(lambda: last_state(conn, "clock/stream") is not None, 60, "a look at the executors' clocks")
+    wait_for(lambda: last_verdict(conn, "clock/stream") is not None, 60, "a look at the executors' clocks")
     sent = [*world.past, *world.live.stop()]
 
     [(start, end, reason)] = conn.execute(

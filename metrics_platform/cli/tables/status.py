@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from metrics_platform.catalog.windows import Grain
+from metrics_platform.cli.tables import alarms
 from metrics_platform.local.status import Status
 from metrics_platform.serving import formats
 from metrics_platform.store.ledger import Label
@@ -21,17 +23,11 @@ from metrics_platform.store.state.outages import layer_of
 
 
 def view(status: Status, now: datetime) -> None:
-    """Print a status: processes, shift, newest windows, problems. `now` gives the ages."""
+    """Print a status: processes, shift, newest windows, alarms. `now` gives the ages."""
     console = Console(highlight=False)
     _place(console, status)
+    _stream(console, status, now)
     store = status.store
-    if store.lease:
-        held = f"{store.lease.holder or 'nobody'}, for {_age(now, store.lease.acquired_at)}"
-        console.print(f"shift       {held}")
-    if store.next_shift:
-        console.print(f"next shift  {_start(store.next_shift, now)}", soft_wrap=True)
-    if status.lag_seconds is not None:
-        console.print(f"lag         newest minute ended {status.lag_seconds:.0f} s ago")
     if store.newest:
         console.print(_windows(store.newest))
     for each in store.older:
@@ -49,10 +45,23 @@ def view(status: Status, now: datetime) -> None:
             f"'{each.cluster}' before they were ingested, last noticed on {each.noticed_at:%d %b %H:%M}",
             soft_wrap=True,
         )
+    for line in alarms.lines(store):
+        console.print(line, markup=False, soft_wrap=True)
     for problem in status.problems:
-        console.print(f"[red]problem[/red]     {problem}", soft_wrap=True)
+        console.print(f"[red]problem[/red]     {escape(problem)}", soft_wrap=True)
     if status.healthy:
         console.print("[green]healthy[/green]")
+
+
+def _stream(console: Console, status: Status, now: datetime) -> None:
+    store = status.store
+    if store.lease:
+        held = f"{store.lease.holder or 'nobody'}, for {_age(now, store.lease.acquired_at)}"
+        console.print(f"shift       {held}")
+    if store.next_shift:
+        console.print(f"next shift  {_start(store.next_shift, now)}", soft_wrap=True)
+    if status.lag_seconds is not None:
+        console.print(f"lag         newest minute ended {status.lag_seconds:.0f} s ago")
 
 
 def as_json(status: Status) -> str:
@@ -70,6 +79,8 @@ def as_json(status: Status) -> str:
         "older": [asdict(each) for each in store.older],
         "outages": [_outage(each) for each in store.outages],
         "problems": status.problems,
+        "alarms": [asdict(each) for each in store.alarms],
+        "not_told": [alarms.not_told(each) for each in store.untold],
         "lost": [asdict(each) for each in store.lost],
     }
     return json.dumps(content, indent=2, default=_plain)

@@ -1,4 +1,4 @@
-"""Dagster's processes and the traffic, as components of the stack."""
+"""Dagster's processes, the watch and the traffic, as components of the stack."""
 
 from __future__ import annotations
 
@@ -69,6 +69,11 @@ def daemon(state: StackState) -> Component:
         ("dagster._daemon", "run", "-w", str(WORKSPACE)),
         ready=lambda: _newest_heartbeat(state) > since,
     )
+
+
+def watch_component(state: StackState) -> Component:
+    """Looks at the alarms; who is told says the environment of `up`."""
+    return _python(state, "watch", ("metrics_platform.cli.main", "watch"), ready=lambda: True)
 
 
 def traffic_component(state: StackState) -> Component:

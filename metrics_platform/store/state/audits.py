@@ -47,6 +47,16 @@ class Audit:
         return self.differences is None and self.expected == self.found
 
 
+@dataclass(frozen=True)
+class Unbalanced:
+    """A window whose books do not balance."""
+
+    kind: str
+    window: Window
+    difference: str  # for people, in one line
+    since: datetime  # when it was first noticed
+
+
 _COLUMNS: LiteralString = """
     kind, grain, window_start, window_end, step, accepted, redelivered, counted, duplicates, erased,
     differences
@@ -99,17 +109,19 @@ def audits_between(conn: Connection, kind: str, start: datetime, end: datetime) 
     return [_audit(row) for row in rows]
 
 
-def unbalanced_windows(conn: Connection) -> list[tuple[str, Window, str]]:
-    """The windows whose books do not balance now: kind, window and the difference; oldest first."""
+def unbalanced_windows(conn: Connection) -> list[Unbalanced]:
+    """The windows whose books do not balance now, oldest first."""
     rows = conn.execute(
         """
-        SELECT open.kind, audits.grain, open.window_start, open.window_end, open.reason
+        SELECT open.kind, open.window_start, open.window_end, audits.grain, open.reason, open.since
         FROM platform.backlog AS open JOIN platform.audits USING (kind, window_start, window_end)
         WHERE open.cause = %s AND open.settled_at IS NULL ORDER BY open.window_start, open.kind
         """,
         (Cause.UNBALANCED,),
     )
-    return [(kind, Window(start, end, Grain(grain)), reason) for kind, grain, start, end, reason in rows]
+    return [
+        Unbalanced(kind, Window(start, end, Grain(grain)), *rest) for kind, start, end, grain, *rest in rows
+    ]
 
 
 def prune_audits(conn: Connection, kept_from: Iterable[tuple[Grain, datetime]]) -> None:

@@ -77,6 +77,15 @@ class Counts:
     in_raw_store: bool | None = None  # whether the raw store has a commit of the step; None if nobody knows
 
 
+@dataclass(frozen=True)
+class Shares:
+    """How many events steps accepted and rejected; `since` is when the first of them was done."""
+
+    accepted: int
+    rejected: int
+    since: datetime
+
+
 def plan_step(
     conn: Connection,
     kind: str,
@@ -303,6 +312,18 @@ def newest_version(conn: Connection, kind: str) -> int:
     """The version of the newest step that is done; 0 before the first."""
     query = "SELECT coalesce(max(version), 0) FROM platform.ingestion WHERE kind = %s AND status = 'done'"
     return only(conn.execute(query, (kind,)))[0]
+
+
+def ingested_since(conn: Connection, since: datetime) -> dict[str, Shares]:
+    """By kind, what the steps that read Kafka and were done since an instant accepted and rejected."""
+    rows = conn.execute(
+        """
+        SELECT kind, sum(accepted)::bigint, sum(rejected)::bigint, min(done_at) FROM platform.ingestion
+        WHERE status = 'done' AND replay IS NULL AND done_at >= %s AND accepted + rejected > 0 GROUP BY kind
+        """,
+        (since,),
+    )
+    return {kind: Shares(*rest) for kind, *rest in rows}
 
 
 def register_clusters(conn: Connection, kind: str, clusters: Collection[str]) -> None:

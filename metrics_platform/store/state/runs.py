@@ -27,6 +27,15 @@ class RunAtWork:
     process: Identity | None  # that works on this run alone; None if it does other things, too
 
 
+@dataclass(frozen=True)
+class EndedRun:
+    """The newest run of a job, which the platform ended."""
+
+    job: str
+    because: str
+    at: datetime
+
+
 _COLUMNS: LiteralString = "run_id, job, host, began_at, progress_at, doing, pid, pid_created"
 
 
@@ -79,13 +88,15 @@ def runs_at_work(conn: Connection) -> list[RunAtWork]:
     ]
 
 
-def ended_runs(conn: Connection) -> list[tuple[str, str]]:
-    """The jobs whose newest run the platform ended, each with the reason."""
-    return conn.execute(
+def ended_runs(conn: Connection) -> list[EndedRun]:
+    """The newest run of each job, where the platform ended it."""
+    rows = conn.execute(
         """
-        SELECT job, ended_because FROM (
-            SELECT DISTINCT ON (job) job, ended_because FROM platform.runs ORDER BY job, began_at DESC
+        SELECT job, ended_because, closed_at FROM (
+            SELECT DISTINCT ON (job) job, ended_because, coalesce(closed_at, progress_at) AS closed_at
+            FROM platform.runs ORDER BY job, began_at DESC
         ) AS newest
         WHERE ended_because IS NOT NULL ORDER BY job
         """
-    ).fetchall()
+    )
+    return [EndedRun(*row) for row in rows]

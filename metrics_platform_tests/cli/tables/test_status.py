@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from metrics_platform.catalog.windows import Grain
 from metrics_platform.cli.main import app
 from metrics_platform.cli.tables import status as status_table
 from metrics_platform.local.status import Status
-from metrics_platform.monitoring.status import StoreStatus, found_wrong, lacking, read_store
+from metrics_platform.monitoring.status import StoreStatus, read_store
 from metrics_platform.store.commit import Commit, Source, commit
 from metrics_platform.store.connection import connect
 from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.alarms import AlarmState, record_change, record_reason
+from metrics_platform.store.state.alarm_deliveries import deliveries_of, write_step
+from metrics_platform.store.state.alarms import Alarm, Change, Severity, Step, note_look
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.definition_versions import OlderWindows
 from metrics_platform.store.state.ingestion_ledger import plan_step
@@ -31,6 +33,20 @@ from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, win
 from metrics_platform_tests.support.steps import lost_span
 
 MINUTE = timedelta(minutes=1)
+
+OUTAGE = Alarm(
+    "cluster_missing",
+    "oslo/stream",
+    Severity.ERROR,
+    "the stream lacks cluster 'oslo' since 10:17",
+    "metrics-platform backlog",
+    NOW - 2 * MINUTE,
+    NOW,
+)
+FULL = Alarm("disk_full", "Dagster", Severity.WARN, "92 % full", "df -h", NOW, NOW)
+OVER = Alarm(
+    "no_spark", "batch", Severity.ERROR, "no [master]", "metrics-platform status", NOW, NOW, quiet_since=NOW
+)
 
 
 @pytest.fixture
@@ -46,19 +62,42 @@ def status(database: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> St
         record_outage(conn, "oslo", Cause.UNREACHABLE, newest.start - MINUTE, newest.end, "silent", NOW)
         record_outage(conn, "rome", Cause.UNREACHABLE, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
         record_outage(conn, "bonn", Cause.BEHIND, newest.start - 9 * MINUTE, newest.start, "silent", NOW)
-    store = read_store(database, "UTC")
+        step = Step(OUTAGE, Change.RAISED, OUTAGE.message)
+        [failed] = deliveries_of(step, ["webhook"], NOW)
+        write_step(conn, step, [replace(failed, attempts=3, last_error="the webhook's server answered 500")])
+        write_step(conn, Step(FULL, Change.RAISED, FULL.message), [])
+        write_step(conn, Step(OVER, Change.RAISED, OVER.message), [])
+        note_look(conn, NOW, NOW + MINUTE / 2)
+    store = read_store(database, "UTC", NOW)
     assert store.unreadable is None
-    return Status(data_dir, None, (), store, None, tuple(lacking(store)))
+    return Status(data_dir, None, (), store, None, store.problems(NOW))
 
 
-def test_an_outage_that_goes_on_is_a_problem_and_one_that_is_over_is_told(status: Status) -> None:
-    assert status.problems == (
-        "the raw store lacks cluster 'bonn' since 10:09: silent",
-        "the stream lacks cluster 'oslo' since 10:17: silent",
+def test_errors_are_problems_and_warnings_and_what_is_over_are_told(status: Status) -> None:
+    [problem] = status.problems
+    assert problem == (
+        "error: cluster_missing, oslo/stream: the stream lacks cluster 'oslo' since 10:17; "
+        "since 2026-03-02 10:18 UTC; look: `metrics-platform backlog`"
     )
     assert {outage.cluster for outage in status.store.outages} == {"bonn", "oslo", "rome"}
-    over = tuple(one for one in status.store.outages if one.cluster == "rome")
-    assert lacking(StoreStatus(newest=status.store.newest, outages=over)) == []
+    told = json.loads(status_table.as_json(status))
+    assert [(one["rule"], one["severity"]) for one in told["alarms"]] == [
+        ("cluster_missing", "error"),
+        ("no_spark", "error"),
+        ("disk_full", "warn"),
+    ]
+    assert told["not_told"][0]["error"] == "the webhook's server answered 500"
+
+
+def test_a_warning_alone_is_no_problem_and_a_list_that_nobody_renews_is(status: Status) -> None:
+    store = replace(status.store, alarms=tuple(one for one in status.store.alarms if one == FULL))
+    assert store.problems(NOW) == ()
+    assert store.problems(NOW + 10 * MINUTE) == (
+        "nobody has looked at the alarms since 2026-03-02 10:20 UTC; `metrics-platform watch` does",
+    )
+    assert replace(store, last_look=None).problems(NOW) == (
+        "nobody has looked at the alarms yet; `metrics-platform watch` does",
+    )
 
 
 def test_a_person_sees_outages_and_coverage(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +106,12 @@ def test_a_person_sees_outages_and_coverage(status: Status, monkeypatch: pytest.
     status_table.view(status, NOW)
     assert "outage      02 Mar 10:09 to 10:18: the stream lacks cluster 'rome'" in out.getvalue()
     assert "1/1 66.7%" in out.getvalue()
+    assert "alarm       warn: disk_full, Dagster: 92 % full" in out.getvalue()
+    assert "look: `metrics-platform status`; quiet since 2026-03-02 10:20 UTC" in out.getvalue()
+    assert (
+        "not told    cluster_missing, oslo/stream (raised) by webhook, 3 attempts: the webhook's server "
+        "answered 500; tried again at 2026-03-02 10:20 UTC" in out.getvalue()
+    )
 
 
 def test_records_that_kafka_dropped_are_told_by_topic(
@@ -76,7 +121,7 @@ def test_records_that_kafka_dropped_are_told_by_topic(
         migrate(conn, catalog(METRICS[0]), NOW)
         parts = [StepRange("oslo", "web.visits", number, 10, 1010) for number in range(2)]
         plan_step(conn, "visits", [], NOW, lost=[lost_span(part, NOW) for part in parts])
-    lost = read_store(database, "UTC").lost
+    lost = read_store(database, "UTC", NOW).lost
     status = Status(Path("/data"), None, (), StoreStatus(lost=lost), None, ())
     status_table.view(status, NOW)
     line, last = capsys.readouterr().out.splitlines()
@@ -121,36 +166,6 @@ def test_the_next_start_of_a_shift_is_told_with_its_reason(
     assert json.loads(status_table.as_json(status))["next_shift"]["reason"] == decided.reason
 
 
-def test_a_run_that_the_platform_ended_is_a_problem() -> None:
-    store = StoreStatus(ended=(("hourly", "hourly made no progress for 20 min"),))
-    assert store.problems(MINUTE, NOW) == (
-        "the newest run of hourly was ended: hourly made no progress for 20 min",
-    )
-
-
-def test_a_layer_without_spark_and_a_wrong_clock_are_problems_until_they_are_over(
-    database: str,
-) -> None:
-    def problems() -> list[str]:
-        return found_wrong(read_store(database, "UTC").alarms)
-
-    with connect(database) as conn:
-        migrate(conn, catalog(METRICS[0]), NOW)
-        record_change(conn, AlarmState("clock/postgresql", NOW, "error", "the clock of db is 7.0 s ahead"))
-        record_change(conn, AlarmState("fresh/visits", NOW, "error", "another's business"))
-        record_reason(conn, AlarmState("spark/stream", NOW, "error", "no room"))
-        record_reason(conn, AlarmState("spark/stream", NOW + MINUTE, "error", "no master"))
-        record_reason(conn, AlarmState("spark/batch", NOW, "ok", "at work"))
-        at = f"{NOW + MINUTE:%H:%M}"
-        assert problems() == [
-            "the clock of db is 7.0 s ahead",
-            f"the stream's last run failed at {at}: no master",
-        ]
-        record_reason(conn, AlarmState("spark/stream", NOW + 2 * MINUTE, "ok", "at work"))
-        record_change(conn, AlarmState("clock/postgresql", NOW + MINUTE, "ok", "no clock differs"))
-    assert problems() == []
-
-
 def test_servers_elsewhere_are_told_by_what_the_metric_store_knows(
     status: Status, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,5 +177,6 @@ def test_servers_elsewhere_are_told_by_what_the_metric_store_knows(
     told = CliRunner().invoke(app, ["status"])
     assert told.exit_code == 1
     assert "Dagster UI  http://127.0.0.1:3000" in told.output
-    assert "lacks cluster 'bonn'" in told.output
+    assert "lacks cluster 'oslo'" in told.output
+    assert "no [master]" in told.output
     assert "no stack runs" not in told.output

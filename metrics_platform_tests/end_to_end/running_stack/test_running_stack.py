@@ -72,7 +72,7 @@ def test_everything_runs_by_default_and_loads_without_errors(stack: Stack) -> No
     own = {name: state for name, state in states.items() if not name.startswith("default_")}
     assert set(own) == {
         "keep_one_shift",
-        "watch_freshness",
+        "show_alarms",
         "end_hanging_runs",
         "ingest_raw_events",
         "exact_hours",

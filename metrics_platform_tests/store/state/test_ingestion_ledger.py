@@ -10,7 +10,6 @@ from threading import Barrier
 import pytest
 
 from metrics_platform.store.connection import Connection, connect
-from metrics_platform.store.state.alarms import AlarmState, last_state, record_change
 from metrics_platform.store.state.changed_hours import changed_hours, mark_changed, settle_hours
 from metrics_platform.store.state.ingestion_ledger import (
     Counts,
@@ -142,14 +141,3 @@ def test_kinds_are_dirty_apart(conn: Connection) -> None:
     mark_changed(conn, "orders", hour, 9, "late events", NOW)
     assert settle_hours(conn, "orders", hour, 9, LATER) == 1
     assert [one.kind for one in changed_hours(conn)] == ["visits"]
-
-
-def test_only_a_change_of_severity_is_recorded(conn: Connection) -> None:
-    assert last_state(conn, "freshness") is None
-    verdicts = [
-        AlarmState("freshness", NOW + timedelta(minutes=minute), severity, f"at {minute}")
-        for minute, severity in enumerate(["ok", "ok", "error", "error", "ok"])
-    ]
-    assert [record_change(conn, one) for one in verdicts] == [True, False, True, False, True]
-    assert last_state(conn, "freshness") == verdicts[4]
-    assert record_change(conn, AlarmState("other", NOW, "ok", "fine"))

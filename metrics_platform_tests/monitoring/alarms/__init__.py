@@ -1,0 +1,1 @@
+"""Tests of the alarms, on a real PostgreSQL and real receivers."""
