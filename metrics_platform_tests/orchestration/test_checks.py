@@ -124,8 +124,8 @@ def test_the_button_tells_the_verdict_on_the_newest_run(platform: Platform, hour
     found = pressed(platform, {metric_key(platform.catalog.metric(CLICKS), grain) for grain in BATCH_GRAINS})
     assert found == {
         f"{CLICKS}_hour": (False, AssetCheckSeverity.WARN),
-        f"{CLICKS}_day": (True, AssetCheckSeverity.WARN),
-        f"{CLICKS}_week": (True, AssetCheckSeverity.WARN),
+        f"{CLICKS}_day": (True, AssetCheckSeverity.ERROR),
+        f"{CLICKS}_week": (True, AssetCheckSeverity.ERROR),
     }
 
 

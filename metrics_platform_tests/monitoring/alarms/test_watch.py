@@ -22,6 +22,7 @@ from metrics_platform.monitoring.alarms.snapshot import Snapshot
 from metrics_platform.monitoring.alarms.watch import _cut_off
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.state import runs
 from metrics_platform.store.state.alarm_deliveries import undelivered
 from metrics_platform.store.state.alarms import QUIET, Finding, last_look, open_alarms
 from metrics_platform.store.state.verdicts import Verdict, record_verdict
@@ -77,14 +78,16 @@ def test_one_look_is_one_message_with_everything_in_it(
     watching: Watching, conn: Connection, hook: Webhook, mail: MailServer
 ) -> None:
     no_master(conn)
-    record_verdict(conn, Verdict("run/hourly", NOW, "error", "ended after <2 h> & more"))
+    runs.register(conn, "a run", "hourly", "host", None, NOW)
+    runs.note_end(conn, "a run", "no <progress> & more")
     said: list[str] = []
     watching(log=log_to(said.append)).look(NOW + SECOND)
     [body] = hook.bodies
     assert [one["alarm"] for one in body["alarms"]] == ["run_over_time", "no_spark"]
     run, spark, link = body["text"].splitlines()
     assert run == (
-        "error: run_over_time, hourly: a run took longer than it may: ended after &lt;2 h&gt; &amp; more; "
+        "error: run_over_time, hourly: a run took too long, or hung: the newest run was ended: "
+        "no &lt;progress&gt; &amp; more; "
         "since 2026-03-02 10:20 UTC; look: `metrics-platform status`"
     )
     assert "no master" in spark
@@ -93,7 +96,7 @@ def test_one_look_is_one_message_with_everything_in_it(
     [letter] = mail.mails
     assert letter["Subject"] == "metrics-platform: error: run_over_time, hourly and 1 more"
     assert mail.recipients == ["ops@example.org"]
-    assert "ended after <2 h> & more" in str(letter.get_payload(decode=True))
+    assert "no <progress> & more" in str(letter.get_payload(decode=True))
     assert [line for line in said if "no_spark" in line] == [str(spark)]
 
 
