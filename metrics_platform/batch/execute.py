@@ -10,12 +10,13 @@ costs one hour of work.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from metrics_platform.batch.parts import by_day, rows_within
+from metrics_platform.batch.failures import RunFailures
+from metrics_platform.batch.parts import by_day, by_unit, rows_within
 from metrics_platform.batch.plan import OLDER_DEFINITION, Pass, RecomputePlan, Request, plan_run
 from metrics_platform.batch.record import record_decisions
 from metrics_platform.batch.snapshot import read_snapshot
@@ -23,7 +24,8 @@ from metrics_platform.batch.units import units_of
 from metrics_platform.catalog.model import EventKind, Metric
 from metrics_platform.catalog.windows import Window
 from metrics_platform.compute.deduplication import drop_duplicates
-from metrics_platform.compute.totals import Computed, compute
+from metrics_platform.compute.isolation import compute_isolated
+from metrics_platform.compute.totals import Computed
 from metrics_platform.errors import PlatformError
 from metrics_platform.events.kafka.offsets import KafkaError
 from metrics_platform.ingestion.ingest import ingest_each
@@ -35,6 +37,7 @@ from metrics_platform.store.ledger import Source
 from metrics_platform.store.state import backlog, event_counts, ingestion_ledger
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import mark_changed, settle_hours
+from metrics_platform.store.state.left_out import record_pass
 from metrics_platform.store.state.missing import settle_missing
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class Recomputed:
     became_exact: tuple[tuple[str, Window], ...] = ()
     rows: int = 0  # of Spark's results
     repaired: tuple[Window, ...] = ()  # the hours that were chosen from the backlog
+    left_out: Mapping[str, str] = field(default_factory=dict)  # metrics that failed for some units, and why
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ class Batch:
         record_decisions(self.conn, plan, self.logger)
         if unread:
             raise unread
-        done = [self._pass(one, plan) for one in plan.passes]
+        failures = RunFailures()
+        done = [part for one in plan.passes for part in self._pass(one, plan, failures)]
         self._settle()
         return _sum(done, plan)
 
@@ -121,7 +126,9 @@ class Batch:
         through = ingestion_ledger.ingested_through(self.conn, kind.name)
         return any(through is None or unit.end > through for unit in units)
 
-    def _pass(self, one: Pass, plan: RecomputePlan) -> Recomputed:
+    def _pass(
+        self, one: Pass, plan: RecomputePlan, failures: RunFailures, suspects: Collection[str] = ()
+    ) -> list[Recomputed]:
         """Compute and commit the units of a pass, and settle their entries."""
         for kind, hours in one.reopens.items():
             reopened = dict.fromkeys(hours, 0)
@@ -134,7 +141,22 @@ class Batch:
             for kind in one.kinds
         }
         events = self._events(one, sum(sum(each.counted.values()) for each in seen.values()))
-        computed = compute(events, one.metrics, wanted, self.platform.catalog.calendar)
+        given_up = failures.given_up(one.metrics)
+        computed = compute_isolated(
+            events,
+            [metric for metric in one.metrics if metric.name not in given_up],
+            wanted,
+            self.platform.catalog.calendar,
+            suspects=suspects,
+        )
+        if computed.left_out and len(one.units) > 1:
+            units = by_unit(one)
+            return [
+                part for unit in units for part in self._pass(unit, plan, failures, computed.left_out.keys())
+            ]
+        failures.note(computed.left_out)
+        computed = replace(computed, left_out=computed.left_out | given_up)
+        self._record_left_out(one, computed)
         commits = [
             commit(
                 self.conn,
@@ -145,11 +167,20 @@ class Batch:
         ]
         for kind, metrics in one.settles.items():
             settle_hours(self.conn, kind, one.hours, plan.steps[kind], self.clock(), metrics)
-        return Recomputed(
-            computed=tuple(one.units),
-            became_exact=tuple(pair for committed in commits for pair in committed.became_exact),
-            rows=sum(committed.rows for committed in commits),
-        )
+        return [
+            Recomputed(
+                computed=tuple(one.units),
+                became_exact=tuple(pair for committed in commits for pair in committed.became_exact),
+                rows=sum(committed.rows for committed in commits),
+                left_out=computed.left_out,
+            )
+        ]
+
+    def _record_left_out(self, one: Pass, computed: Computed) -> None:
+        """Keep the hours in the backlog of the metrics that could not be computed, and say so."""
+        record_pass(self.conn, one.metrics, one.hours, computed.left_out, self.clock())
+        for name, reason in computed.left_out.items():
+            self.logger.warning(f"'{name}' is left out, the other metrics are computed: {reason}")
 
     def _commit(
         self,
@@ -170,6 +201,7 @@ class Batch:
             totals={
                 metric.name: rows_within(computed.totals.get(metric.name), metric, day)
                 for metric in one.metrics
+                if metric.name not in computed.left_out
             },
             coverage_inputs=seen,
             reasons={window: why for window, why in one.reasons.items() if day.contains(window.start)},
@@ -206,4 +238,5 @@ def _sum(done: Sequence[Recomputed], plan: RecomputePlan) -> Recomputed:
         became_exact=tuple(pair for one in done for pair in one.became_exact),
         rows=sum(one.rows for one in done),
         repaired=plan.repairs,
+        left_out={name: why for one in done for name, why in one.left_out.items()},
     )

@@ -15,6 +15,7 @@ from metrics_platform.store.state.alarms import AlarmState, current_alarms
 from metrics_platform.store.state.backlog import Cause, Entry
 from metrics_platform.store.state.definition_versions import OlderWindows, older_windows
 from metrics_platform.store.state.lease import STREAM_LEASE, Lease, read_lease
+from metrics_platform.store.state.left_out import LeftOut, left_out
 from metrics_platform.store.state.lost_records import LostRecords, lost_records
 from metrics_platform.store.state.outages import open_outages
 
@@ -32,6 +33,7 @@ class StoreStatus:
     outages: tuple[Entry, ...] = ()  # that are not closed
     alarms: tuple[AlarmState, ...] = ()  # of clocks that differ now, of layers without a Spark to work with
     lost: tuple[LostRecords, ...] = ()  # by topic
+    left_out: tuple[LeftOut, ...] = ()  # metrics that a layer cannot compute now
     unreadable: str | None = None  # why the store could not be read
 
     @property
@@ -48,7 +50,14 @@ class StoreStatus:
     def problems(self, freshness: timedelta, now: datetime) -> tuple[str, ...]:
         """What is wrong, one line each. `freshness` is the age from which on the newest minute is late."""
         unreadable = [self.unreadable] if self.unreadable else []
-        return (*unreadable, *self._late(freshness, now), *lacking(self), *found_wrong(self.alarms))
+        left_out = map(str, self.left_out)
+        return (
+            *unreadable,
+            *self._late(freshness, now),
+            *left_out,
+            *lacking(self),
+            *found_wrong(self.alarms),
+        )
 
     def _late(self, freshness: timedelta, now: datetime) -> list[str]:
         problems = []
@@ -85,6 +94,7 @@ def _read(conn: Connection) -> StoreStatus:
         outages=tuple(open_outages(conn)),
         alarms=tuple(current_alarms(conn, _WATCHED)),
         lost=tuple(lost_records(conn)),
+        left_out=tuple(left_out(conn)),
     )
 
 

@@ -21,7 +21,7 @@ from metrics_platform.batch.execute import Batch, Recomputed
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.ingestion.ingest import Ingested, ingest_each
-from metrics_platform.orchestration.checks import reconciliation_evaluations
+from metrics_platform.orchestration.checks import computed_evaluation, reconciliation_evaluations
 from metrics_platform.orchestration.partitions import oldest_minute, partition_key, windows_of
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, batch_session, stream_session
 from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key, metric_specs, raw_key, raw_specs
@@ -30,6 +30,7 @@ from metrics_platform.store import ledger
 from metrics_platform.store.ledger import Label
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state.definition_versions import older_windows
+from metrics_platform.store.state.left_out import Layer
 from metrics_platform.stream import manual_run
 
 # A run with this tag computes only what is owed; an hourly one also the dirty hours, wherever they lie. A run
@@ -90,7 +91,11 @@ def minute_assets(platform: Platform, today: date) -> AssetsDefinition:
         windows = windows_of(context.partition_time_window, platform.catalog, Grain.MINUTE)
         with stream_session(platform, context) as spark:
             done = manual_run.run_manually(platform, spark, windows, metrics, context.run.run_id, now)
+        for name, reason in done.left_out.items():
+            context.log.error(f"'{name}' cannot be computed for some of the minutes: {reason}")
         for metric in metrics:
+            if metric.name in done.left_out:
+                continue
             refused = sum(1 for name, _ in done.refused if name == metric.name)
             yield MaterializeResult(
                 asset_key=metric_key(metric, Grain.MINUTE),
@@ -137,6 +142,10 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
                 context.log_event(evaluation)  # pyright: ignore[reportArgumentType] - it is taken, not declared
         _log_materializations(platform, context, beside.values(), today)
         for metric in metrics:
+            if metric.name in done.left_out:
+                evaluation = computed_evaluation(metric, Layer.BATCH, done.left_out[metric.name])
+                context.log_event(evaluation)  # pyright: ignore[reportArgumentType] - it is taken, not declared
+                continue
             mine = [labels[metric.name, window] for window in asked if (metric.name, window) in labels]
             yield MaterializeResult(
                 asset_key=metric_key(metric, grain),

@@ -7,7 +7,7 @@ from datetime import date
 from dagster import Definitions, in_process_executor
 
 from metrics_platform.orchestration.assets import batch_assets, minute_assets, raw_assets
-from metrics_platform.orchestration.checks import freshness_checks, reconciliation_checks
+from metrics_platform.orchestration.checks import computed_checks, freshness_checks, reconciliation_checks
 from metrics_platform.orchestration.jobs import batch_jobs, batch_schedules
 from metrics_platform.orchestration.maintenance import maintenance_job, maintenance_schedule
 from metrics_platform.orchestration.resources import spark_resources
@@ -27,7 +27,7 @@ def build_definitions(platform: Platform, today: date) -> Definitions:
             *(batch_assets(platform, grain, today) for grain in BATCH_GRAINS),
             *view_specs(platform),
         ],
-        asset_checks=[freshness_checks(platform), reconciliation_checks(platform)],
+        asset_checks=[freshness_checks(platform), reconciliation_checks(platform), computed_checks(platform)],
         jobs=[shift_job(platform), *batch_jobs(platform), maintenance_job(platform)],
         schedules=[*batch_schedules(platform), maintenance_schedule(platform)],
         sensors=[shift_sensor(platform), freshness_sensor(platform)],

@@ -1,4 +1,4 @@
-"""The asset checks: Dagster's side of the verdicts on freshness and on reconciliation.
+"""The asset checks: Dagster's side of the verdicts on freshness, on reconciliation and on metrics left out.
 
 A check is evaluated in two ways. A run or a sensor reports a verdict by itself, as an AssetCheckEvaluation.
 Dagster executes a check beside the asset that it belongs to, or when somebody presses its button in the UI.
@@ -28,9 +28,12 @@ from metrics_platform.orchestration.specs import BATCH_GRAINS, metric_key
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.quality.corrections import newest_reconciliations
+from metrics_platform.store.state.left_out import Layer, left_out
 
 FRESH = "fresh"
 RECONCILIATION = "reconciliation"
+COMPUTED = "computed"
+_GRAIN_OF = {Layer.STREAM: Grain.MINUTE, Layer.BATCH: Grain.HOUR}
 
 
 def report_evaluations(instance: DagsterInstance, evaluations: Iterable[AssetCheckEvaluation]) -> None:
@@ -76,6 +79,40 @@ def freshness_checks(platform: Platform) -> AssetChecksDefinition:
             yield _result(evaluation)
 
     return freshness
+
+
+def computed_evaluation(metric: Metric, layer: Layer, reason: str | None) -> AssetCheckEvaluation:
+    """Whether a layer computes a metric, or why it leaves it out, as a run reports it."""
+    return AssetCheckEvaluation(
+        asset_key=metric_key(metric, _GRAIN_OF[layer]),
+        check_name=COMPUTED,
+        passed=reason is None,
+        severity=AssetCheckSeverity.ERROR,
+        description=f"the {layer} leaves the metric out: {reason}" if reason else "the metric is computed",
+    )
+
+
+def computed_checks(platform: Platform) -> AssetChecksDefinition:
+    """The checks behind the button in the UI: of the minutes for the stream, of the hours for the batch."""
+    assets = {
+        metric_key(metric, grain): (metric, layer)
+        for metric in platform.catalog.metrics
+        for layer, grain in _GRAIN_OF.items()
+    }
+    specs = [
+        AssetCheckSpec(COMPUTED, asset=key, description=f"The {layer} computes the metric.")
+        for key, (_, layer) in assets.items()
+    ]
+
+    @multi_asset_check(name=COMPUTED, specs=specs, can_subset=True)
+    def computed(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        with platform.connect() as conn:
+            reasons = {(each.metric, each.layer): each.reason for each in left_out(conn)}
+        for key in context.selected_asset_check_keys:
+            metric, layer = assets[key.asset_key]
+            yield _result(computed_evaluation(metric, layer, reasons.get((metric.name, layer))))
+
+    return computed
 
 
 def reconciliation_evaluations(

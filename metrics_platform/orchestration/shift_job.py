@@ -17,12 +17,17 @@ from dagster import (
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.monitoring import clocks
 from metrics_platform.monitoring.freshness import judge_freshness
-from metrics_platform.orchestration.checks import freshness_evaluation, report_evaluations
+from metrics_platform.orchestration.checks import (
+    computed_evaluation,
+    freshness_evaluation,
+    report_evaluations,
+)
 from metrics_platform.orchestration.coordinator import LAYER_TAG
 from metrics_platform.orchestration.partitions import partition_key
 from metrics_platform.orchestration.resources import STREAM_SPARK, stream_session
 from metrics_platform.orchestration.specs import metric_key
 from metrics_platform.platform import Platform
+from metrics_platform.store.state.left_out import Layer
 from metrics_platform.stream.clock import SystemClock
 from metrics_platform.stream.report import Iteration
 from metrics_platform.stream.shift import Shift, ShiftFailed
@@ -41,10 +46,13 @@ def shift_job(platform: Platform) -> JobDefinition:
                 lambda: clocks.check_clocks(platform, platform.settings.stream, spark, context.log)
             )
 
+            failing: dict[str, bool] = {}
+
             def report(iteration: Iteration) -> None:
                 for event in materializations(platform, iteration):
                     context.log_event(event)
                 report_evaluations(context.instance, freshness_evaluations(platform, iteration))
+                report_evaluations(context.instance, computed_evaluations(platform, iteration, failing))
                 compare_clocks()
 
             shift = Shift(
@@ -80,6 +88,19 @@ def freshness_evaluations(platform: Platform, iteration: Iteration) -> list[Asse
     now = newest.end + timedelta(seconds=iteration.lag)
     verdict = judge_freshness(now, newest.start, platform.catalog.freshness)
     return [freshness_evaluation(platform.catalog.metric(name), verdict) for name in iteration.metrics]
+
+
+def computed_evaluations(
+    platform: Platform, iteration: Iteration, failing: dict[str, bool]
+) -> list[AssetCheckEvaluation]:
+    """The verdicts on metrics that are left out, or computed again; `failing` keeps what was reported."""
+    now = dict.fromkeys(iteration.metrics, False) | dict.fromkeys(iteration.left_out, True)
+    changed = [name for name, fails in now.items() if failing.get(name) is not fails]
+    failing |= now
+    return [
+        computed_evaluation(platform.catalog.metric(name), Layer.STREAM, iteration.left_out.get(name))
+        for name in changed
+    ]
 
 
 def materializations(platform: Platform, iteration: Iteration) -> list[AssetMaterialization]:

@@ -169,6 +169,7 @@ def _result(
         *(dimension.name for dimension in metric.dimensions),
         *(value.name for value in metric.measure.values),
         *("events", "label", "coverage", "error_band", "computed_at", "source", "run_id", "definition"),
+        "overflowed",
     )
     return QueryResult(
         metric=metric,
@@ -193,6 +194,7 @@ def _label_values(label: Label) -> tuple[Any, ...]:
         label.source,
         label.run_id,
         label.definition,
+        label.overflowed,
     )
 
 

@@ -35,7 +35,17 @@ from metrics_platform.store.sql_text import listed, names, value_of
 from metrics_platform.store.state.changed_hours import mark_uncounted
 
 # Columns that the views add around a metric's own; a dimension cannot have these names.
-LABEL_COLUMNS = ("label", "coverage", "error_band", "age", "computed_at", "source", "run_id", "definition")
+LABEL_COLUMNS = (
+    "label",
+    "coverage",
+    "error_band",
+    "age",
+    "computed_at",
+    "source",
+    "run_id",
+    "definition",
+    "overflowed",
+)
 
 _CANONICAL_TYPES = {"timestamptz": "timestamp with time zone"}
 _WINDOW = (Column("grain", "text"), Column("window_start", "timestamptz"))
@@ -345,7 +355,7 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
                                  ledger.counted, known.accepted) AS coverage,
                {error_band} AS error_band,
                now() - ledger.committed_at AS age, ledger.committed_at AS computed_at,
-               ledger.source, ledger.run_id, ledger.definition
+               ledger.source, ledger.run_id, ledger.definition, ledger.overflowed
         FROM {table} AS numbers
         JOIN platform.ledger ON ledger.metric = {metric} AND ledger.grain = numbers.grain
             AND ledger.window_start = numbers.window_start

@@ -116,16 +116,16 @@ def test_everything_that_can_run_by_itself_does(definitions: Definitions) -> Non
     assert {one.default_status for one in sensors} == {DefaultSensorStatus.RUNNING}
 
 
-def test_minutes_are_checked_for_freshness_and_exact_numbers_for_reconciliation(
-    definitions: Definitions,
-) -> None:
+def test_what_each_asset_is_checked_for(definitions: Definitions) -> None:
     exact = {
         AssetKey([f"{name}_{grain}"]) for name in METRICS for grain in Grain if grain is not Grain.MINUTE
     }
     assert set(definitions.resolve_asset_graph().asset_check_keys) == {
         *(AssetCheckKey(key, "fresh") for key in MINUTE_KEYS),
         *(AssetCheckKey(key, "reconciliation") for key in exact),
-    }
+        *(AssetCheckKey(AssetKey([f"{name}_{grain}"]), "computed")
+          for name in METRICS for grain in (Grain.MINUTE, Grain.HOUR)),
+    }  # fmt: skip
 
 
 def test_jobs_hold_what_they_are_for(definitions: Definitions) -> None:

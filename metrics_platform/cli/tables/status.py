@@ -67,6 +67,7 @@ def as_json(status: Status) -> str:
         "outages": [_outage(each) for each in store.outages],
         "problems": status.problems,
         "lost": [asdict(each) for each in store.lost],
+        "left_out": [asdict(each) for each in store.left_out],
     }
     return json.dumps(content, indent=2, default=_plain)
 
