@@ -10,13 +10,14 @@ costs nothing beyond its hours, and a late event costs one hour of work.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from metrics_platform.batch.audit import audit_pass, counted_events
-from metrics_platform.batch.parts import by_day, rows_within
+from metrics_platform.batch.failures import RunFailures
+from metrics_platform.batch.parts import by_day, by_unit, rows_within
 from metrics_platform.batch.plan import OLDER_DEFINITION, Pass, RecomputePlan, Request, plan_run
 from metrics_platform.batch.record import record_decisions
 from metrics_platform.batch.snapshot import read_snapshot
@@ -24,7 +25,8 @@ from metrics_platform.batch.units import units_of
 from metrics_platform.catalog.model import EventKind, Metric
 from metrics_platform.catalog.windows import Window
 from metrics_platform.compute.deduplication import mark_duplicates
-from metrics_platform.compute.totals import Computed, compute
+from metrics_platform.compute.isolation import compute_isolated
+from metrics_platform.compute.totals import Computed
 from metrics_platform.errors import PlatformError
 from metrics_platform.ingestion.ingest import NotIngested, ingest_each
 from metrics_platform.platform import Platform
@@ -37,6 +39,7 @@ from metrics_platform.store.state.audits import Audit, record_audits
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import mark_changed, settle_hours
 from metrics_platform.store.state.event_counts import IngestedCounts
+from metrics_platform.store.state.left_out import record_failures
 from metrics_platform.store.state.missing import settle_missing
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ class Recomputed:
     became_exact: tuple[tuple[str, Window], ...] = ()
     rows: int = 0  # of Spark's results
     repaired: tuple[Window, ...] = ()  # the hours from the backlog among them
+    left_out: Mapping[str, str] = field(default_factory=dict)  # metrics that failed for some units, and why
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Batch:
 
     def _carry_out(self, plan: RecomputePlan) -> Iterator[Recomputed]:
         """Compute the passes in order; those of repairs begin only while there is time for repairs."""
-        until: datetime | None = None
+        failures, until = RunFailures(), None
         for number, one in enumerate(plan.passes):
             began = self.clock()
             if one.repairs and plan.repair_time:
@@ -112,7 +116,7 @@ class Batch:
                     left = sum(len(each.units) for each in plan.passes[number:])
                     self.logger.warning(f"the time for repairs is used up: {left} more wait for later runs")
                     return
-            yield self._pass(one, plan)
+            yield from self._pass(one, plan, failures)
             if plan.repair_time:
                 ended = self.clock()
                 batch_passes.record_pass(self.conn, self.run_id, len(one.hours), ended - began, ended)
@@ -141,8 +145,13 @@ class Batch:
         through = ingestion_ledger.ingested_through(self.conn, kind.name)
         return any(through is None or unit.end > through for unit in units)
 
-    def _pass(self, one: Pass, plan: RecomputePlan) -> Recomputed:
-        """Compute and commit the units of a pass, and settle their entries."""
+    def _pass(
+        self, one: Pass, plan: RecomputePlan, failures: RunFailures, suspects: Collection[str] = ()
+    ) -> Iterator[Recomputed]:
+        """Compute and commit the units of a pass, and settle their entries.
+
+        A pass of which a metric fails is done again unit by unit; `suspects` are the metrics that did.
+        """
         for kind, hours in one.reopens.items():
             reopened = dict.fromkeys(hours, 0)
             mark_changed(self.conn, kind, reopened, plan.steps[kind], OLDER_DEFINITION, plan.now)
@@ -151,17 +160,24 @@ class Batch:
         ingested = {
             kind.name: event_counts.read_ingested(self.conn, kind.name, list(one.units)) for kind in one.kinds
         }
-        wanted = [part for parts in one.units.values() for part in parts]
-        events = self._events(one, ingested)
-        computed = compute(events, one.metrics, wanted, self.platform.catalog.calendar, count_inside=True)
-        audits = audit_pass(one.units, ingested, computed)
-        record_audits(self.conn, audits, self.run_id, self.clock())
-        for audit in audits:
-            if not audit.balanced:
-                self.logger.warning(
-                    f"{audit.window} is not committed, its books do not balance: {audit.differences}"
-                )
-        balanced = list(_balanced(one, audits))
+        given_up = failures.given_up(one.metrics)
+        computed = compute_isolated(
+            self._events(one, ingested),
+            [metric for metric in one.metrics if metric.name not in given_up],
+            [part for parts in one.units.values() for part in parts],
+            self.platform.catalog.calendar,
+            count_inside=True,
+            suspects=suspects,
+        )
+        if computed.left_out and len(one.units) > 1:
+            for unit in by_unit(one):
+                yield from self._pass(unit, plan, failures, computed.left_out.keys())
+            return
+        failures.note(computed.left_out)
+        computed = replace(computed, left_out=computed.left_out | given_up)
+        balanced = list(_balanced(one, self._audit(one, ingested, computed)))
+        for part in balanced:
+            self._record_left_out(part, computed)
         commits = [
             commit(
                 self.conn,
@@ -174,11 +190,31 @@ class Batch:
         for part in balanced:
             for kind, metrics in part.settles.items():
                 settle_hours(self.conn, kind, part.hours, plan.steps[kind], self.clock(), metrics)
-        return Recomputed(
+        yield Recomputed(
             computed=tuple(dict.fromkeys(unit for part in balanced for unit in part.units)),
             became_exact=tuple(pair for committed in commits for pair in committed.became_exact),
             rows=sum(committed.rows for committed in commits),
+            left_out=computed.left_out,
         )
+
+    def _audit(self, one: Pass, ingested: Mapping[str, IngestedCounts], computed: Computed) -> list[Audit]:
+        """Compare and record the books of the pass's units, and say which do not balance."""
+        audits = audit_pass(one.units, ingested, computed)
+        record_audits(self.conn, audits, self.run_id, self.clock())
+        for audit in audits:
+            if not audit.balanced:
+                self.logger.warning(
+                    f"{audit.window} is not committed, its books do not balance: {audit.differences}"
+                )
+        return audits
+
+    def _record_left_out(self, one: Pass, computed: Computed) -> None:
+        """Keep the hours in the backlog of the metrics that could not be computed, and say so."""
+        record_failures(self.conn, one.metrics, one.hours, computed.left_out, self.clock())
+        for name in [metric.name for metric in one.metrics if metric.name in computed.left_out]:
+            self.logger.warning(
+                f"'{name}' is left out, the other metrics are computed: {computed.left_out[name]}"
+            )
 
     def _commit(
         self,
@@ -199,6 +235,7 @@ class Batch:
             totals={
                 metric.name: rows_within(computed.totals.get(metric.name), metric, day)
                 for metric in one.metrics
+                if metric.name not in computed.left_out
             },
             coverage_inputs={
                 kind.name: CoverageInput(counted_events(parts, kind.name, computed, ingested[kind.name]))
@@ -256,4 +293,5 @@ def _sum(done: Sequence[Recomputed], plan: RecomputePlan) -> Recomputed:
         became_exact=tuple(pair for one in done for pair in one.became_exact),
         rows=sum(one.rows for one in done),
         repaired=tuple(hour for hour in plan.repairs if any(unit.contains(hour.start) for unit in computed)),
+        left_out={name: why for one in done for name, why in one.left_out.items()},
     )

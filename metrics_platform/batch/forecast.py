@@ -133,6 +133,8 @@ def _waits_for(snapshot: Snapshot, entry: Entry) -> str | None:
     """What must happen before the entry can be settled; None if it is the batch's turn."""
     if entry.cause is Cause.BEHIND:
         return f"cluster {entry.cluster}"
+    if entry.cause is Cause.FAILED and not snapshot.is_retried(entry):
+        return "another definition of the metric"
     kinds = [kind for kind in snapshot.kinds if entry.kind in (None, kind.name)]
     if not kinds:
         return "a metric over these events"

@@ -1,12 +1,14 @@
-"""Cutting a pass's result into commits: one for each day, so that each day is merged once."""
+"""Cutting a pass: its result into a commit for each day, so that each day is merged once; itself by unit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metrics_platform.batch.plan import Pass
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Calendar, Grain, Window
 
@@ -20,6 +22,19 @@ def by_day(
         around = unit if unit.grain is Grain.WEEK else calendar.window(Grain.DAY, unit.start)
         found[around] = (*found.get(around, ()), *parts)
     return found
+
+
+def by_unit(one: Pass) -> list[Pass]:
+    """A pass for each of the pass's units; what is reopened before a pass is so already."""
+    return [
+        replace(
+            one,
+            units={unit: parts},
+            hours=tuple(hour for hour in one.hours if unit.contains(hour)),
+            reopens={},
+        )
+        for unit, parts in one.units.items()
+    ]
 
 
 def rows_within(totals: pa.Table | None, metric: Metric, window: Window) -> pa.Table:
@@ -43,6 +58,7 @@ def empty_totals(metric: Metric) -> pa.Table:
             "grain": pa.array([], pa.string()),
             "window_start": pa.array([], pa.timestamp("us", tz="UTC")),
             "events": pa.array([], pa.int64()),
+            "overflowed": pa.array([], pa.int64()),
             **{name: pa.array([], pa.null()) for name in names},
         }
     )

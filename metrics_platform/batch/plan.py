@@ -32,7 +32,7 @@ from metrics_platform.batch.units import (
 )
 from metrics_platform.catalog.model import EventKind, Metric
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.store.state.backlog import Entry
+from metrics_platform.store.state.backlog import Cause, Entry
 
 # How many windows one pass asks Spark for, half a day of minutes: what a small driver can aggregate at once.
 WINDOWS_PER_PASS = 720
@@ -163,7 +163,7 @@ def _moved(snapshot: Snapshot) -> Iterator[tuple[Entry, tuple[Window, ...]]]:
     """Entries of another time zone, whose hours began at other minutes, with today's hours in their place."""
     for entry in snapshot.changed():
         hours = hours_of_entry(entry, snapshot.catalog)
-        if len(hours) > 1:
+        if len(hours) > 1 and entry.cause is Cause.CHANGED:
             yield entry, hours
 
 

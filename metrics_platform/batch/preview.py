@@ -21,6 +21,7 @@ from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.compute.comparison import Comparison, Totals, compare
 from metrics_platform.compute.deduplication import mark_duplicates
 from metrics_platform.compute.totals import compute
+from metrics_platform.errors import PlatformError
 from metrics_platform.events.raw_store import Held, RawStore
 
 if TYPE_CHECKING:
@@ -90,7 +91,10 @@ def _totals(
             for kind in kinds
             if store.exists(spark, kind)
         }
-        found = compute(mark_duplicates(events), metrics, windows, catalog.calendar).totals
+        computed = compute(mark_duplicates(events), metrics, windows, catalog.calendar)
+    for name, reason in computed.left_out.items():
+        raise PlatformError(f"metric '{name}' cannot be previewed: {reason}")
+    found = computed.totals
     return {metric.name: Totals(metric, found.get(metric.name, empty_totals(metric))) for metric in metrics}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from metrics_platform.batch.units import enclosing_ended, hours_of, hours_of_entry, units_of
 from metrics_platform.catalog.model import Catalog, EventKind, Metric
@@ -14,6 +15,7 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.exactness import Staleness
 from metrics_platform.store.state import batch_passes, ingestion_ledger
 from metrics_platform.store.state.backlog import Cause, Entry, open_entries
+from metrics_platform.store.state.left_out import rests
 
 # The grains whose windows a run has to make exact; minutes come with their hours.
 _OWED_GRAINS = (Grain.HOUR, Grain.DAY, Grain.WEEK)
@@ -46,11 +48,34 @@ class Snapshot:
         return min(known) if known and len(known) == len(through) else None
 
     def changed(self, kinds: Iterable[str] | None = None) -> list[Entry]:
-        """The open entries on hours whose events changed; of some kinds if given."""
+        """The open entries on hours to compute again; of some kinds if given.
+
+        Their events changed, or they failed for a metric that is to be tried again.
+        """
         names = None if kinds is None else set(kinds)
         return [
-            one for one in self.backlog if one.cause is Cause.CHANGED and (names is None or one.kind in names)
+            one
+            for one in self.backlog
+            if (one.cause is Cause.CHANGED or self.is_retried(one)) and (names is None or one.kind in names)
         ]
+
+    @cached_property
+    def _resting(self) -> dict[str, list[Entry]]:
+        """By metric, the entries on hours that failed for it and need not be tried again yet."""
+        return {
+            metric.name: [one for one in self.backlog if rests(one, metric, self.now)]
+            for metric in self.metrics
+        }
+
+    def is_retried(self, entry: Entry) -> bool:
+        """Whether the entry is of an hour that failed for a metric that this run tries again."""
+        if entry.cause is not Cause.FAILED or entry.metric not in self._resting:
+            return False
+        return entry not in self._resting[entry.metric]
+
+    def is_given_up(self, metric: str, window: Window) -> bool:
+        """Whether an hour of the window failed for the metric and need not be tried again yet."""
+        return any(entry.overlaps(window) for entry in self._resting.get(metric, ()))
 
     def gaps(self) -> list[Entry]:
         """The open gaps of the stream."""
@@ -67,7 +92,10 @@ class Snapshot:
 
     def is_stale(self, window: Window, metrics: Iterable[Metric]) -> bool:
         """Whether a metric has no exact number by its current definition for the window."""
-        return any((metric.name, window) in self.stale for metric in metrics)
+        return any(
+            (metric.name, window) in self.stale and not self.is_given_up(metric.name, window)
+            for metric in metrics
+        )
 
     def is_outdated(self, window: Window, metrics: Iterable[Metric]) -> bool:
         """Whether a metric's number for the window is exact by an older definition."""
@@ -102,7 +130,8 @@ def read_snapshot(
 def _never_exact(conn: Connection, blank: Snapshot, kind: str) -> tuple[Window, ...]:
     """The kept windows of the kind, through whose end everything is ingested, that some metric lacks.
 
-    Where records were lost nothing is owed: the stream's number may be the best there is.
+    Where records were lost nothing is owed: the stream's number may be the best there is. Neither is what
+    cannot be computed.
     """
     catalog, reached = blank.catalog, blank.reached(kind)
     if reached is None:
@@ -115,7 +144,11 @@ def _never_exact(conn: Connection, blank: Snapshot, kind: str) -> tuple[Window, 
         ended += [one for one in windows if since <= one.start and one.end <= reached]
     lost = blank.lost(kind)
     owed = [one for one in ended if not any(entry.overlaps(one) for entry in lost)]
-    return tuple(exactness.never_exact(conn, names, owed))
+    return tuple(
+        window
+        for window, lacking in exactness.never_exact(conn, names, owed).items()
+        if not all(blank.is_given_up(metric, window) for metric in lacking)
+    )
 
 
 def _windows_of_interest(

@@ -8,7 +8,8 @@ Each measure defines three things:
 State and number are columns of the metric's relation, so merging is SQL. Only sketches merge in
 Python (see sketches.py). To add a measure, add a class here and name it in MEASURES.
 
-Every relation also has the column `events`, the number of events counted. All measures share it.
+Every relation also has the columns `events`, the number of events counted, and `overflowed`, the number of
+those whose input has no representation. All measures share them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from metrics_platform.catalog.sketches import ErrorBound, HllSketch, KllSketch, ThetaSketch
+from metrics_platform.catalog.sums import MEAN_OF_DOUBLES, merged_sum, sum_in_spark
 
 # The relative difference below which two doubles count as equal: the last digits of a sum of doubles depend
 # on the order of its terms.
@@ -42,6 +44,16 @@ class StateColumn(Column):
 
     aggregate: str  # the Spark aggregate that computes it; {x} stands for the measure's input column
     merge: str | None  # the SQL aggregate that merges the states of a window's parts; None for a sketch
+    bounded: str | None = (
+        None  # SQL that merges as `merge` does, but gives null for what has no representation
+    )
+
+    @property
+    def merge_sql(self) -> str:
+        """SQL that merges the states of a window's parts. Raises TypeError for a sketch."""
+        if self.merge is None:
+            raise TypeError(f"{self.name} is a sketch; it does not merge in SQL")
+        return self.bounded or f'{self.merge}("{self.name}")'
 
 
 def is_integral(spark_type: str) -> bool:
@@ -80,6 +92,11 @@ class Measure:
     def values(self) -> tuple[Column, ...]:
         """The columns that people read. The first is always called `value`."""
         raise NotImplementedError
+
+    @property
+    def sums(self) -> bool:
+        """Whether the state has a sum, `total`, which is null though it has `inputs` if it overflowed."""
+        return any(state.name == "total" for state in self.states)
 
     @property
     def value_sql(self) -> tuple[str, ...] | None:
@@ -140,7 +157,8 @@ class Count(Measure):
 class _Numeric(Measure):
     """The base of measures over a number.
 
-    Whole numbers are aggregated as decimals, so sums cannot overflow.
+    Whole numbers are aggregated as decimals. A sum that has no representation, because it has more than 38
+    digits or is beyond the largest double, is null though it has inputs.
     """
 
     @property
@@ -159,6 +177,15 @@ class _Numeric(Measure):
     def values(self) -> tuple[Column, ...]:
         return (Column("value", self._pg_type),)
 
+    @property
+    def _sum(self) -> tuple[StateColumn, StateColumn]:
+        """The sum of the inputs, null if it or that of a part overflows, and how many inputs there are."""
+        aggregate, merged = sum_in_spark(self.aggregated_type or ""), merged_sum(self.aggregated_type or "")
+        return (
+            StateColumn("total", self._pg_type, aggregate, "sum", merged),
+            StateColumn("inputs", "bigint", "count({x})", "sum"),
+        )
+
 
 @dataclass(frozen=True)
 class Sum(_Numeric):
@@ -169,7 +196,7 @@ class Sum(_Numeric):
 
     @property
     def states(self) -> tuple[StateColumn, ...]:
-        return (StateColumn("total", self._pg_type, "sum({x})", "sum"),)
+        return self._sum
 
     @property
     def value_sql(self) -> tuple[str, ...]:
@@ -214,14 +241,11 @@ class Avg(_Numeric):
 
     @property
     def states(self) -> tuple[StateColumn, ...]:
-        return (
-            StateColumn("total", self._pg_type, "sum({x})", "sum"),
-            StateColumn("inputs", "bigint", "count({x})", "sum"),
-        )
+        return self._sum
 
     @property
     def value_sql(self) -> tuple[str, ...]:
-        return ("total / nullif(inputs, 0)",)
+        return ("total / nullif(inputs, 0)" if self._exact else MEAN_OF_DOUBLES,)
 
     def values_of(self, state: Mapping[str, Any]) -> Sequence[Number | None]:
         return (None if state["total"] is None else state["total"] / state["inputs"],)

@@ -126,6 +126,7 @@ class Metric:
     owner: str | None = None  # team:NAME or an e-mail address
     basis: Basis = ()  # what else decides the number: time zone, topics, types of the fields used
     accuracy: Accuracy = Accuracy()
+    max_groups: int = 100_000  # in a window of the finest grain; with more the metric is left out
 
     @property
     def value_columns(self) -> tuple[Column, ...]:
@@ -133,11 +134,19 @@ class Metric:
         return self.measure.values
 
     @property
+    def expressions(self) -> tuple[str, ...]:
+        """All expressions over one event: the filter, the dimensions and the measure's input."""
+        written = (self.filter, *(dimension.expression for dimension in self.dimensions), self.measure.input)
+        return tuple(expression for expression in written if expression)
+
+    @property
     def columns(self) -> tuple[Column, ...]:
-        """The relation's columns after `grain` and `window_start`: dimensions, events, state, values."""
+        """The relation's columns after `grain` and `window_start`: dimensions, events, overflowed, state,
+        values."""
         return (
             *(dimension.column for dimension in self.dimensions),
             Column("events", "bigint"),
+            Column("overflowed", "bigint"),
             *(Column(state.name, state.pg_type) for state in self.measure.states),
             *self.measure.values,
         )
@@ -169,7 +178,7 @@ class Metric:
     def version(self) -> str:
         """Twelve hex digits that identify the definition.
 
-        Description, owner and accuracy do not change them.
+        Description, owner, accuracy and max_groups do not change them.
         """
         return _fingerprint(self.definition)
 

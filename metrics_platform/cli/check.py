@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from metrics_platform.catalog.expressions.failing import failing_calls
 from metrics_platform.catalog.loading.catalog import CatalogError, load_catalog
 from metrics_platform.catalog.loading.durations import format_duration
 from metrics_platform.catalog.model import Catalog, EventKind, Field, Metric
@@ -36,7 +37,9 @@ _DataDir = Annotated[Path | None, typer.Option(file_okay=False, help="Check the 
 def check(catalog: _CatalogPath = None, data_dir: _DataDir = None) -> None:
     """Check a catalogue and print what it defines.
 
-    Exit codes: 0 it can be used; 1 it has mistakes, one line for each on standard error.
+    Exit codes: 0 it can be used; 1 it has mistakes, one line for each on standard error. Calls that fail by a
+    single event are warnings, because the platform goes on without their metrics: what runs today must still
+    load tomorrow.
     """
     catalog = catalog or _installed(data_dir)
     try:
@@ -45,9 +48,22 @@ def check(catalog: _CatalogPath = None, data_dir: _DataDir = None) -> None:
         count = len(error.problems)
         typer.echo(f"{error}\n{count} {'mistake' if count == 1 else 'mistakes'}", err=True)
         raise typer.Exit(1) from None
+    for warning in warnings(found):
+        typer.echo(warning, err=True)
     console = Console()
     console.print(Text(f"{catalog} can be used.\n", style="green"), soft_wrap=True)
     console.print(describe(found))
+
+
+def warnings(catalog: Catalog) -> list[str]:
+    """The calls in expressions that fail by a single event, one line each."""
+    return [
+        f"warning: metric '{metric.name}': {name}() fails on a value that it cannot handle, and then the "
+        f"metric has no number; {f'write {better}' if better else 'keep such values from it, as by if(...)'}"
+        for metric in catalog.metrics
+        for expression in metric.expressions
+        for name, better in failing_calls(expression).items()
+    ]
 
 
 def _installed(data_dir: Path | None) -> Path:
@@ -111,6 +127,7 @@ def _metric(metric: Metric) -> RenderableType:
         ("measure", str(metric.measure)),
         ("columns", ", ".join(f"{column.name} {column.pg_type}" for column in metric.columns)),
         ("accuracy", f"warn at {metric.accuracy.warn * 100:g}%, fail at {metric.accuracy.fail * 100:g}%"),
+        ("max groups", f"{metric.max_groups:,} a window"),
         ("version", metric.version),
     ]
     return _entry(metric.name, facts)

@@ -32,6 +32,7 @@ class ColumnLayout:
     dimensions: dict[str, tuple[SharedColumn, ...]]  # metric name -> a column for each dimension, in order
     inputs: dict[str, SharedColumn]  # metric name -> the column of its measure's input, if it has one
     measures: dict[SharedColumn, Measure]  # input column -> a measure with the aggregates that it feeds
+    overflowed: SharedColumn | None = None  # whether an event's input overflowed, if any metric's may
 
 
 def assign_columns(metrics: Iterable[Metric]) -> ColumnLayout:

@@ -174,4 +174,6 @@ def _state(metric: Metric, rows: list[dict[str, Any]]) -> dict[str, Any]:
         parts = [row[state.name] for row in rows if row[state.name] is not None]
         merge = _MERGE[state.merge] if state.merge else metric.measure.merge_sketches
         merged[state.name] = merge(parts) if parts else None
+    if metric.measure.sums and any(row["total"] is None and row["inputs"] for row in rows):
+        merged["total"] = None  # a part overflowed, and so does the whole
     return merged

@@ -6,12 +6,15 @@
 
 The same pass counts rejected events, events outside the windows and, on request, events inside the windows by
 minute and Kafka cluster, and duplicates apart (see deduplication.py).
+
+A metric with more groups in a window than its definition allows is left out, and hurts no other (see
+groups.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -19,9 +22,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metrics_platform.catalog.expressions.arithmetic import widen
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import Calendar, Grain, Window
 from metrics_platform.compute.column_layout import ColumnLayout, SharedColumn, assign_columns
+from metrics_platform.compute.groups import collect_groups
+from metrics_platform.compute.values import Input, dimension_value, input_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -33,13 +39,15 @@ _INSIDE = -3
 _DUPLICATE = -4
 # The column that holds the reason of rejected events, and the cluster of events inside the windows.
 _REASON_OR_CLUSTER = SharedColumn("_reason_or_cluster", "string")
+# The column that tells whether an event's input has no representation.
+_OVERFLOWED = SharedColumn("_overflowed", "boolean")
 
 
 @dataclass(frozen=True)
 class Computed:
     """The result of one pass over the events."""
 
-    # Metric name -> table with the columns grain, window_start, dimensions, events and state.
+    # Metric name -> table with the columns grain, window_start, dimensions, events, overflowed and state.
     totals: dict[str, pa.Table]
     rejected: dict[tuple[str, str], int]  # rejected events by (kind of event, reason)
     outside: dict[str, int]  # accepted events that are in none of the windows, by kind of event
@@ -47,6 +55,7 @@ class Computed:
     inside: dict[tuple[str, str, datetime], int] = field(default_factory=dict)
     # Duplicates in the windows, counted alike. They are not among the events inside.
     duplicates: dict[tuple[str, str, datetime], int] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # metrics without totals, by name: why
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class _Entry:
     number: int  # identifies the entry in the column `_entry`
     metric: Metric
     grain: Grain
+    input: Input | None  # of the metric's measure, if it has one
 
 
 def compute(
@@ -76,16 +86,28 @@ def compute(
         return Computed({}, {}, {})
     metrics = [metric for metric in metrics if metric.kind in events]
     grains = sorted({window.grain for window in windows})
-    pairs = [(metric, grain) for metric in metrics for grain in grains]
-    entries = [_Entry(number, metric, grain) for number, (metric, grain) in enumerate(pairs)]
     layout = assign_columns(metrics)
+    fields = {kind: dict(of_kind.dtypes) for kind, of_kind in events.items()}
+    inputs = {
+        metric.name: input_of(metric.measure, layout.inputs[metric.name].type, fields[metric.kind])
+        for metric in metrics
+        if metric.name in layout.inputs
+    }
+    if any(each.overflows for each in inputs.values()):
+        layout = replace(layout, overflowed=_OVERFLOWED)
+    pairs = [(metric, grain) for metric in metrics for grain in grains]
+    entries = [
+        _Entry(number, metric, grain, inputs.get(metric.name)) for number, (metric, grain) in enumerate(pairs)
+    ]
     kinds = sorted(events)
     expanded = [
         _expand(events[kind], kind, number, entries, layout, windows, calendar, count_inside)
         for number, kind in enumerate(kinds)
     ]
     grouped = _group(reduce(lambda left, right: left.unionAll(right), expanded), layout)
-    return _split(grouped.toArrow(), entries, layout, kinds)
+    table, left_out = collect_groups(grouped, {e.number: (e.metric, e.grain) for e in entries}, calendar)
+    kept = [entry for entry in entries if entry.metric.name not in left_out]
+    return replace(_split(table, kept, layout, kinds), left_out=left_out)
 
 
 def count_events(totals: Mapping[str, pa.Table], calendar: Calendar) -> dict[tuple[str, Window], int]:
@@ -111,6 +133,7 @@ def _expand(
     """One row for each event and entry that counts it: entry number, window start and shared columns."""
     of_kind = [entry for entry in entries if entry.metric.kind == kind]
     columns = _Columns()
+    fields = dict(events.dtypes)
     starts = {grain: _window_start(grain, calendar) for grain in sorted({w.grain for w in windows})}
     in_windows = {grain: _is_in([w for w in windows if w.grain is grain], calendar) for grain in starts}
     inside = " or ".join(in_windows.values())
@@ -119,9 +142,9 @@ def _expand(
     rows = [
         _row(
             columns,
-            entry=f"if({_counts(entry, f'{once}({in_windows[entry.grain]})')}, {entry.number}, null)",
+            entry=f"if({_counts(entry, f'{once}({in_windows[entry.grain]})', fields)}, {entry.number}, null)",
             start=columns.named(starts[entry.grain]),
-            cells=_cells(columns, entry.metric, layout),
+            cells=_cells(columns, entry, layout, fields),
             layout=layout,
         )
         for entry in of_kind
@@ -179,40 +202,26 @@ def _row(columns: _Columns, entry: str, start: str, cells: Mapping[str, str], la
     return f"({', '.join([name, start, *filled])}) as `{name}`"
 
 
-def _cells(columns: _Columns, metric: Metric, layout: ColumnLayout) -> dict[str, str]:
-    """Shared column -> the column that fills it, for the shared columns that the metric uses."""
+def _cells(
+    columns: _Columns, entry: _Entry, layout: ColumnLayout, fields: Mapping[str, str]
+) -> dict[str, str]:
+    """Shared column -> the column that fills it, for the shared columns that the entry's metric uses."""
+    metric = entry.metric
     cells = {
-        column.name: columns.named(_dimension(dimension.expression, dimension.type))
+        column.name: columns.named(dimension_value(dimension, fields))
         for dimension, column in zip(metric.dimensions, layout.dimensions[metric.name], strict=True)
     }
-    column = layout.inputs.get(metric.name)
-    if column is not None:
-        cells[column.name] = columns.named(_input(metric, column))
+    if entry.input:
+        cells[layout.inputs[metric.name].name] = columns.named(entry.input.value)
+        if entry.input.overflows:
+            cells[_OVERFLOWED.name] = columns.named(entry.input.overflows)
     return cells
 
 
-def _dimension(expression: str, spark_type: str) -> str:
-    value = f"cast(({expression}) as {spark_type})"
-    # PostgreSQL's text can hold every character except NUL.
-    return f"replace({value}, char(0), '\ufffd')" if spark_type == "string" else value
-
-
-def _input(metric: Metric, column: SharedColumn) -> str:
-    value = f"cast(({metric.measure.input}) as {column.type})"
-    if column.type == "double":
-        # NaN and infinity result from arithmetic (1/0.0). One of them would make a whole window's number
-        # useless.
-        return f"if(abs({value}) < double('infinity'), {value}, null)"
-    if column.type == "string":
-        # Spark's sketches of distinct values ignore the empty string, so it is replaced by another value.
-        return f"if({value} = '', char(0), {value})"
-    return value
-
-
-def _counts(entry: _Entry, in_windows: str) -> str:
+def _counts(entry: _Entry, in_windows: str, fields: Mapping[str, str]) -> str:
     """SQL condition: the entry counts the event. `in_windows` is true for events of its grain's windows."""
     test = f"_reason is null and {in_windows}"
-    return f"{test} and ({entry.metric.filter})" if entry.metric.filter else test
+    return f"{test} and ({widen(entry.metric.filter, fields).sql})" if entry.metric.filter else test
 
 
 def _is_in(windows: Sequence[Window], calendar: Calendar) -> str:
@@ -243,6 +252,8 @@ def _shared_columns(layout: ColumnLayout) -> Iterator[SharedColumn]:
     yield _REASON_OR_CLUSTER
     yield from layout.dimension_columns
     yield from layout.input_columns
+    if layout.overflowed:
+        yield layout.overflowed
 
 
 def _group(rows: DataFrame, layout: ColumnLayout) -> DataFrame:
@@ -259,6 +270,8 @@ def _group(rows: DataFrame, layout: ColumnLayout) -> DataFrame:
         for column, measure in layout.measures.items()
         for state in measure.states
     ]
+    if layout.overflowed:
+        aggregates.append(F.expr(f"nullif(count_if({layout.overflowed.name}), 0) as overflowed"))
     kind = F.expr("if(_entry < 0, _kind_number, null)").alias("_kind")
     return rows.groupBy(*keys, kind).agg(F.expr("count(*) as events"), *aggregates)
 
@@ -302,6 +315,7 @@ def _metric_rows(rows: pa.Table, entry: _Entry, layout: ColumnLayout) -> pa.Tabl
     for dimension, column in zip(metric.dimensions, layout.dimensions[metric.name], strict=True):
         columns[dimension.name] = rows[column.name]
     columns["events"] = rows["events"]
+    columns["overflowed"] = rows["overflowed"] if layout.overflowed else pa.nulls(rows.num_rows, pa.int64())
     for state in metric.measure.states:
         columns[state.name] = rows[_state_name(layout.inputs[metric.name], state.name)]
     return pa.table(columns)

@@ -90,7 +90,11 @@ def minute_assets(platform: Platform, today: date) -> AssetsDefinition:
         windows = windows_of(context.partition_time_window, platform.catalog, Grain.MINUTE)
         with stream_session(platform, context) as spark:
             done = manual_run.run_manually(platform, spark, windows, metrics, context.run.run_id, now)
+        for name, reason in done.left_out.items():
+            context.log.error(f"'{name}' cannot be computed for some of the minutes: {reason}")
         for metric in metrics:
+            if metric.name in done.left_out:
+                continue
             refused = sum(1 for name, _ in done.refused if name == metric.name)
             yield MaterializeResult(
                 asset_key=metric_key(metric, Grain.MINUTE),
@@ -137,6 +141,8 @@ def batch_assets(platform: Platform, grain: Grain, today: date) -> AssetsDefinit
                 context.log_event(evaluation)  # pyright: ignore[reportArgumentType] - it is taken, not declared
         _log_materializations(platform, context, beside.values(), today)
         for metric in metrics:
+            if metric.name in done.left_out:
+                continue
             mine = [labels[metric.name, window] for window in asked if (metric.name, window) in labels]
             yield MaterializeResult(
                 asset_key=metric_key(metric, grain),

@@ -124,12 +124,13 @@ def as_table(result: QueryResult, zone: ZoneInfo, now: datetime) -> Table:
     }
     for label in result.windows:
         table.add_section()
-        older = "\nolder definition" if is_older(label, metric) else ""
+        notes = "\nolder definition" if is_older(label, metric) else ""
+        notes += f"\n{label.overflowed:,} overflowed" if label.overflowed else ""
         label_cells = [
             error_band(_largest_error(label, rows.get(label.window.start, [])), label.error_of),
             format_coverage(label.coverage),
             age(now - label.committed_at),
-            truth(label).append(older, style="dim"),
+            truth(label).append(notes, style="dim"),
         ]
         name_cells = [window_name(label.window, zone)]
         for row in rows.get(label.window.start, []):

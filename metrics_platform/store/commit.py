@@ -52,8 +52,9 @@ class Commit:
     """Totals on their way into the store.
 
     `windows` are all windows that were computed, with rows or without; a stream's are minutes. `totals` has,
-    per metric, the columns grain (string), window_start (timestamp[us, UTC]), the dimensions, events (int64)
-    and the measure's state, but no values. `fence` is what a shift must still be entitled to.
+    per metric, the columns grain (string), window_start (timestamp[us, UTC]), the dimensions, events and
+    overflowed (int64) and the measure's state, but no values. `fence` is what a shift must still be entitled
+    to.
     `minutes_present` says how many minutes of a window were counted, where that is not all of them. `seen`
     says, by kind of event, what the windows' coverage needs. `reasons` says why a batch computes windows
     again, where the log of corrections shall say more than that it did. `planned_at` is when the windows were
@@ -213,6 +214,7 @@ def _label(commit: Commit, prepared: Prepared, window: Window) -> Label:
         exact_at=commit.now if commit.source is Source.BATCH else None,
         minutes_lost=seen.lost * present if seen else 0.0,
         counted=seen.counted.get(window, 0) if seen else None,
+        overflowed=prepared.overflowed.get(key(window), 0),
     )
 
 

@@ -38,15 +38,17 @@ def exact_hours(conn: Connection, metrics: Collection[str], hours: Collection[da
     return {hour for (hour,) in rows}
 
 
-def never_exact(conn: Connection, metrics: Collection[str], windows: Collection[Window]) -> list[Window]:
-    """The windows for which at least one of the metrics has no exact number, oldest first.
+def never_exact(
+    conn: Connection, metrics: Collection[str], windows: Collection[Window]
+) -> dict[Window, list[str]]:
+    """The windows that lack an exact number, oldest first, each with the metrics that have none.
 
     A metric that was first seen after a window's end needs no number for it.
     """
     ordered = sorted(windows)
     rows = conn.execute(
         """
-        SELECT DISTINCT place
+        SELECT place, array_agg(metrics.name)
         FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY
             AS wanted (grain, first, after, place)
         JOIN platform.metrics ON metrics.name = ANY(%s) AND metrics.first_seen < after
@@ -54,7 +56,7 @@ def never_exact(conn: Connection, metrics: Collection[str], windows: Collection[
             SELECT FROM platform.ledger
             WHERE metric = metrics.name AND ledger.grain = wanted.grain AND window_start = first
               AND source = 'batch')
-        ORDER BY place
+        GROUP BY place ORDER BY place
         """,
         (
             [window.grain for window in ordered],
@@ -63,7 +65,7 @@ def never_exact(conn: Connection, metrics: Collection[str], windows: Collection[
             list(metrics),
         ),
     ).fetchall()
-    return [ordered[place - 1] for (place,) in rows]
+    return {ordered[place - 1]: lacking for place, lacking in rows}
 
 
 @dataclass(frozen=True)

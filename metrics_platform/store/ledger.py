@@ -41,6 +41,7 @@ class Label:
     exact_at: datetime | None  # when the window first became exact; None while it is approximate
     minutes_lost: float = 0.0  # what unreachable clusters take from the counted minutes; see coverage.py
     counted: int | None = None  # the events of the kind that were read, before the filter; see coverage.py
+    overflowed: int = 0  # the events whose input is missing, because it or their sum has no representation
     possible: int | None = None  # the records of the kind that Kafka had; not in the ledger; see coverage.py
     # Why the number may not be exact though it is a batch's: an open entry of the backlog on the window.
     doubt: str | None = None
@@ -92,14 +93,15 @@ class Label:
 # The columns of the ledger's table; platform.revisions has the same ones.
 STORED: LiteralString = (
     "metric, grain, window_start, window_end, source, revision, minutes_present, minutes_total, events, "
-    "definition, run_id, committed_at, first_committed_at, exact_at, minutes_lost, counted"
+    "definition, run_id, committed_at, first_committed_at, exact_at, minutes_lost, counted, "
+    "overflowed"
 )
 
 COLUMNS: LiteralString = """
     ledger.metric, ledger.grain, ledger.window_start, ledger.window_end, ledger.source,
     ledger.revision, ledger.minutes_present, ledger.minutes_total, ledger.events, ledger.definition,
     ledger.run_id, ledger.committed_at, ledger.first_committed_at, ledger.exact_at,
-    ledger.minutes_lost, ledger.counted"""
+    ledger.minutes_lost, ledger.counted, ledger.overflowed"""
 
 # What is known of a line of the ledger beside it: the records that Kafka had, and whether it is in doubt.
 _BESIDE: LiteralString = """known.possible, (
@@ -224,13 +226,13 @@ _WRITE = f"""
     INSERT INTO platform.ledger AS old ({STORED})
     SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[],
         %s::bigint[], %s::int[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[],
-        %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::bigint[])
+        %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::bigint[], %s::bigint[])
     ON CONFLICT (metric, grain, window_start) DO UPDATE SET
         window_end = excluded.window_end, source = excluded.source, revision = excluded.revision,
         minutes_present = excluded.minutes_present, minutes_total = excluded.minutes_total,
         events = excluded.events, definition = excluded.definition, run_id = excluded.run_id,
         committed_at = excluded.committed_at, exact_at = coalesce(old.exact_at, excluded.exact_at),
-        minutes_lost = excluded.minutes_lost, counted = excluded.counted
+        minutes_lost = excluded.minutes_lost, counted = excluded.counted, overflowed = excluded.overflowed
 """
 
 
@@ -249,6 +251,7 @@ def _row(label: Label) -> tuple[Any, ...]:
         label.metric, window.grain, window.start, window.end, label.source, label.revision,
         label.minutes_present, label.minutes_total, label.events, label.definition, label.run_id,
         label.committed_at, label.first_committed_at, label.exact_at, label.minutes_lost, label.counted,
+        label.overflowed,
     )  # fmt: skip
 
 

@@ -171,6 +171,7 @@ def _result(
         *(value.name for value in metric.measure.values),
         *("events", "label", "coverage", "error_band", "computed_at", "source", "run_id", "definition"),
         "error_of",
+        "overflowed",
     )
     return QueryResult(
         metric=metric,
@@ -196,6 +197,7 @@ def _label_values(label: Label, value: Number | None) -> tuple[Any, ...]:
         label.run_id,
         label.definition,
         label.error_of,
+        label.overflowed,
     )
 
 

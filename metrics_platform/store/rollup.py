@@ -20,15 +20,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import LiteralString, cast
 
 from psycopg import sql
 
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.windows import Grain, Window, child_grain
 from metrics_platform.store import ledger
-from metrics_platform.store.connection import Connection
+from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.ledger import Label, Source
 from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.quality.revisions import archive, supersede
@@ -123,15 +124,20 @@ def _merge_all(
     now: datetime,
 ) -> list[Label]:
     by_metric: dict[str, list[Window]] = defaultdict(list)
+    overflowed: dict[tuple[str, Window], int] = {}
     for name, window in wanted:
         by_metric[name].append(window)
     for name, windows in by_metric.items():
         metric = catalog.metric(name)
         archive(conn, metric, windows, now)
         for window in windows:
-            _merge(conn, metric, window, parts[name, window].starts)
+            overflowed[name, window] = _merge(conn, metric, window, parts[name, window].starts)
     labels = [
-        _label(catalog.metric(name), window, parts[name, window], run_id, now) for name, window in wanted
+        replace(
+            _label(catalog.metric(name), window, parts[name, window], run_id, now),
+            overflowed=overflowed[name, window],
+        )
+        for name, window in wanted
     ]
     ledger.write_labels(conn, labels)
     supersede(conn, catalog, labels, now)
@@ -186,34 +192,39 @@ def _parts(
     return {wanted[place - 1]: _Parts(*rest) for place, *rest in rows}
 
 
-def _merge(conn: Connection, metric: Metric, window: Window, starts: list[datetime]) -> None:
-    """Insert the merger of a window's parts."""
+def _merge(conn: Connection, metric: Metric, window: Window, starts: list[datetime]) -> int:
+    """Insert the merger of a window's parts. Returns how many events have no part in it by an overflow.
+
+    These are the events that overflowed in the parts, and all inputs of the sums that overflow now.
+    """
     if metric.measure.value_sql is None:
-        _merge_sketches(conn, metric, window, starts)
-    else:
-        _merge_in_sql(conn, metric, window, starts)
+        return _merge_sketches(conn, metric, window, starts)
+    return _merge_in_sql(conn, metric, window, starts)
 
 
-def _merge_in_sql(conn: Connection, metric: Metric, window: Window, starts: list[datetime]) -> None:
+def _merge_in_sql(conn: Connection, metric: Metric, window: Window, starts: list[datetime]) -> int:
     dimensions = [sql.Identifier(dimension.name) for dimension in metric.dimensions]
-    merged = [sql.SQL("sum(events)::bigint AS events")]
+    merged = [sql.SQL("sum(events)::bigint AS events, sum(overflowed)::bigint AS overflowed")]
     merged += [
-        sql.SQL("{}({})::{} AS {}").format(
-            sql.Identifier(state.merge or ""),
-            sql.Identifier(state.name),
-            pg_type_sql(state),
-            sql.Identifier(state.name),
+        sql.SQL("({})::{} AS {}").format(
+            sql.SQL(cast("LiteralString", state.merge_sql)), pg_type_sql(state), sql.Identifier(state.name)
         )
         for state in metric.measure.states
     ]
-    states = [sql.Identifier("events"), *(sql.Identifier(state.name) for state in metric.measure.states)]
+    states = [sql.Identifier(name) for name in ("events", "overflowed")]
+    states += [sql.Identifier(state.name) for state in metric.measure.states]
+    lost = "CASE WHEN total IS NULL THEN coalesce(inputs, 0) ELSE 0 END" if metric.measure.sums else "0"
     query = sql.SQL(
         """
-        INSERT INTO {table} (grain, window_start, {names})
-        SELECT %s, %s, {chosen} FROM (
-            SELECT {merged} FROM {table} WHERE grain = %s AND window_start = ANY(%s)
-            GROUP BY {groups} HAVING count(*) > 0
-        ) AS merged
+        WITH inserted AS (
+            INSERT INTO {table} (grain, window_start, {names})
+            SELECT %s, %s, {chosen} FROM (
+                SELECT {merged} FROM {table} WHERE grain = %s AND window_start = ANY(%s)
+                GROUP BY {groups} HAVING count(*) > 0
+            ) AS merged
+            RETURNING *
+        )
+        SELECT coalesce(sum(coalesce(overflowed, 0) + {lost}), 0)::bigint FROM inserted
         """
     ).format(
         table=sql.Identifier("store", metric.name),
@@ -221,11 +232,13 @@ def _merge_in_sql(conn: Connection, metric: Metric, window: Window, starts: list
         chosen=_list([*dimensions, *states, *value_expressions(metric)]),
         merged=_list([*dimensions, *merged]),
         groups=_groups(dimensions),
+        lost=sql.SQL(lost),
     )
-    conn.execute(query, (window.grain, window.start, child_grain(window.grain), starts))
+    row = conn.execute(query, (window.grain, window.start, child_grain(window.grain), starts))
+    return only(row)[0]
 
 
-def _merge_sketches(conn: Connection, metric: Metric, window: Window, starts: list[datetime]) -> None:
+def _merge_sketches(conn: Connection, metric: Metric, window: Window, starts: list[datetime]) -> int:
     """Sketches come here to be merged. Dimensions travel as text, which loses nothing of any type."""
     table = sql.Identifier("store", metric.name)
     dimensions = [sql.Identifier(dimension.name) for dimension in metric.dimensions]
@@ -240,6 +253,7 @@ def _merge_sketches(conn: Connection, metric: Metric, window: Window, starts: li
             [
                 *(sql.SQL("{}::text").format(dimension) for dimension in dimensions),
                 sql.SQL("sum(events)::bigint"),
+                sql.SQL("sum(overflowed)::bigint"),
                 sql.SQL("array_agg({0}) FILTER (WHERE {0} IS NOT NULL)").format(sketch),
             ]
         ),
@@ -250,10 +264,11 @@ def _merge_sketches(conn: Connection, metric: Metric, window: Window, starts: li
     groups = cursor.execute(query, (child_grain(window.grain), starts)).fetchall()
     names = _list(map(sql.Identifier, ["grain", "window_start", *(column.name for column in metric.columns)]))
     with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(table, names)) as copy:
-        for *texts, events, sketches in groups:
+        for *texts, events, overflowed, sketches in groups:
             merged = metric.measure.merge_sketches(sketches) if sketches else None
             values = metric.measure.sketch_values(merged)
-            copy.write_row((window.grain.value, window.start, *texts, events, merged, *values))
+            copy.write_row((window.grain.value, window.start, *texts, events, overflowed, merged, *values))
+    return sum(overflowed or 0 for *_, overflowed, _sketches in groups)
 
 
 def _groups(dimensions: list[sql.Identifier]) -> sql.Composable:

@@ -38,6 +38,7 @@ from metrics_platform.store.state.definition_versions import record_definition
 # Columns that the views add around a metric's own; a dimension cannot have these names.
 LABEL_COLUMNS = (
     *("label", "coverage", "error_band", "age", "computed_at", "source", "run_id", "definition", "error_of"),
+    "overflowed",
 )
 
 _CANONICAL_TYPES = {"timestamptz": "timestamp with time zone"}
@@ -367,7 +368,8 @@ def _view(metric: Metric, existing: Mapping[str, str]) -> sql.Composed:
                                  ledger.counted, known.possible) AS coverage,
                {error_band} AS error_band,
                now() - ledger.committed_at AS age, ledger.committed_at AS computed_at,
-               ledger.source, ledger.run_id, ledger.definition, {error_of} AS error_of
+               ledger.source, ledger.run_id, ledger.definition, {error_of} AS error_of,
+               ledger.overflowed
         FROM {table} AS numbers
         JOIN platform.ledger ON ledger.metric = {metric} AND ledger.grain = numbers.grain
             AND ledger.window_start = numbers.window_start

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString, cast
@@ -35,6 +36,7 @@ class Prepared:
     csv: bytes  # the rows
     events: dict[tuple[str, object], int]  # window (see `key`) -> events counted
     rows: dict[tuple[str, object], int]  # window (see `key`) -> number of rows
+    overflowed: dict[tuple[str, object], int]  # window (see `key`) -> events whose input is missing
 
     @property
     def table(self) -> sql.Identifier:
@@ -62,8 +64,8 @@ def prepare(metric: Metric, totals: pa.Table) -> Prepared:
         raise ValueError(f"the totals of '{metric.name}' lack the columns {', '.join(missing)}")
     totals = totals.select(names)
     totals = totals.set_column(1, "window_start", totals["window_start"].cast(_UTC))
-    events, rows = _by_window(totals)
-    return Prepared(metric, _csv(totals), events, rows)
+    events, rows, overflowed = _by_window(totals, metric)
+    return Prepared(metric, _csv(totals), events, rows, overflowed)
 
 
 def staged_columns(metric: Metric) -> tuple[Column, ...]:
@@ -161,12 +163,22 @@ def _with_values(metric: Metric, totals: pa.Table) -> pa.Table:
     return totals
 
 
-def _by_window(totals: pa.Table) -> tuple[dict[tuple[str, object], int], dict[tuple[str, object], int]]:
-    """The events and the number of rows of each window."""
-    sums = totals.group_by(["grain", "window_start"]).aggregate([("events", "sum"), ("events", "count")])
+def _by_window(totals: pa.Table, metric: Metric) -> tuple[dict[tuple[str, object], int], ...]:
+    """The events, the number of rows, and the overflowed events of each window."""
+    sums = totals.group_by(["grain", "window_start"]).aggregate(
+        [("events", "sum"), ("events", "count"), ("overflowed", "sum")]
+    )
     keys = list(zip(sums["grain"].to_pylist(), sums["window_start"].to_pylist(), strict=True))
-    events = dict(zip(keys, sums["events_sum"].to_pylist(), strict=True))
-    return events, dict(zip(keys, sums["events_count"].to_pylist(), strict=True))
+    events, rows, overflowed = (
+        dict(zip(keys, sums[name].to_pylist(), strict=True))
+        for name in ("events_sum", "events_count", "overflowed_sum")
+    )
+    missing = Counter({window: count for window, count in overflowed.items() if count})
+    if metric.measure.sums:
+        lost = totals.filter(pc.field("total").is_null() & (pc.field("inputs") > 0))
+        for row in lost.select(["grain", "window_start", "inputs"]).to_pylist():
+            missing[row["grain"], row["window_start"]] += row["inputs"]
+    return events, rows, missing
 
 
 def _csv(totals: pa.Table) -> bytes:

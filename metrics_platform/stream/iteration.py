@@ -10,14 +10,15 @@ label says what is missing. So is a kind of events whose topic cannot be had: it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.windows import MINUTE, Grain, Window
-from metrics_platform.compute.totals import Computed, compute
+from metrics_platform.compute.isolation import compute_isolated
+from metrics_platform.compute.totals import Computed
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
@@ -99,6 +100,7 @@ class MinuteTotals:
     """What was computed for some minutes."""
 
     computed: Computed
+    metrics: tuple[Metric, ...]  # those that were tried
     records: int  # Kafka records read for it
     # How many events of each kind were counted, by the minute's start and the cluster; one that was left
     # out has no count.
@@ -165,9 +167,15 @@ def compute_minutes(
     windows: Sequence[Window],
     ranges: Ranges,
     now: datetime,
-    metrics: Sequence[str] | None = None,
+    metrics: Collection[str] | None = None,
+    *,
+    suspects: Collection[str] = (),
+    between: Callable[[], object] = lambda: None,
 ) -> MinuteTotals:
-    """Totals of neighbouring minutes from their records; `metrics` restricts the metrics by name."""
+    """Totals of neighbouring minutes from their records; `metrics` restricts the metrics by name.
+
+    A metric that cannot be computed is left out; for `suspects` and `between` see `compute_isolated`.
+    """
     catalog = platform.catalog
     accepted = accepted_times(catalog)
     events = {
@@ -175,7 +183,15 @@ def compute_minutes(
         for name, found in ranges.items()
     }
     chosen = _chosen(platform, ranges, metrics)
-    computed = compute(events, chosen, windows, catalog.calendar, count_inside=True)
+    computed = compute_isolated(
+        events,
+        chosen,
+        windows,
+        catalog.calendar,
+        count_inside=True,
+        suspects=suspects,
+        between=between,
+    )
     counted = {
         name: {
             (window.start, cluster): computed.inside.get((name, cluster, window.start), 0)
@@ -184,7 +200,7 @@ def compute_minutes(
         }
         for name in ranges
     }
-    return MinuteTotals(computed, count_records(ranges), counted)
+    return MinuteTotals(computed, tuple(chosen), count_records(ranges), counted)
 
 
 def count_records(ranges: Ranges) -> int:
@@ -192,7 +208,7 @@ def count_records(ranges: Ranges) -> int:
     return sum(found.records for kind in ranges.values() for found in kind)
 
 
-def _chosen(platform: Platform, kinds: Collection[str], metrics: Sequence[str] | None) -> list[Metric]:
+def _chosen(platform: Platform, kinds: Collection[str], metrics: Collection[str] | None) -> list[Metric]:
     return [
         metric
         for metric in platform.catalog.metrics

@@ -32,6 +32,7 @@ class ManualRun:
     events: dict[str, int]  # counted, by metric
     rejected: int  # records that are no event
     refused: list[tuple[str, Window]]  # metrics and minutes that stayed as they were: they are exact
+    left_out: dict[str, str]  # metrics that could not be computed for some of the minutes, and why
 
 
 def run_manually(
@@ -49,6 +50,7 @@ def run_manually(
     log = KafkaLog(platform.clusters)
     events = {metric.name: 0 for metric in metrics}
     refused: list[tuple[str, Window]] = []
+    left_out: dict[str, str] = {}
     rejected = 0
     try:
         with platform.connect() as conn:
@@ -66,12 +68,13 @@ def run_manually(
                 done = commit_minutes(conn, platform.catalog, portion, minute_totals, run, lost=lambda _: 0.0)
                 totals = minute_totals.computed
                 refused += done.refused
+                left_out |= totals.left_out
                 rejected += sum(totals.rejected.values())
                 for (name, _), count in count_events(totals.totals, platform.catalog.calendar).items():
                     events[name] += count
     finally:
         log.close()
-    return ManualRun(events, rejected, refused)
+    return ManualRun(events, rejected, refused, left_out)
 
 
 def _require_records(platform: Platform, log: KafkaLog, first: Window, metrics: Sequence[Metric]) -> None:

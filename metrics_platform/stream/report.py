@@ -14,6 +14,7 @@ class Iteration:
 
     fresh: tuple[Window, ...]  # the minutes committed for the first time, oldest first
     metrics: tuple[str, ...]  # those that were computed
+    left_out: dict[str, str]  # those that could not be, and why
     missing: tuple[str, ...]  # the clusters that were left out
     gap: tuple[datetime, datetime] | None  # the minutes [start, end) that were skipped before them
     records: int  # Kafka records read

@@ -26,8 +26,10 @@ from metrics_platform.store.connection import Connection, StoreUnavailable
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import lease
 from metrics_platform.store.state.lease import Lease
+from metrics_platform.store.state.left_out import Layer, record_left_out
 from metrics_platform.stream import iteration
 from metrics_platform.stream.clock import Clock
+from metrics_platform.stream.failing_metrics import FailingMetrics
 from metrics_platform.stream.minutes import CommittingRun, commit_minutes
 from metrics_platform.stream.missing_inputs import MissingInputs
 from metrics_platform.stream.report import Iteration
@@ -76,6 +78,7 @@ class Shift:
         patience = ANSWER_SECONDS if len(platform.clusters) > 1 else REQUEST_SECONDS
         self._log = KafkaLog(platform.clusters, patience, leave_out=True)
         self._missing = MissingInputs(platform, self._log, logger)
+        self._failing = FailingMetrics(logger)
         self._conn: Connection = platform.connect()
         self._lease: Lease | None = None
         self._newest: datetime | None = None
@@ -175,10 +178,12 @@ class Shift:
         fresh = self._fresh(windows)
         self._newest = closed.start
         self._missing.committed()
+        self._failing.note(totals.metrics, totals.computed.left_out, started)
         self._report(
             Iteration(
                 fresh=fresh,
                 metrics=tuple(totals.computed.totals),
+                left_out=dict(totals.computed.left_out),
                 missing=self._missing.clusters,
                 gap=plan.gap,
                 records=totals.records,
@@ -204,8 +209,19 @@ class Shift:
     def _compute(
         self, windows: tuple[Window, ...], ranges: iteration.Ranges, now: datetime
     ) -> iteration.MinuteTotals:
+        metrics = self._failing.to_try(self._platform.catalog.metrics, now)
         try:
-            return iteration.compute_minutes(self._platform, self._spark, self._log, windows, ranges, now)
+            return iteration.compute_minutes(
+                self._platform,
+                self._spark,
+                self._log,
+                windows,
+                ranges,
+                now,
+                metrics,
+                suspects=self._failing.names,
+                between=self._stay_alive,
+            )
         except Exception as error:
             # Spark's errors say little; perhaps a cluster fell silent after it had told its offsets, or a
             # topic is gone: then asking raises that.
@@ -235,6 +251,7 @@ class Shift:
                 lost=lambda kind: self._missing.lost(self._conn, kind),
             )
             lease.record_committed(self._conn, self._lease, windows[-1].start)
+            record_left_out(self._conn, Layer.STREAM, totals.metrics, totals.computed.left_out, now)
             self._missing.record_outages(self._conn, windows, self._fresh(windows), now)
         return done
 
@@ -255,6 +272,11 @@ class Shift:
     def _due(self, now: datetime) -> datetime:
         catalog, grace = self._platform.catalog, self._platform.settings.grace
         return iteration.next_due(self._newest, now, catalog.first_instant, grace)
+
+    def _stay_alive(self) -> None:
+        """Renew the lease between the passes of an iteration that takes several of them."""
+        if self._lease is not None:
+            self._renew(self._clock.now())
 
     def _renew(self, now: datetime) -> None:
         assert self._lease is not None  # take_over came first

@@ -40,6 +40,20 @@ def changed(kind: str, hour: datetime, reason: str = LATE, step: int = 1, metric
     return Entry(Cause.CHANGED, kind, metric, None, hour, hour + HOUR, reason, NOW, step, 1)
 
 
+def failed(
+    name: str, hour: datetime, tried_at: datetime = NOW, definition: str | None = None, max_groups: int = 0
+) -> Entry:
+    """The hour could not be computed for the metric, by its current definition if no other is given."""
+    metric = SHOP.metric(name)
+    details = {
+        "definition": definition or metric.version,
+        "max_groups": max_groups or metric.max_groups,
+        "tried_at": tried_at.isoformat(),
+    }
+    span = (hour, hour + HOUR)
+    return Entry(Cause.FAILED, metric.kind, name, None, *span, "no number", NOW, 0, 0, details)
+
+
 def snapshot(
     backlog: Sequence[Entry] = (),
     stale: Stale | None = None,

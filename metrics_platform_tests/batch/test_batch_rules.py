@@ -21,6 +21,7 @@ def test_totals_of_nothing_have_the_columns_of_totals_and_no_rows(webshop: Catal
             "grain",
             "window_start",
             "events",
+            "overflowed",
             *(dimension.name for dimension in metric.dimensions),
             *(state.name for state in metric.measure.states),
         }

@@ -15,6 +15,7 @@ from metrics_platform_tests.batch.snapshots import (
     CALENDAR,
     NOW,
     changed,
+    failed,
     gap_of,
     hour_at,
     of_all,
@@ -112,6 +113,15 @@ def test_a_window_that_no_run_made_exact_is_owed_though_nobody_recorded_it() -> 
     recorded = Entry(Cause.MISSING, "orders", None, None, hour.start, hour.end, REASON, before)
     known = debts_of(snapshot([recorded], stale, {"orders": [hour]}))
     assert known == [replace(debt, since=before)]
+
+
+def test_an_hour_that_failed_for_a_metric_waits_for_another_definition() -> None:
+    hour = hour_at("2026-11-20T05:00")
+    [debt] = debts_of(snapshot([failed("revenue_by_country", hour.start)]))
+    assert (debt.metric, debt.done_at) == ("revenue_by_country", None)
+    assert debt.waits_for == "another definition of the metric"
+    [retried] = debts_of(snapshot([failed("revenue_by_country", hour.start, definition="of before")]))
+    assert retried.done_at == NEXT
 
 
 def test_events_that_no_metric_counts_wait_for_one() -> None:

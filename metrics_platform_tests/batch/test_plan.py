@@ -18,12 +18,14 @@ from metrics_platform.batch.units import fresh_hours, parts_of, unit_of, units_o
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH, LATE
 from metrics_platform.store.exactness import Staleness
+from metrics_platform.store.state.backlog import Entry
 from metrics_platform_tests.batch.snapshots import (
     CALENDAR,
     NOW,
     SHOP,
     changed,
     day_at,
+    failed,
     gap_of,
     hour_at,
     of_all,
@@ -194,6 +196,40 @@ def test_an_entry_of_another_zone_moves_to_the_hours_of_today() -> None:
     [(moved, to)] = hourly(snapshot([entry], defined=kolkata)).moved
     assert moved == entry
     assert [f"{hour.start:%H:%M}" for hour in to] == ["04:30", "05:30"]
+
+
+OLD_HOUR = hour_at("2026-11-20T05:00")
+REVENUE = "revenue_by_country"
+YESTERDAY = NOW - timedelta(days=1, minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "tried"),
+    [
+        (failed(REVENUE, OLD_HOUR.start), False),
+        (failed(REVENUE, OLD_HOUR.start, tried_at=YESTERDAY), True),
+        (failed(REVENUE, OLD_HOUR.start, definition="of before"), True),
+        (failed(REVENUE, OLD_HOUR.start, max_groups=7), True),
+    ],
+    ids=["in vain", "after a day", "by another definition", "with another bound"],
+)
+def test_an_hour_that_failed_for_a_metric_is_tried_again_when_that_may_help(
+    entry: Entry, tried: bool
+) -> None:
+    state = snapshot([entry], {(REVENUE, OLD_HOUR): Staleness.NEVER_EXACT})
+    assert plan_run(state, Request((), repair_time=timedelta(minutes=20))).units == (
+        [OLD_HOUR] if tried else []
+    )
+    # By hand it always is.
+    assert plan_run(state, Request((OLD_HOUR,), everything=True)).units == [OLD_HOUR]
+
+
+def test_what_failed_for_one_metric_is_computed_for_the_others() -> None:
+    entry = failed(REVENUE, OLD_HOUR.start)
+    stale = {(name, OLD_HOUR): Staleness.NEVER_EXACT for name in (REVENUE, "average_order_value")}
+    state = snapshot([entry], stale, {"orders": [OLD_HOUR]})
+    plan = plan_run(state, Request((), repair_time=timedelta(minutes=20)))
+    assert plan.units == [OLD_HOUR]
 
 
 def test_what_a_run_repairs_or_leaves_is_recorded_as_missing_until_it_is_exact() -> None:

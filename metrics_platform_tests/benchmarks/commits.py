@@ -62,6 +62,7 @@ def _commit(conn: Connection, catalog: Catalog, minute: Window, rows: int) -> fl
             "window_start": pa.array([minute.start] * rows, pa.timestamp("us", "UTC")),
             "page": pa.array([f"/product/{number}" for number in range(rows)]),
             "events": pa.array(range(1, rows + 1), pa.int64()),
+            "overflowed": pa.nulls(rows, pa.int64()),
         }
     )
     began = time.perf_counter()

@@ -113,7 +113,7 @@ def merged_in_sql(measure: Measure, parts: Sequence[Part]) -> float | None:
     if not rows:
         return None
     make = ["count(*) AS events", *(f"{s.aggregate.format(x='x')} AS {s.name}" for s in measure.states)]
-    merge = ["sum(events) AS events", *(f"{s.merge}({s.name}) AS {s.name}" for s in measure.states)]
+    merge = ["sum(events) AS events", *(f"{s.merge_sql} AS {s.name}" for s in measure.states)]
     assert measure.value_sql is not None
     # Doubles hold the sums of these whole numbers exactly, and divide as PostgreSQL's numerics do.
     with closing(sqlite3.connect(":memory:")) as database:
@@ -148,6 +148,30 @@ def test_parts_merge_in_sql_into_the_number_of_the_whole(measure: Measure, parts
     found = merged_in_sql(measure, parts)
     wanted = expected(measure, [value for part in parts for value in part])
     assert found == (pytest.approx(wanted) if isinstance(measure, Avg) else wanted)
+
+
+@pytest.mark.parametrize(
+    ("spark_type", "parts", "merged"),
+    [
+        ("double", [(1e308, 1), (1e308, 1)], None),
+        ("double", [(1e308, 1), (-1e308, 1), (1.5, 1)], 1.5),
+        ("double", [(1.7976931348623157e308, 1), (5e-324, 1)], 1.7976931348623157e308),
+        ("double", [(0.25, 1), (None, 0), (-1.0, 2)], -0.75),
+        ("double", [(0.25, 1), (None, 2)], None),
+        ("double", [(None, 0), (None, 0)], None),
+        ("decimal(30,2)", [(6e35, 1), (6e35, 1)], None),
+        ("decimal(30,2)", [(4e35, 1), (4e35, 1)], 8e35),
+        ("decimal(12,2)", [(1.5, 1), (None, 3)], None),
+    ],
+)
+def test_a_merged_sum_without_a_representation_is_null(
+    spark_type: str, parts: list[tuple[float | None, int]], merged: float | None
+) -> None:
+    total, _ = Sum("x", spark_type).states
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE part (total DOUBLE, inputs INT)")
+        database.executemany("INSERT INTO part VALUES (?, ?)", parts)
+        assert database.execute(f"SELECT {total.merge_sql} FROM part").fetchone() == (merged,)
 
 
 # Measures that merge as sketches --------------------------------------------------------------------------

@@ -63,6 +63,7 @@ def test_columns_are_dimensions_then_events_then_state_then_values() -> None:
     assert [(column.name, column.pg_type) for column in metric.columns] == [
         ("country", "text"),
         ("events", "bigint"),
+        ("overflowed", "bigint"),
         ("total", "numeric"),
         ("inputs", "bigint"),
         ("value", "numeric"),

@@ -82,6 +82,19 @@ def test_mistakes_are_printed_one_a_line_on_standard_error(tmp_path: Path) -> No
     assert count == "2 mistakes"
 
 
+def test_a_function_that_fails_by_one_event_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(EXAMPLE.read_text().replace("dimensions: [page]", "dimensions: {page: url_decode(page)}"))
+    result = CliRunner().invoke(app, ["--catalog", str(path)])
+    assert result.exit_code == 0
+    assert "can be used" in result.stdout
+    assert result.stderr.splitlines() == [
+        f"warning: metric '{name}': url_decode() fails on a value that it cannot handle, and then the metric "
+        "has no number; write try_url_decode(...)"
+        for name in ("clicks_per_page", "unique_visitors_per_page")
+    ]
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_description_says_all_in_any_width(width: int) -> None:
     screen = Console(file=io.StringIO(), width=width)
@@ -95,7 +108,7 @@ def test_the_description_says_all_in_any_width(width: int) -> None:
     assert "minute 1w, hour 90d, day 3y, week 10y" in words
     assert "filter type = 'click'" in words
     assert "measure percentiles of checkout_ms (double) at 0.5, 0.95, 0.99" in words
-    assert "columns events bigint, total numeric, inputs bigint, value numeric" in words
+    assert "columns events bigint, overflowed bigint, total numeric, inputs bigint, value numeric" in words
     assert f"version {load_catalog(EXAMPLE).metric('average_order_value').version}" in words
 
 

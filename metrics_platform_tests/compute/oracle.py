@@ -93,7 +93,7 @@ def found(case: Case, table: pa.Table) -> Totals:
     """The totals of a computed table, in the same form."""
     measure = case.metric.measure
     names = ["grain", "window_start", *(dimension.name for dimension in case.metric.dimensions)]
-    assert table.column_names == [*names, "events", *(state.name for state in measure.states)]
+    assert table.column_names == [*names, "events", "overflowed", *(state.name for state in measure.states)]
     rows = table.to_pylist()
     totals: Totals = {
         tuple(_plain(row[name]) for name in names): (

@@ -539,13 +539,13 @@ def test_a_day_is_computed_of_the_kinds_that_are_there_and_made_up_for_in_one_pa
     without = replace(platform, catalog=replace(platform.catalog, kinds=lost))
     day = platform.catalog.calendar.window(Grain.DAY, NINE)
     clock, said, passes = ManualClock(day.end + 20 * MINUTE), list[str](), list[set[str]]()
-    compute = execute.compute
+    compute = execute.compute_isolated
 
     def counted(events: dict[str, Any], *arguments: Any, **options: Any) -> Any:
         passes.append(set(events))
         return compute(events, *arguments, **options)
 
-    monkeypatch.setattr(execute, "compute", counted)
+    monkeypatch.setattr(execute, "compute_isolated", counted)
     Batch(without, spark, conn, "daily", clock, log_to(said.append)).catch_up([day], platform.catalog.metrics)
     assert passes
     assert {kind for found in passes for kind in found} == {INTERACTIONS}

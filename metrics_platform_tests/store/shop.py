@@ -137,6 +137,7 @@ def _table(metric: Metric, windows: list[Window], visits: list[Visit]) -> pa.Tab
         name: pa.array([group[place] for group in groups], _arrow(name)) for place, name in enumerate(names)
     }
     columns["events"] = pa.array([len(group) for group in groups.values()], pa.int64())
+    columns["overflowed"] = pa.nulls(len(groups), pa.int64())
     for state in metric.measure.states:
         kind = {"numeric": pa.decimal128(38, 2), "bigint": pa.int64(), "bytea": pa.binary()}
         values = [state_of(metric.measure, state.name, group) for group in groups.values()]

@@ -46,7 +46,7 @@ def sell(conn: Connection, shop: Catalog) -> None:
 def test_the_columns_of_a_view_are_in_reading_order(conn: Connection) -> None:
     assert list(columns(conn, "metrics")) == [
         "grain", "window_start", "window_end", "page", "value", "events", "label", "coverage",
-        "error_band", "age", "computed_at", "source", "run_id", "definition", "error_of",
+        "error_band", "age", "computed_at", "source", "run_id", "definition", "error_of", "overflowed",
     ]  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def test_dimension_values_of_every_type_are_stored_unchanged(conn: Connection, m
         "window_start": pa.array([minute.start] * 4, pa.timestamp("us", "UTC")),
         **{name: pa.array(values, kind) for name, (_, kind, values) in COLUMNS.items()},
         "events": pa.array([1] * 4, pa.int64()),
+        "overflowed": pa.nulls(4, pa.int64()),
         **{state.name: pa.array([sketch_of(measure, ["ann"])] * 4, pa.binary()) for state in measure.states},
     }
     commit(conn, typed, Commit(Source.STREAM, 1, "run", NOW, (minute,), {"typed": pa.table(columns)}))

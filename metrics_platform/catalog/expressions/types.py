@@ -41,7 +41,8 @@ _COLUMN_TYPES = {
 _RETURNS = {
     name: type_
     for type_, names in {
-        "string": "bin conv format_number parse_url regexp_substr split_part substring_index",
+        "string": "bin conv format_number parse_url regexp_substr split_part substring_index try_url_decode "
+        "url_decode url_encode",
         "int": "bit_count cardinality find_in_set hash json_array_length octet_length regexp_count weekday",
         "bigint": "crc32 timestampdiff xxhash64",
         "double": "hypot rint",
@@ -119,7 +120,7 @@ def _function(node: exp.Expr) -> str | None:
     arguments = [_type(child) or "" for child in node.iter_expressions()]
     # Many functions of a number return a decimal when an argument is a decimal, which sqlglot does not know.
     with_decimal = any(argument.startswith("decimal") for argument in arguments)
-    return None if type_ and _is_number(type_) and with_decimal else type_
+    return None if type_ and is_number(type_) and with_decimal else type_
 
 
 def _literal(node: exp.Expr) -> str | None:
@@ -139,6 +140,8 @@ def _inner(node: exp.Expr) -> str | None:
 
 def _signed(node: exp.Expr) -> str | None:
     inner = _type(node.this)
+    if inner in _WHOLE and not isinstance(node.this, exp.Literal):
+        return "bigint"
     return None if inner == "string" else inner
 
 
@@ -151,12 +154,14 @@ def _arithmetic(node: exp.Expr) -> str | None:
     left, right = _type(node.this), _type(node.expression)
     if left is None or right is None:
         return "timestamp" if left == "timestamp" and isinstance(node.expression, exp.Interval) else None
-    if not _is_number(left) or not _is_number(right):
+    if not is_number(left) or not is_number(right):
         return "date" if left == "date" and right in _WHOLE and isinstance(node, (exp.Add, exp.Sub)) else None
     if "double" in (left, right):
         return "double"
     if left in _WHOLE and right in _WHOLE:
-        return "double" if isinstance(node, exp.Div) else _wider(left, right)
+        # See arithmetic.py: whole numbers are widened, so that they do not wrap.
+        wide = _wider(left, right) if isinstance(node, exp.Mod) else "bigint"
+        return "double" if isinstance(node, exp.Div) else wide
     return _decimal_arithmetic(node, _digits(node.this, left), _digits(node.expression, right))
 
 
@@ -203,7 +208,13 @@ def _decimal(precision: int, scale: int) -> str | None:
     return f"decimal({precision},{scale})" if precision <= _MAX_PRECISION else None
 
 
-def _is_number(type_: str) -> bool:
+def is_whole(type_: str | None) -> bool:
+    """Whether the type holds whole numbers alone."""
+    return type_ in _WHOLE
+
+
+def is_number(type_: str) -> bool:
+    """Whether the type holds numbers."""
     return type_ in (*_WHOLE, "double") or type_.startswith("decimal")
 
 
@@ -214,7 +225,7 @@ def _wider(left: str, right: str) -> str | None:
     """
     if left == right:
         return left
-    if not _is_number(left) or not _is_number(right):
+    if not is_number(left) or not is_number(right):
         return None
     if "double" in (left, right):
         return "double"

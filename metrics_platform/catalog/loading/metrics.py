@@ -23,6 +23,7 @@ _KEYS = {
     "dimensions": "dimensions: [page]",
     "measure": "measure: count",
     "accuracy": ACCURACY_EXAMPLE,
+    "max_groups": "max_groups: 100000",
 }
 _REQUIRED = frozenset({"events", "measure"})
 _DIMENSION_KEYS = {"expression": "expression: lower(page)", "type": "type: string"}
@@ -44,7 +45,7 @@ _RESERVED = frozenset(
             "revision",
         ),
         *("age", "computed_at", "definition", "committed_at", "first_committed_at", "exact_at", "run_id"),
-        *("minutes_present", "minutes_total", "error_band", "error_of", "revision_id"),
+        *("minutes_present", "minutes_total", "error_band", "error_of", "revision_id", "overflowed"),
         *("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"),
     }
 )
@@ -96,6 +97,7 @@ def _read_metric(
     description = section.read("description", lambda text: text.text(_KEYS["description"])) or ""
     owner = section.read("owner", _read_owner)
     accuracy = section.read("accuracy", partial(read_accuracy, report)) or accuracy
+    max_groups = section.read("max_groups", _read_max_groups) or Metric.max_groups
     kind = section.read("events", partial(_read_kind_name, kinds))
     if kind is None or not kinds[kind].fields:
         return None  # reported already; without fields nothing else can be checked
@@ -105,7 +107,17 @@ def _read_metric(
     dimensions = section.read("dimensions", partial(_read_dimensions, report, fields, measure)) or ()
     if measure is None:
         return None
-    return Metric(value.label, kind, measure, dimensions, filter_, description, owner, accuracy=accuracy)
+    return Metric(
+        value.label,
+        kind,
+        measure,
+        dimensions,
+        filter_,
+        description,
+        owner,
+        accuracy=accuracy,
+        max_groups=max_groups,
+    )
 
 
 def _read_owner(value: Value) -> str:
@@ -113,6 +125,13 @@ def _read_owner(value: Value) -> str:
     if not _OWNER.fullmatch(owner):
         raise value.mistake(f"'{owner}' is no owner; write a team as team:web, or an e-mail address")
     return owner
+
+
+def _read_max_groups(value: Value) -> int:
+    text = value.text(_KEYS["max_groups"])
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise value.mistake(f"'{text}' is no number of groups; write a whole number: {_KEYS['max_groups']}")
+    return int(text)
 
 
 def _read_kind_name(kinds: Mapping[str, KindDraft], value: Value) -> str:

@@ -28,6 +28,11 @@ from metrics_platform.catalog.measures import NOISE, Column
 from metrics_platform.catalog.model import Metric
 from metrics_platform.store.sql_text import listed, names, value_of
 
+# PostgreSQL refuses sums and quotients that are too large or too small for a double. No error needs numbers
+# beyond these.
+_TAMED = sql.SQL(
+    "(CASE WHEN abs({0}) < 1e-130 THEN 0 WHEN abs({0}) > 1e150 THEN sign({0}) * 1e150 ELSE {0} END)"
+)
 _CHANGED = sql.SQL("({0} IS DISTINCT FROM {1})")
 _CHANGED_NEARLY = sql.SQL(
     "({0} IS DISTINCT FROM {1} AND coalesce(abs({0} - {1}) > {noise} * greatest(abs({0}), abs({1})), true))"
@@ -134,7 +139,8 @@ def _values(metric: Metric, old: str | None, new: str | None, kept: Collection[s
 def _of(table: str | None, column: Column, kept: Collection[str]) -> sql.Composable:
     if table is None:
         return sql.SQL("NULL")  # without a cast: UNION ALL gives it the other side's type
-    return value_of(table, column, kept)
+    value = value_of(table, column, kept)
+    return _TAMED.format(value) if column.pg_type == "double precision" else value
 
 
 def _differences(metric: Metric) -> Iterable[sql.Composable]:

@@ -1,7 +1,7 @@
 """The backlog: everything that the platform still owes, in one table.
 
 An entry says what is owed (a kind of event, or one metric of it), of which Kafka cluster, for which span of
-time, why, since when, by which ingestion step, and when it was settled. There are seven causes:
+time, why, since when, by which ingestion step, and when it was settled. There are eight causes:
 
 * `skipped`: the stream skipped these minutes. People know it as a gap.
 * `unreachable`: the stream's minutes lack a cluster, or a kind of event on it. People know it as an outage.
@@ -9,11 +9,13 @@ time, why, since when, by which ingestion step, and when it was settled. There a
 * `changed`: the raw events of an hour changed since it was last computed from them.
 * `missing`: a window ended and has no exact number, and the last run could not compute it.
 * `unbalanced`: the books of a window do not balance, see audits.py.
+* `failed`: the batch could not compute a metric for this hour, though it computed the others.
 * `lost`: Kafka dropped records before they were ingested. Nothing settles that.
 
 Entries of the causes `skipped` and `unreachable` are settled by one rule: every metric that owes the span has
 exact numbers for all of it. A metric owes what ended after it was first defined; one that left the catalogue
-owes nothing. The other causes have rules of their own, see outages.py, changed_hours.py and missing.py.
+owes nothing. The other causes have rules of their own, see outages.py, changed_hours.py, missing.py and
+left_out.py.
 
 `platform.gaps`, `platform.outages`, `platform.dirty_windows` and `platform.lost_records` are views of it.
 """
@@ -40,6 +42,7 @@ class Cause(StrEnum):
     CHANGED = "changed"
     MISSING = "missing"
     UNBALANCED = "unbalanced"
+    FAILED = "failed"
     LOST = "lost"
 
 

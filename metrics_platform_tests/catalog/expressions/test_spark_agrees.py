@@ -8,6 +8,7 @@ from typing import TypedDict
 import pytest
 
 from metrics_platform.catalog.expressions import functions
+from metrics_platform.catalog.expressions.arithmetic import widen
 from metrics_platform.catalog.expressions.parsing import ExpressionError, check_expression
 
 FIELDS = {
@@ -19,6 +20,17 @@ FIELDS = {
     "t": "timestamp",
     "d": "date",
     "ok": "boolean",
+}
+# One event, in which nothing is too large.
+EVENT = {
+    "n": "7",
+    "big": "5000000000",
+    "x": "2.5",
+    "m": "12.34",
+    "s": "'a/b,x'",
+    "t": "'2026-03-02 12:34:56'",
+    "d": "'2026-03-02'",
+    "ok": "true",
 }
 
 # Expressions whose type must be inferred.
@@ -35,7 +47,8 @@ greatest(m, x); least(m, m); floor(x); ceil(x); round(x, 1); round(n); sqrt(n); 
 lower(trim(s)); concat(s, 'x'); s || 'x'; substring(s, 1, 2); left(s, 2); lpad(s, 2, '0'); initcap(s)
 split(s, '/')[0]; element_at(split(s, '/'), 1); split_part(s, '/', 1); substring_index(s, '.', 1)
 replace(s, 'a', 'b'); regexp_extract(s, 'a(b)', 1); regexp_replace(s, 'a', 'b'); parse_url(s, 'HOST')
-get_json_object(s, '$.a'); md5(s); concat_ws('-', s, s); length(s); instr(s, 'x'); size(split(s, ','))
+get_json_object(s, '$.a'); url_decode(s); try_url_decode(s); url_encode(s); md5(s)
+concat_ws('-', s, s); length(s); instr(s, 'x'); size(split(s, ','))
 crc32(s); xxhash64(s); hash(s); sha2(s, 256); year(t); month(t); hour(t); minute(t); dayofweek(t)
 weekday(t); quarter(d); extract(hour from t); date_format(t, 'yyyy'); date(t); to_date(s)
 date_trunc('hour', t); trunc(d, 'month'); date_add(d, 1); d + 1; d - 1; t + interval 1 day; datediff(d, d)
@@ -44,6 +57,9 @@ s = 'x' and n > 1; s in ('a', 'b'); s like 'a%'; s like any ('a%', 'b%'); s rlik
 not ok; n between 1 and 2; startswith(s, 'x'); contains(s, 'x'); s <=> 'x'
 exists(split(s, ','), y -> y = 'a'); n = '1'; cast(n as string); cast(n as decimal(10,3))
 cast(m as double) * 2; cast(null as int); s::int; try_cast(s as double)
+n * n; n * big - 1; abs(n); cast(x as int) * 2; floor(x) + ceil(x); coalesce(n * 2, 0); n * 2 + length(s)
+element_at(split(s, '/'), n - 5); split(s, ',')[n - 6]; substring(s, n - 6, n * 2); date_add(d, n + 1)
+case n * 2 when 14 then n + 1 else 0 end; log10(x) * x; if(s = 'it''s', 1, n * 2); round(n * 2)
 """
 
 # Expressions whose type may stay unknown. If it is inferred, it must be right.
@@ -86,9 +102,15 @@ def refuses(expression):
         return "DATATYPE_MISMATCH" in str(error)
     return False
 
+pairs = question["pairs"]
+first = [f"cast(({written}) as string) as w{place}" for place, (written, _, _) in enumerate(pairs)]
+second = [f"cast(({widened}) as string) as v{place}" for place, (_, widened, _) in enumerate(pairs)]
+numbers = [f"({doubles}) as d{place}" for place, (_, _, doubles) in enumerate(pairs) if doubles]
+row = events.selectExpr(*first, *second, *numbers).collect()[0]
+different = [written for place, (written, _, _) in enumerate(pairs) if row[f"w{place}"] != row[f"v{place}"]]
 refused = [expression for expression in question["no_conditions"] if refuses(expression)]
 functions = [row.function for row in session.sql("SHOW SYSTEM FUNCTIONS").collect()]
-print(json.dumps({"types": types, "functions": functions, "refused": refused}))
+print(json.dumps({"types": types, "functions": functions, "refused": refused, "different": different}))
 """
 
 
@@ -98,6 +120,7 @@ class Spark(TypedDict):
     types: dict[str, str]
     functions: list[str]
     refused: list[str]
+    different: list[str]  # expressions that give another value when they are widened
 
 
 def expressions(text: str) -> list[str]:
@@ -107,9 +130,17 @@ def expressions(text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def spark() -> Spark:
     """The types of all expressions and the names of all functions, according to Spark."""
+    written = expressions(CERTAIN) + expressions(UNCERTAIN)
+    widened = {sql: widen(sql, FIELDS) for sql in written}
     question = {
-        "fields": [f"CAST(NULL AS {type_}) AS {name}" for name, type_ in FIELDS.items()],
-        "expressions": expressions(CERTAIN) + expressions(UNCERTAIN),
+        "fields": [f"CAST({EVENT[name]} AS {type_}) AS {name}" for name, type_ in FIELDS.items()],
+        "expressions": [each.sql for each in widened.values()],
+        # What Spark cannot print as text is of no use here, nor what fails by the event.
+        "pairs": [
+            (sql, each.sql, each.in_doubles)
+            for sql, each in widened.items()
+            if not sql.startswith(("array", "named_struct", "filter", "to_number"))
+        ],
         "no_conditions": expressions(NOT_BOOLEAN),
     }
     done = subprocess.run(
@@ -121,12 +152,23 @@ def spark() -> Spark:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    answer = json.loads(done.stdout)
+    types = {sql: answer["types"][each.sql] for sql, each in widened.items()}
+    return Spark(
+        types=types,
+        functions=answer["functions"],
+        refused=answer["refused"],
+        different=answer["different"],
+    )
 
 
 def test_inferred_types_are_those_of_spark(spark: Spark) -> None:
     inferred = {sql: check_expression(sql, FIELDS).type for sql in expressions(CERTAIN)}
     assert inferred == {sql: spark["types"][sql] for sql in inferred}
+
+
+def test_widening_changes_no_value_that_fits(spark: Spark) -> None:
+    assert spark["different"] == []
 
 
 def test_an_uncertain_type_is_not_inferred_or_is_that_of_spark(spark: Spark) -> None:

@@ -116,6 +116,11 @@ def test_the_retention_of_revisions_is_read(load: Load) -> None:
     assert load(GOOD.replace("week: 10y", "week: 10y, revisions: 7d")).revisions_kept == timedelta(days=7)
 
 
+def test_a_metric_may_bound_its_groups(load: Load) -> None:
+    assert {metric.max_groups for metric in load(GOOD).metrics} == {100_000}
+    assert load(f"{GOOD}    max_groups: 5000\n").metric("revenue").max_groups == 5000
+
+
 def test_a_metric_has_its_own_accuracy_or_the_catalogues_or_the_default(load: Load) -> None:
     assert {metric.accuracy for metric in load(GOOD).metrics} == {Accuracy(0.01, 0.05)}
     of_all = GOOD.replace("metrics:\n", "accuracy: {warn: 0.5%, fail: 10 %}\nmetrics:\n")

@@ -24,6 +24,7 @@ from metrics_platform.store.state.alarms import QUIET, open_alarms
 from metrics_platform.store.state.audits import Audit, record_audits
 from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.ingestion_ledger import Counts
+from metrics_platform.store.state.left_out import Layer, record_left_out
 from metrics_platform.store.state.step_range import StepRange
 from metrics_platform.store.state.verdicts import Verdict, record_verdict
 from metrics_platform_tests.monitoring.alarms.conftest import EMPTY_DISK, Watching
@@ -111,20 +112,13 @@ def run_of_hourly(ended: bool) -> State:
     return run
 
 
-def leaves_out(conn: Connection, _shop: Catalog, now: datetime) -> None:
-    conn.execute(
-        "CREATE TABLE IF NOT EXISTS platform.left_out "
-        "(metric text, layer text, reason text, since timestamptz, settled_at timestamptz)"
-    )
-    conn.execute(
-        "INSERT INTO platform.left_out (metric, layer, reason, since) "
-        "VALUES ('revenue', 'stream', 'its filter fails', %s)",
-        (now,),
-    )
+def left_out(reasons: dict[str, str]) -> State:
+    """The stream tries a metric, which fails if there is a reason."""
 
+    def try_it(conn: Connection, shop: Catalog, now: datetime) -> None:
+        record_left_out(conn, Layer.STREAM, [shop.metric("revenue")], reasons, now)
 
-def takes_in(conn: Connection, _shop: Catalog, now: datetime) -> None:
-    conn.execute("UPDATE platform.left_out SET settled_at = %s", (now,))
+    return try_it
 
 
 def verdict(check: str, severity: str, message: str) -> State:
@@ -162,7 +156,10 @@ CASES = (
         "reconciliation", "visits/hour", replaced("2026-03-02T08:00", 9, 10), SECOND, "off by at most 10",
         replaced("2026-03-02T09:00", 10, 10),
     ),
-    Case("left_out", "revenue/stream", leaves_out, SECOND, "its filter fails", takes_in),
+    Case(
+        "left_out", "revenue/stream", left_out({"revenue": "its filter fails"}), SECOND,
+        "its filter fails", left_out({}),
+    ),
     Case("run_over_time", "hourly", run_of_hourly(True), SECOND, "longer than 120 min", run_of_hourly(False)),
     Case(
         "no_spark", "stream", verdict("spark/stream", "error", "no master"), SECOND, "no master",
