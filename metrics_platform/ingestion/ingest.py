@@ -5,7 +5,8 @@ the ledger. Killed anywhere, the next run repeats the planned step with the same
 store refuses what it already holds.
 
 A cluster that does not answer is left out, said and recorded; a later run reads on where its last step ended.
-A kind that cannot be read at all is recorded alike, and the other kinds go on.
+So is a topic or partition that cannot be had, a topic that was made anew, and what an open transaction holds
+back (see reached.py). A kind that cannot be read at all is recorded alike, and the other kinds go on.
 
 A planned step whose records Kafka cannot give any more, or not now, is set aside: an append of nothing takes
 the step's number first, so that whoever planned it can write it no more, and then the store tells whether it
@@ -28,7 +29,7 @@ from metrics_platform.catalog.windows import MINUTE, Grain
 from metrics_platform.errors import PlatformError
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
-from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
+from metrics_platform.events.kafka.offsets import Bounds, KafkaError, Lack, OffsetRange, Unreachable
 from metrics_platform.events.kafka.source import read_records
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.events.rejected import Selection
@@ -39,11 +40,13 @@ from metrics_platform.ingestion.balance import explain_ranges, lost_spans, not_s
 from metrics_platform.ingestion.ranges import (
     holds_step,
     lost_to_retention,
+    made_anew,
     not_ingested,
-    refuse_recreated_topics,
     split,
     step_range,
+    without,
 )
+from metrics_platform.ingestion.reached import find_reached
 from metrics_platform.platform import Platform
 from metrics_platform.settings import SparkSettings
 from metrics_platform.spark.cluster_managers import ClusterManager, cluster_manager_of
@@ -101,8 +104,9 @@ def ingest(
     """Append everything that the kind's clusters had when this call began; those that do not answer are left
     out.
 
-    Raises KafkaError if none of them answers, or if a topic is missing or was deleted and made anew;
-    StoresDisagree if the raw store is not the metric store's; TurnTaken while another run ingests the kind.
+    Raises KafkaError if none of them answers, or nothing of the kind can be read: its topics are missing
+    or were made anew; StoresDisagree if the raw store is not the metric store's; TurnTaken while another run
+    ingests the kind.
     """
     log = KafkaLog(platform.clusters, leave_out=True)
     try:
@@ -165,19 +169,26 @@ class Ingestion:
     def _read_on(self, started: datetime, clock: Callable[[], datetime], logger: logging.Logger) -> Ingested:
         name = self.kind.name
         self.require_agreement()
-        found, ids = self.log.bounds(self.kind), self._topic_ids()
+        found = self.log.bounds(self.kind)
+        anew = self._made_anew(found)
+        same = without(found, anew)
+        reached = find_reached(self.log, self.kind, same, anew, started)
         # A cluster may have answered one question and not the other.
-        bounds = [one for one in found if one.cluster not in self.log.unreachable]
+        bounds = [one for one in same if one.cluster not in self.log.unreachable]
         if not self.log.answering(self.kind):
             raise Unreachable("; ".join(self.log.unreachable.values()))
-        self._note_missing(self.log.unreachable, started)
+        self._note_missing({**reached.reasons, **self.log.unreachable}, started)
         for reason in self.log.unreachable.values():
             logger.warning(f"'{name}' is ingested without a cluster: {reason}")
+        for cluster, reason in reached.reasons.items():
+            logger.warning(f"'{name}' is ingested without a part of cluster '{cluster}': {reason}")
         unfinished = ingestion_ledger.pending_step(self.conn, name)
-        same = self._same(bounds, ids)
-        steps = [self.repeat(unfinished, same, clock())] if unfinished else []
+        steps = [self.repeat(unfinished, bounds, clock())] if unfinished else []
+        if not bounds:
+            raise KafkaError("; ".join(reached.reasons.values()))
+        ids = {(one.cluster, one.topic): one.topic_id for one in bounds}
+        ingestion_ledger.note_topic_ids(self.conn, name, ids)
         committed = ingestion_ledger.committed_offsets(self.conn, name)
-        refuse_recreated_topics(bounds, same, committed)
         owed, lost = not_ingested(bounds, committed), lost_to_retention(bounds, committed)
         for gone in lost:
             logger.warning(
@@ -185,7 +196,6 @@ class Ingestion:
                 f"{gone.partition} on cluster '{gone.cluster}' before they were ingested; raise the "
                 "topic's retention"
             )
-        through = dict.fromkeys(self.log.answering(self.kind), started)
         portions = list(split(owed, records_per_step(self.platform.settings.batch)))
         for number, portion in enumerate(portions, start=1):
             skipped = (
@@ -196,8 +206,7 @@ class Ingestion:
             step = ingestion_ledger.plan_step(
                 self.conn, name, map(step_range, portion), clock(), lost=skipped
             )
-            steps.append(self.do(step, through if number == len(portions) else {}, clock()))
-        ingestion_ledger.note_topic_ids(self.conn, name, ids)
+            steps.append(self.do(step, reached.through if number == len(portions) else {}, clock()))
         return _sum(steps, self.log)
 
     def require_agreement(self) -> None:
@@ -219,21 +228,16 @@ class Ingestion:
         reached = ingestion_ledger.through_by_cluster(self.conn, self.kind.name)
         return {name: through or self.platform.catalog.first_instant for name, through in reached.items()}
 
-    def bounds(self) -> list[OffsetRange]:
+    def bounds(self) -> list[Bounds]:
         """What Kafka has of the topics that are ingested, as far as it answers: a topic made anew is none of
         them. Raises as KafkaLog.bounds does."""
-        return self._same(self.log.bounds(self.kind), self._topic_ids())
+        found = self.log.bounds(self.kind)
+        return without(found, self._made_anew(found))
 
-    def _topic_ids(self) -> dict[ingestion_ledger.Topic, str]:
-        return {(one.cluster, one.topic): one.id for one in self.log.topic_ids(self.kind)}
-
-    def _same(
-        self, bounds: Iterable[OffsetRange], ids: Mapping[ingestion_ledger.Topic, str]
-    ) -> list[OffsetRange]:
-        """The bounds of those topics that are the ones which were ingested, or are new."""
+    def _made_anew(self, bounds: Iterable[Bounds]) -> list[Lack]:
         known = ingestion_ledger.topic_ids(self.conn, self.kind.name)
-        anew = {topic for topic, found in ids.items() if known.get(topic, found) != found}
-        return [bound for bound in bounds if (bound.cluster, bound.topic) not in anew]
+        committed = ingestion_ledger.committed_offsets(self.conn, self.kind.name)
+        return made_anew(bounds, known, committed)
 
     def do(
         self, step: ingestion_ledger.IngestionStep, through: Mapping[str, datetime], now: datetime

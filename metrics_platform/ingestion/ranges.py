@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 
-from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange
+from metrics_platform.events.kafka.offsets import Bounds, Lack, OffsetRange
 from metrics_platform.store.state import ingestion_ledger
 from metrics_platform.store.state.step_range import StepRange
 
 
-def refuse_recreated_topics(
-    bounds: Iterable[OffsetRange],
-    same: Collection[OffsetRange],
+def made_anew(
+    bounds: Iterable[Bounds],
+    known_ids: Mapping[ingestion_ledger.Topic, str],
     committed: Mapping[ingestion_ledger.Partition, int],
-) -> None:
-    """Raise KafkaError for a topic made anew: one that has another id, or ends before what was ingested."""
+) -> list[Lack]:
+    """The topics that were deleted and made anew: with another id, or ending before what was ingested.
+
+    A topic ends at its high watermark: what was ingested may be more than what is stable.
+    """
+    lacks: dict[ingestion_ledger.Topic, Lack] = {}
     for bound in bounds:
-        done = committed.get(bound.key, bound.start)
-        if bound not in same or done > bound.end:
-            raise KafkaError(
+        topic, done = (bound.cluster, bound.topic), committed.get(bound.key, bound.start)
+        if known_ids.get(topic, bound.topic_id) != bound.topic_id or done > bound.high_watermark:
+            reason = (
                 f"topic '{bound.topic}' on cluster '{bound.cluster}' was deleted and made anew: partition "
-                f"{bound.partition} ends at offset {bound.end}, and {done} was reached in the one before; "
-                "delete its rows from platform.ingestion_offsets to ingest it from its beginning"
+                f"{bound.partition} ends at offset {bound.high_watermark}, and {done} was reached in the one "
+                "before; delete its rows from platform.ingestion_offsets to ingest it from its beginning"
             )
+            lacks.setdefault(topic, Lack(*topic, None, reason))
+    return list(lacks.values())
+
+
+def without(bounds: Iterable[Bounds], lacks: Iterable[Lack]) -> list[Bounds]:
+    """The bounds of all topics but those that are lacking."""
+    lacking = {(lack.cluster, lack.topic) for lack in lacks}
+    return [bound for bound in bounds if (bound.cluster, bound.topic) not in lacking]
 
 
 def not_ingested(
-    bounds: list[OffsetRange], committed: Mapping[ingestion_ledger.Partition, int]
+    bounds: Iterable[Bounds], committed: Mapping[ingestion_ledger.Partition, int]
 ) -> list[OffsetRange]:
     """What Kafka has and the raw store has not, partition by partition."""
-    return [replace(bound, start=max(committed.get(bound.key, bound.start), bound.start)) for bound in bounds]
+    starts = ((bound, max(committed.get(bound.key, bound.start), bound.start)) for bound in bounds)
+    return [OffsetRange(*bound.key, start, max(start, bound.end)) for bound, start in starts]
 
 
 def lost_to_retention(
-    bounds: list[OffsetRange], committed: Mapping[ingestion_ledger.Partition, int]
+    bounds: Iterable[Bounds], committed: Mapping[ingestion_ledger.Partition, int]
 ) -> list[OffsetRange]:
-    """What neither the raw store nor Kafka has any more."""
-    starts = [(bound, committed.get(bound.key, bound.start)) for bound in bounds]
-    return [replace(bound, start=start, end=bound.start) for bound, start in starts if start < bound.start]
+    """What neither the raw store nor Kafka has any more.
+
+    A partition that was added to a topic after its first ingestion is owed from offset 0 on. A topic that was
+    never ingested is owed from where Kafka has it.
+    """
+    known = {(cluster, topic) for cluster, topic, _ in committed}
+    owed = [
+        (bound, committed.get(bound.key, 0 if bound.key[:2] in known else bound.start)) for bound in bounds
+    ]
+    return [OffsetRange(*bound.key, start, bound.start) for bound, start in owed if start < bound.start]
 
 
 def split(ranges: list[OffsetRange], most: int) -> Iterator[list[OffsetRange]]:

@@ -1,7 +1,8 @@
 """Clocks that differ between hosts: the rule that judges them, and the edges that read them.
 
 The stream cuts minutes by the clock of its host, and reads the records that Kafka has by then. If the clocks
-differ, minutes come too early or too late, and with a large difference the wrong records are read.
+differ, minutes come too early or too late. A record that was stamped in the future shows that a producer's
+clock is wrong: its own events suffer of that, the numbers of the others do not.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from metrics_platform.events.kafka.offsets import Unreachable
-from metrics_platform.events.kafka.timestamps import max_timestamps
+from metrics_platform.events.kafka.offsets import Offsets, Unreachable
 from metrics_platform.platform import Platform
 from metrics_platform.settings import SparkSettings
 from metrics_platform.spark.clocks import read_clocks
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 # for stragglers and reads five around its minutes: from two on it counts too few, from five on it loses some.
 BOUND = timedelta(seconds=2)
 KAFKA = "clock/kafka"
+_MINUTES_SUFFER = "minutes are cut in the wrong place; keep the time of both by NTP (chrony)"
+_EVENTS_SUFFER = (
+    "its events may count in later minutes or be rejected, those of others do not suffer; keep the time of "
+    "its host by NTP (chrony)"
+)
+_ANSWER_SECONDS = 5.0
 
 ReadClock = Callable[[], datetime]
 
@@ -59,10 +65,12 @@ class Reading:
         return max(self.told - self.after, timedelta(0)) + min(self.told - self.before, timedelta(0))
 
 
-def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Reading]) -> Verdict:
+def judge_clocks(
+    check: str, here: str, now: datetime, readings: Sequence[Reading], harm: str = _MINUTES_SUFFER
+) -> Verdict:
     """The verdict of a check that read several clocks: the one that differs most from this host's decides.
 
-    `here` is this host's name, for the message.
+    `here` is this host's name, and `harm` what a difference does and what to do, for the message.
     """
     worst = max(readings, key=lambda reading: abs(reading.ahead), default=None)
     bound = BOUND.total_seconds()
@@ -75,7 +83,7 @@ def judge_clocks(check: str, here: str, now: datetime, readings: Sequence[Readin
         now,
         "error",
         f"the clock of {worst.whose} is {abs(seconds):.1f} s {side} that of {here}, more than {bound:g} s: "
-        "minutes are cut in the wrong place; keep the time of both by NTP (chrony)",
+        f"{harm}",
     )
 
 
@@ -107,7 +115,8 @@ def check_kafka_clocks(platform: Platform, clock: ReadClock = system_clock) -> V
     """The verdict on the clocks that give Kafka's records their timestamps.
 
     A record with a timestamp of the future shows that such a clock is ahead. One that is behind cannot be
-    told from slow traffic. A cluster that does not answer is not judged.
+    told from slow traffic. One record is enough, until its time has come. A cluster that does not answer is
+    not judged.
     """
     readings: list[Reading] = []
     for cluster in platform.clusters:
@@ -115,10 +124,10 @@ def check_kafka_clocks(platform: Platform, clock: ReadClock = system_clock) -> V
         topics = [topic for kind in kinds for topic in kind.topics]
         before = clock()
         with suppress(Unreachable):
-            for topic, instant in max_timestamps(cluster, topics).items():
+            for topic, instant in Offsets(cluster, _ANSWER_SECONDS).newest_times(topics).items():
                 whose = f"whoever stamps '{topic}' on cluster '{cluster.name}'"
                 readings.append(Reading(whose, before, max(before, instant), clock()))
-    return judge_clocks(KAFKA, socket.gethostname(), clock(), readings)
+    return judge_clocks(KAFKA, socket.gethostname(), clock(), readings, _EVENTS_SUFFER)
 
 
 def check_executor_clocks(

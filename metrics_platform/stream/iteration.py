@@ -2,10 +2,13 @@
 
 An iteration computes the newest closed minute and, to catch stragglers, the one before. After an
 interruption it computes the newest three minutes; what lies before them is a gap, recorded and left to the
-batch. So it never reads more than three minutes of traffic, plus the margins below.
+batch. It reads the records that Kafka got since the last minute but one before them, so as a rule three
+minutes of traffic. Where they begin is an offset that the shift was told then (see read_positions.py): the
+times that records are stamped with decide nothing, so that one of the future hides no other.
 
 A Kafka cluster that does not answer at once is left out: the numbers of the others come on time, and their
-label says what is missing. So is a kind of events whose topic cannot be had: its metrics have no minute.
+label says what is missing. So is a topic or partition that cannot be had, and one that an open transaction
+holds back. A kind of events of which nothing can be had is left out, too: its metrics have no minute.
 """
 
 from __future__ import annotations
@@ -21,17 +24,21 @@ from metrics_platform.compute.isolation import compute_isolated
 from metrics_platform.compute.totals import Computed
 from metrics_platform.events.decode import decode
 from metrics_platform.events.kafka.log import KafkaLog
-from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Unreachable
+from metrics_platform.events.kafka.offsets import Bounds, KafkaError, Lack, OffsetRange
 from metrics_platform.events.kafka.source import read_records
 from metrics_platform.events.times import accepted_times
 from metrics_platform.platform import Platform
+from metrics_platform.stream.read_positions import ReadPositions
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MAX_MINUTES = 3
-# How far the clock that stamps event times may be ahead of the one that stamps Kafka times.
+# How far the clock that stamps event times may be ahead of the shift's, or of the one that stamps records.
 CLOCK_SKEW = timedelta(seconds=5)
+# How far in the future a record may be stamped: brokers take no more than an hour, unless they are told to
+# (message.timestamp.after.max.ms).
+STAMPED_AHEAD = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,13 @@ Ranges = Mapping[str, Sequence[OffsetRange]]
 
 @dataclass(frozen=True)
 class ReadableRecords:
-    """Where the records of some minutes lie, and which kinds of events cannot be read."""
+    """Where the records of some minutes lie, and what of the kinds of events cannot be read."""
 
     ranges: Ranges  # of the kinds that can be read
-    unread: Mapping[str, KafkaError]  # by kind that cannot be read, why
+    unread: Mapping[str, KafkaError]  # by kind of which nothing can be read, why
+    # By kind that can be read, what is left out: topics and partitions that cannot be had, and partitions
+    # that an open transaction holds back.
+    lacks: Mapping[str, Sequence[Lack]]
 
 
 @dataclass(frozen=True)
@@ -114,50 +124,70 @@ def find_records(
     until: datetime,
     metrics: Sequence[str] | None = None,
 ) -> Ranges:
-    """Where the records of neighbouring minutes lie, if those of every kind can be read.
+    """Where the records of neighbouring minutes lie that Kafka got before `until`, looked up by time.
 
-    The arguments are those of `find_readable`. Raises KafkaError as it does, and also when a single topic
-    cannot be read: who asked for certain metrics is not served with a part of them.
+    They end a margin later, because a record that was stamped in the future would end them too early.
+    `metrics` restricts the metrics by name. Raises KafkaError if any part of a kind cannot be read: who asked
+    for certain metrics is not served with a part of them.
     """
-    found = find_readable(platform, log, windows, until, metrics)
-    for error in found.unread.values():
-        raise error
-    return found.ranges
+    start, end = windows[0].start - CLOCK_SKEW, until + STAMPED_AHEAD
+    kinds = [kind for kind in platform.catalog.kinds if _chosen(platform, [kind.name], metrics)]
+    return {kind.name: log.between(kind, start, end) for kind in kinds}
 
 
-def find_readable(
+def find_newest(
     platform: Platform,
     log: KafkaLog,
+    positions: ReadPositions,
     windows: Sequence[Window],
-    until: datetime,
-    metrics: Sequence[str] | None = None,
+    clock: Callable[[], datetime],
 ) -> ReadableRecords:
-    """Where the records of neighbouring minutes lie that Kafka got before `until`.
+    """Where the records of the newest minutes lie: to the ends that Kafka tells now, whatever their times.
 
-    `metrics` restricts the metrics by name. A kind of events is left out, and its metrics with it, when none
-    of its clusters answers, and when one of its topics cannot be read. Raises KafkaError when no kind is
-    left.
+    They begin where the `positions` say, which learn the ends. What has no position is looked up by time. A
+    kind of events is left out, and its metrics with it, when none of its clusters answers, and when none of
+    its topics can be read. Raises KafkaError when no kind is left.
     """
-    start = windows[0].start - CLOCK_SKEW
-    kinds = [kind for kind in platform.catalog.kinds if _chosen(platform, [kind.name], metrics)]
+    kinds = [kind for kind in platform.catalog.kinds if _chosen(platform, [kind.name], None)]
+    bounds = log.look_up(kinds)
+    positions.note(bounds, [lack for kind in kinds for lack in log.lacks(kind)], clock())
+    found = _since(log, positions, bounds, windows[0].start - CLOCK_SKEW)
+    held = positions.held(bounds)
     ranges: dict[str, list[OffsetRange]] = {}
     unread: dict[str, KafkaError] = {}
+    lacks: dict[str, list[Lack]] = {}
     for kind in kinds:
         try:
-            ranges[kind.name] = log.between(kind, start, until)
-        except Unreachable:
-            raise
+            of_kind = log.of_kind(kind, bounds)
         except KafkaError as error:
             unread[kind.name] = error
-    # A cluster may have answered for one kind and no longer for the next.
-    there = {
-        kind.name: [found for found in ranges[kind.name] if found.cluster not in log.unreachable]
-        for kind in kinds
-        if kind.name in ranges and log.answering(kind)
-    }
-    if not there:
+            continue
+        if of_kind:
+            ranges[kind.name] = [found[one.key] for one in of_kind]
+            lacks[kind.name] = log.lacks(kind) + [_held_back(one) for one in held if one in of_kind]
+    if not ranges:
         raise KafkaError("; ".join([*log.unreachable.values(), *map(str, unread.values())]))
-    return ReadableRecords(there, unread)
+    return ReadableRecords(ranges, unread, lacks)
+
+
+def _since(
+    log: KafkaLog, positions: ReadPositions, bounds: Sequence[Bounds], instant: datetime
+) -> dict[tuple[str, str, int], OffsetRange]:
+    """The parts of the bounds from an instant on, by cluster, topic and partition."""
+    starts = {one: positions.start(one, instant) for one in bounds}
+    found = {
+        one.key: OffsetRange(*one.key, start, one.end) for one, start in starts.items() if start is not None
+    }
+    unknown = [one for one, start in starts.items() if start is None]
+    return found | {one.key: one for one in log.since(unknown, instant)}
+
+
+def _held_back(bound: Bounds) -> Lack:
+    reason = (
+        f"an open transaction on topic '{bound.topic}' partition {bound.partition} of cluster "
+        f"'{bound.cluster}' holds back {bound.high_watermark - bound.end} records"
+    )
+    return Lack(bound.cluster, bound.topic, bound.partition, reason)
 
 
 def compute_minutes(

@@ -32,6 +32,7 @@ from metrics_platform.stream.clock import Clock
 from metrics_platform.stream.failing_metrics import FailingMetrics
 from metrics_platform.stream.minutes import CommittingRun, commit_minutes
 from metrics_platform.stream.missing_inputs import MissingInputs
+from metrics_platform.stream.read_positions import ReadPositions
 from metrics_platform.stream.report import Iteration
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Shift:
         # With one cluster there is nothing to go on with while it is silent.
         patience = ANSWER_SECONDS if len(platform.clusters) > 1 else REQUEST_SECONDS
         self._log = KafkaLog(platform.clusters, patience, leave_out=True)
+        self._positions = ReadPositions()
         self._missing = MissingInputs(platform, self._log, logger)
         self._failing = FailingMetrics(logger)
         self._conn: Connection = platform.connect()
@@ -121,7 +123,7 @@ class Shift:
                 now = self._clock.now()
                 closed = iteration.newest_closed(now, self._platform.settings.grace)
                 windows = iteration.minutes(closed.start - MINUTE, closed.end)
-                self._compute(windows, self._find(windows, closed).ranges, now)
+                self._compute(windows, self._find(windows).ranges, now)
         except KafkaError as error:
             self._logger.warning(f"warm-up without events: {error}")
         self._log.forget()
@@ -165,13 +167,13 @@ class Shift:
         if plan is None:
             return
         revision = next_revision(self._conn)
-        found = self._find(plan.windows, closed)
-        self._missing.note_kinds(found)
+        found = self._find(plan.windows)
+        self._missing.note_found(found)
         if plan.gap:
             reason = "iterations failed" if self._failures else "no shift was at work"
             self._missing.record_gap(self._conn, plan.gap, found.ranges, reason, started)
-        # The newest done minute is better than what can be had without a cluster that it has.
-        windows = self._fresh(plan.windows) if self._missing.note_clusters() else plan.windows
+        # The newest done minute is better than what can be had without an input that it has.
+        windows = self._fresh(plan.windows) if self._missing.note_new_lacks() else plan.windows
         totals = self._compute(windows, found.ranges, started)
         done = self._commit(windows, totals, revision)
         finished = self._clock.now()
@@ -202,9 +204,8 @@ class Shift:
         catalog = self._platform.catalog
         return max(catalog.first_instant, catalog.kept_from(Grain.HOUR, now))
 
-    def _find(self, windows: tuple[Window, ...], closed: Window) -> iteration.ReadableRecords:
-        until = closed.end + self._platform.settings.grace
-        return iteration.find_readable(self._platform, self._log, windows, until)
+    def _find(self, windows: tuple[Window, ...]) -> iteration.ReadableRecords:
+        return iteration.find_newest(self._platform, self._log, self._positions, windows, self._clock.now)
 
     def _compute(
         self, windows: tuple[Window, ...], ranges: iteration.Ranges, now: datetime
@@ -224,7 +225,7 @@ class Shift:
             )
         except Exception as error:
             # Spark's errors say little; perhaps a cluster fell silent after it had told its offsets, or a
-            # topic is gone: then asking raises that.
+            # topic is gone: then asking tells that.
             silent = self._missing.newly_silent(ranges)
             if silent:
                 raise Unreachable("; ".join(silent)) from error

@@ -25,7 +25,7 @@ from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to
-from metrics_platform_tests.support.traffic import send
+from metrics_platform_tests.support.traffic import Feed, traffic
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -43,8 +43,10 @@ FIRST_CLOSE, LAST_BEFORE, BACK, LAST = (
 def test_stream_then_batch_equal_the_ledger(
     platform: Platform, conn: Connection, spark: SparkSession
 ) -> None:
-    sent = send(platform, START, TRAFFIC_END, rate=6, seed=20260329)
-    iterations = _stream(platform, spark)
+    sent = traffic(platform, START, TRAFFIC_END, rate=6, seed=20260329)
+    feed = Feed(platform, sent)
+    iterations = _stream(platform, spark, feed)
+    feed.send_until(TRAFFIC_END)
 
     _stream_recorded_its_gap(conn, iterations)
     _stream_is_right_up_to_what_came_later(conn, sent)
@@ -68,7 +70,7 @@ def test_an_open_window_cannot_be_exact(platform: Platform, conn: Connection, sp
         batch.recompute([open_hour], platform.catalog.metrics)
 
 
-def _stream(platform: Platform, spark: SparkSession) -> list[Iteration]:
+def _stream(platform: Platform, spark: SparkSession, feed: Feed) -> list[Iteration]:
     """One shift works four minutes, is away for nine, and works three more."""
     clock = ManualClock(FIRST_CLOSE + GRACE)
     iterations: list[Iteration] = []
@@ -77,6 +79,7 @@ def _stream(platform: Platform, spark: SparkSession) -> list[Iteration]:
         shift.take_over()
         for close in (*_closes(FIRST_CLOSE, LAST_BEFORE), *_closes(BACK, LAST)):
             clock.wait_until(close + GRACE)
+            feed.send_until(clock.now())
             shift.attempt()
     finally:
         shift.close()

@@ -22,6 +22,7 @@ from metrics_platform_tests.conftest import folder
 from metrics_platform_tests.support import nowhere, oracle, standalone
 from metrics_platform_tests.support.clock import START
 from metrics_platform_tests.support.standalone import Cluster
+from metrics_platform_tests.support.topics import new_topic
 from metrics_platform_tests.support.traffic import send
 from metrics_platform_tests.support.waiting import wait_for
 
@@ -53,7 +54,7 @@ def test_a_dead_worker_changes_nothing_but_time(
         assert len(set(applications)) == 2
         assert "metrics_platform.zip" in batch.submit(standalone.imported_from).result()
 
-        shift = stream.submit(standalone.work_shift, away, "shift", CLOSES)
+        shift = stream.submit(standalone.work_shift, *_live(away, sent), "shift", CLOSES)
         wait_for(lambda: _minutes(conn) > 0, 120, "the shift's first minute")
         [victim, *_] = [worker for worker in cluster.workers if applications[1] in worker.applications()]
         assert applications[0] in victim.applications()
@@ -70,6 +71,17 @@ def test_a_dead_worker_changes_nothing_but_time(
     for grain in (Grain.MINUTE, Grain.HOUR):
         for metric in oracle.RULES:
             assert oracle.differences(conn, events, metric, grain) == []
+
+
+def _live(platform: Platform, sent: list[Record]) -> tuple[Platform, list[Record]]:
+    """The installation with topics of its own for the stream, to be filled as its time goes on."""
+    bootstrap = platform.clusters[0].bootstrap_servers
+    topics = {topic: new_topic(bootstrap) for kind in platform.catalog.kinds for topic in kind.topics}
+    kinds = tuple(
+        replace(kind, topics=tuple(topics[topic] for topic in kind.topics)) for kind in platform.catalog.kinds
+    )
+    live = replace(platform, catalog=replace(platform.catalog, kinds=kinds))
+    return live, [replace(record, topic=topics[record.topic]) for record in sent]
 
 
 def test_a_cluster_without_room_is_one_line_in_bounded_time(

@@ -48,7 +48,7 @@ from metrics_platform_tests.support.clock import ManualClock
 from metrics_platform_tests.support.installation import Broker
 from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.topics import delete_topic, new_topic
-from metrics_platform_tests.support.traffic import produce, send
+from metrics_platform_tests.support.traffic import Feed, produce, send, traffic
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -58,7 +58,7 @@ GRACE = timedelta(seconds=1.5)
 CLICKS = "clicks_per_page"
 
 
-def traffic(
+def send_to_each(
     platform: Platform, start: datetime, end: datetime, rates: tuple[float, float] = (4, 4)
 ) -> list[Record]:
     """What both clusters got, each its own events."""
@@ -103,21 +103,35 @@ def clicks(records: list[Record], minute: datetime, until: datetime) -> int:
 def test_a_cluster_falls_silent_for_two_minutes_and_comes_back(
     pair: Platform, second_broker: Broker, conn: Connection, spark: SparkSession
 ) -> None:
-    near = send(replace(pair, clusters=pair.clusters[:1]), NINE, NINE + 8 * MINUTE, 3, seed=1)
-    far = send(replace(pair, clusters=pair.clusters[1:]), NINE, NINE + 8 * MINUTE, 6, seed=2)
+    near = traffic(pair, NINE, NINE + 8 * MINUTE, 3, seed=1)
+    far = traffic(pair, NINE, NINE + 8 * MINUTE, 6, seed=2)
+    feeds = [
+        Feed(replace(pair, clusters=(cluster,)), records)
+        for cluster, records in zip(pair.clusters, (near, far), strict=True)
+    ]
+
+    def close(number: int) -> None:
+        clock.wait_until(close_of(number))
+        for feed in feeds:
+            feed.send_until(clock.now())
+
     clock, done, said = ManualClock(close_of(2)), list[Iteration](), list[str]()
+    close(2)
     with shift_at_work(pair, spark, clock, done, said) as shift:
         shift.attempt()
+        # What the second cluster gets while nothing reaches it is there when it answers again.
+        feeds[1].send_until(close_of(4))
         with second_broker.silent():
             for number in (3, 4):
                 clock.wait_until(close_of(number))
+                feeds[0].send_until(clock.now())
                 began = time.monotonic()
                 shift.attempt()
                 assert time.monotonic() - began < 20
-        clock.wait_until(close_of(5))
+        close(5)
         shift.attempt()  # it is asked again only when this minute is out
         assert said[-1] == "Kafka cluster 'dc2' answers again"
-        clock.wait_until(close_of(6))
+        close(6)
         shift.attempt()
 
     assert [iteration.missing for iteration in done] == [(), ("dc2",), ("dc2",), ("dc2",), ()]
@@ -156,7 +170,7 @@ def test_a_cluster_falls_silent_between_its_offsets_and_its_records(
     spark: SparkSession,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    traffic(pair, NINE, NINE + 3 * MINUTE)
+    send_to_each(pair, NINE, NINE + 3 * MINUTE)
     done, said = list[Iteration](), list[str]()
     compute, silence = iteration.compute_minutes, ExitStack()
 
@@ -231,12 +245,14 @@ def test_a_kind_without_its_topic_has_no_minute_and_the_others_do(
 ) -> None:
     topic = f"test-{uuid4().hex[:12]}"
     without = orders_from(platform, topic)
-    sent = send(platform, NINE, NINE + 12 * MINUTE, 3, seed=8)
+    sent = traffic(platform, NINE, NINE + 12 * MINUTE, 3, seed=8)
+    feed = Feed(platform, sent)
     clock, done, said = ManualClock(close_of(2)), list[Iteration](), list[str]()
     with shift_at_work(without, spark, clock, done, said) as shift:
         shift.warm_up()
         for number in (2, 3, 8):  # at last after a gap
             clock.wait_until(close_of(number))
+            feed.send_until(clock.now())
             shift.attempt()
         [line] = [line for line in said if topic in line]
         assert line.startswith(f"the minute comes without '{ORDERS}': topic '{topic}' does not exist")
@@ -251,6 +267,7 @@ def test_a_kind_without_its_topic_has_no_minute_and_the_others_do(
         orders = [replace(one, topic=topic) for one in sent if one.kind == ORDERS]
         produce(without, [one for one in orders if one.at >= (NINE + 9 * MINUTE).timestamp()])
         clock.wait_until(close_of(9))
+        feed.send_until(clock.now())
         shift.attempt()
         assert said[-1] == f"'{ORDERS}' can be read again"
     assert (
@@ -362,11 +379,11 @@ def test_ingestion_goes_on_without_a_cluster_and_catches_up(
     pair: Platform, second_broker: Broker, conn: Connection, spark: SparkSession
 ) -> None:
     kind = pair.catalog.kinds[0]
-    sent = traffic(pair, NINE, NINE + MINUTE)
+    sent = send_to_each(pair, NINE, NINE + MINUTE)
     clock, said = ManualClock(NINE + MINUTE), list[str]()
     ingest(pair, spark, conn, kind, clock, log_to(said.append))
     _all_once(pair, spark, sent)
-    sent += traffic(pair, NINE + MINUTE, NINE + 2 * MINUTE)
+    sent += send_to_each(pair, NINE + MINUTE, NINE + 2 * MINUTE)
     clock.advance(3 * MINUTE)
     before = len(_positions(pair, spark))
     with second_broker.silent():
@@ -408,7 +425,7 @@ def test_a_planned_step_of_a_cluster_that_went_away_holds_nobody_up(
 ) -> None:
     """Killed before Spark wrote, or after: whatever the step holds is there once in the end."""
     kind = pair.catalog.kinds[0]
-    sent = traffic(pair, NINE, NINE + MINUTE)
+    sent = send_to_each(pair, NINE, NINE + MINUTE)
     clock = ManualClock(NINE + MINUTE)
 
     def die(*_: object, **__: object) -> None:
@@ -421,7 +438,7 @@ def test_a_planned_step_of_a_cluster_that_went_away_holds_nobody_up(
         ingest(pair, spark, conn, kind, clock, log_to(print))
     assert ingestion_ledger.pending_step(conn, kind.name) is not None
 
-    sent += traffic(pair, NINE + MINUTE, NINE + 2 * MINUTE)
+    sent += send_to_each(pair, NINE + MINUTE, NINE + 2 * MINUTE)
     clock.advance(MINUTE)
     with second_broker.silent():
         ingest(pair, spark, conn, kind, clock, log_to(print))
@@ -437,11 +454,11 @@ def test_an_hour_is_exact_only_with_every_cluster(
     pair: Platform, second_broker: Broker, conn: Connection, spark: SparkSession
 ) -> None:
     hour = pair.catalog.calendar.window(Grain.HOUR, NINE + timedelta(minutes=30))
-    sent = traffic(pair, hour.end - 3 * MINUTE, hour.end - MINUTE)
+    sent = send_to_each(pair, hour.end - 3 * MINUTE, hour.end - MINUTE)
     clock, said = ManualClock(hour.end - MINUTE), list[str]()
     for kind in pair.catalog.kinds:
         ingest(pair, spark, conn, kind, clock, log_to(print))
-    sent += traffic(pair, hour.end - MINUTE, hour.end)
+    sent += send_to_each(pair, hour.end - MINUTE, hour.end)
     with shift_at_work(pair, spark, ManualClock(hour.end + GRACE), [], []) as shift:
         shift.attempt()
 

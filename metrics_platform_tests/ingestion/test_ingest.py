@@ -17,13 +17,15 @@ from metrics_platform.ingestion.ingest import NotIngested, ingest, ingest_each
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
-from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state import ingestion_ledger, outages
+from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform_tests.ingestion import killed_ingestion
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to
-from metrics_platform_tests.support.topics import delete_topic, new_topic
-from metrics_platform_tests.support.traffic import produce, send
+from metrics_platform_tests.support.topics import add_partitions, delete_topic, new_topic
+from metrics_platform_tests.support.traffic import produce, send, traffic
+from metrics_platform_tests.support.transactions import Transaction
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -160,6 +162,73 @@ def test_records_that_kafka_dropped_are_said_and_the_rest_is_ingested(
     assert len(said) == len(ends)
     assert "before they were ingested; raise the topic's retention" in said[0]
     assert _lost(conn) == {partition: (end, end + 2) for partition, end in ends.items()}
+
+
+def test_an_open_transaction_holds_back_until_when_its_cluster_is_ingested(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    kind, bootstrap = platform.catalog.kinds[0], platform.clusters[0].bootstrap_servers
+    sent = [r for r in traffic(platform, START, START + 3 * MINUTE, 5, seed=16) if r.kind == kind.name]
+    first, second, third = ([r for r in sent if (r.at - START.timestamp()) // 60 == n] for n in range(3))
+    held = [r for r in second if r.partition == 0]
+    committed, hanging = Transaction(bootstrap, kind.topics[0]), Transaction(bootstrap, kind.topics[0])
+    committed.send((r.partition, int(r.at * 1000), r.value) for r in first)
+    committed.commit()
+    hanging.send((r.partition, int(r.at * 1000), r.value) for r in held)
+    produce(platform, third)
+    clock, said = ManualClock(START + 10 * MINUTE), list[str]()
+    ingest(platform, spark, conn, kind, clock, log_to(said.append))
+
+    behind = [r for r in third if r.partition == 0]
+    assert len(_positions(platform, spark)) == len(first) + len(third) - len(behind)
+    since = datetime.fromtimestamp(int(held[0].at * 1000) / 1000, UTC)
+    assert ingestion_ledger.ingested_through(conn, kind.name) == since - timedelta(seconds=5)
+    [outage] = outages.open_outages(conn, Cause.BEHIND)
+    assert outage.reason == (
+        f"an open transaction on topic '{kind.topics[0]}' partition 0 holds back {len(held + behind)} "
+        f"records since {since:%Y-%m-%d %H:%M:%S} UTC; end it with kafka-transactions.sh if its producer is "
+        "gone"
+    )
+    assert said == [f"'{kind.name}' is ingested without a part of cluster 'local': {outage.reason}"]
+
+    hanging.abort()
+    clock.advance(2 * MINUTE)
+    ingest(platform, spark, conn, kind, clock, log_to(said.append))
+    positions = _positions(platform, spark)
+    assert len(positions) == len(set(positions)) == len(first) + len(third)
+    assert ingestion_ledger.ingested_through(conn, kind.name) == clock.now()
+    assert (outages.open_outages(conn), _lost(conn)) == ([], {})
+    assert len(said) == 1
+
+
+def test_a_topic_that_is_missing_and_a_partition_that_was_added_are_made_up_for(
+    platform: Platform, conn: Connection, spark: SparkSession
+) -> None:
+    """Of the partition Kafka dropped two records before anybody read it."""
+    interactions, orders = platform.catalog.kinds
+    there, missing = interactions.topics[0], f"{interactions.topics[0]}-more"
+    kind = replace(interactions, topics=(there, missing))
+    both = replace(platform, catalog=replace(platform.catalog, kinds=(kind, orders)))
+    sent = [r for r in send(both, START, START + MINUTE, 5, seed=17) if r.topic == there]
+    clock, said = ManualClock(START + MINUTE), list[str]()
+    ingest(both, spark, conn, kind, clock, log_to(said.append))
+    assert len(_positions(both, spark)) == len(sent)
+    assert ingestion_ledger.through_by_cluster(conn, kind.name) == {"local": None}
+    [outage] = outages.open_outages(conn, Cause.BEHIND)
+    assert outage.reason.startswith(f"topic '{missing}' does not exist on Kafka cluster 'local'")
+
+    bootstrap = platform.clusters[0].bootstrap_servers
+    new_topic(bootstrap, missing)
+    add_partitions(bootstrap, there, 4)
+    produce(both, [replace(record, partition=3) for record in sent])
+    produce(both, [replace(record, topic=missing) for record in sent])
+    _drop_records(both, {("local", there, 3): 2})
+    clock.advance(2 * MINUTE)
+    ingest(both, spark, conn, kind, clock, log_to(said.append))
+    assert len(_positions(both, spark)) == 3 * len(sent) - 2
+    assert _lost(conn) == {("local", there, 3): (0, 1)}
+    assert ingestion_ledger.ingested_through(conn, kind.name) == clock.now()
+    assert outages.open_outages(conn) == []
 
 
 class _Killed(Exception):

@@ -17,7 +17,7 @@ from metrics_platform.store.state.ingestion_ledger import ranges_of_steps
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to
-from metrics_platform_tests.support.traffic import made
+from metrics_platform_tests.support.traffic import traffic
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -41,7 +41,9 @@ def test_aborted_records_are_not_ingested_and_every_offset_is_explained(
     platform: Platform, conn: Connection, spark: SparkSession
 ) -> None:
     kind = platform.catalog.kinds[0]
-    records = [one for one in made(platform, START, START + MINUTE, rate=4, seed=5) if one.kind == kind.name]
+    records = [
+        one for one in traffic(platform, START, START + MINUTE, rate=4, seed=5) if one.kind == kind.name
+    ]
     first, second, third = records[:50], records[50:80], records[80:]
     [cluster], [topic] = platform.clusters, kind.topics
     producer = Producer({"bootstrap.servers": cluster.bootstrap_servers, "transactional.id": topic})

@@ -18,13 +18,16 @@ from metrics_platform.store import ledger
 from metrics_platform.store.commit import next_revision
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label, Source
-from metrics_platform.store.state import gaps, lease
+from metrics_platform.store.state import gaps, lease, outages
 from metrics_platform.store.state.lease import FenceLost
 from metrics_platform.stream.report import Iteration
 from metrics_platform.stream.shift import LEASE_TTL, Shift, ShiftFailed
+from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to
-from metrics_platform_tests.support.traffic import send
+from metrics_platform_tests.support.topics import new_topic
+from metrics_platform_tests.support.traffic import Feed, produce, send, traffic
+from metrics_platform_tests.support.transactions import Transaction
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -217,3 +220,73 @@ def test_a_broker_that_is_down_is_said_tried_again_and_given_up(
     current = lease.read_lease(conn, lease.STREAM_LEASE)
     assert current is not None
     assert current.holder is None  # released, so that the next shift need not wait
+
+
+def _close(number: int) -> datetime:
+    """When the number-th minute after the start is over and its grace, too."""
+    return START + (number + 1) * MINUTE + GRACE
+
+
+def _clicks(conn: Connection, platform: Platform, number: int) -> Label:
+    window = platform.catalog.calendar.window(Grain.MINUTE, START + number * MINUTE)
+    return ledger.labels(conn, ["clicks_per_page"], [window])["clicks_per_page", window]
+
+
+def test_a_record_stamped_in_the_future_hides_nothing_of_the_minutes_that_follow(
+    platform: Platform, spark: SparkSession, conn: Connection, done: list[Iteration]
+) -> None:
+    sent = traffic(platform, START, START + 8 * MINUTE, rate=3, seed=17)
+    feed, clock = Feed(platform, sent), ManualClock(_close(2))
+    with working(Shift(platform, spark, "first", clock, done.append, log_to(print))) as shift:
+        shift.take_over()
+        for number in range(2, 8):
+            clock.wait_until(_close(number))
+            feed.send_until(clock.now())
+            if number in (2, 4):  # before the first look, and in the middle
+                ahead = (clock.now() + 55 * MINUTE).timestamp()
+                produce(platform, [replace(sent[0], at=ahead, partition=p, value=b"{}") for p in range(3)])
+            shift.attempt()
+    for number in range(1, 8):
+        last_look = min(_close(number + 1), _close(7))
+        there = [record for record in oracle.accepted(sent) if record.at < last_look.timestamp()]
+        groups = oracle.groups(there, "clicks_per_page", Grain.MINUTE).items()
+        expected = sum(len(events) for (start, _), events in groups if start == START + number * MINUTE)
+        assert _clicks(conn, platform, number).events == expected > 0, number
+    # Three minutes of traffic are read, once the shift knows where they begin.
+    assert max(one.records for one in done[3:]) < len(sent) * 3.5 / 8
+
+
+def test_a_minute_says_which_topics_and_partitions_it_lacks(
+    platform: Platform, spark: SparkSession, conn: Connection, done: list[Iteration]
+) -> None:
+    interactions, orders = platform.catalog.kinds
+    there, missing = interactions.topics[0], f"{interactions.topics[0]}-more"
+    both = replace(
+        platform,
+        catalog=replace(platform.catalog, kinds=(replace(interactions, topics=(there, missing)), orders)),
+    )
+    transaction = Transaction(platform.clusters[0].bootstrap_servers, there)
+    transaction.send([(0, int(START.timestamp() * 1000), b"{}")])
+    feed, clock = Feed(platform, traffic(platform, START, START + 6 * MINUTE, 3, seed=18)), ManualClock()
+    said: list[str] = []
+    coverages: list[float | None] = []
+    with working(Shift(both, spark, "first", clock, done.append, log_to(said.append))) as shift:
+        shift.take_over()
+        for number in range(2, 6):
+            if number == 4:
+                transaction.abort()
+                new_topic(platform.clusters[0].bootstrap_servers, missing)
+            clock.wait_until(_close(number))
+            feed.send_until(clock.now())
+            shift.attempt()
+            coverages.append(_clicks(conn, both, number).coverage)
+    # One of two topics; then one of three partitions of the other, too; then all is there.
+    assert coverages == pytest.approx([1 / 2, 1 / 2 - 1 / 6, 1, 1])
+    [outage] = outages.open_outages(conn)
+    assert (outage.cluster, outage.start, outage.end) == ("local", START, START + 4 * MINUTE)
+    held = f"an open transaction on topic '{there}' partition 0 of cluster 'local' holds back "
+    assert outage.reason.startswith(held)
+    assert f"topic '{missing}' does not exist" in outage.reason
+    lacks = [line for line in said if line.startswith("the minute comes without a part of a cluster: ")]
+    back = [line for line in said if line.startswith("nothing is left out any more of ")]
+    assert (len(lacks), len(back)) == (2, 2)

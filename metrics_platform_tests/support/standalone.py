@@ -25,6 +25,7 @@ from metrics_platform.catalog.windows import Window
 from metrics_platform.local.ports import HOST, free_ports, listens
 from metrics_platform.local.process import Component
 from metrics_platform.local.supervisor import Supervisor
+from metrics_platform.local.traffic.shop import Record
 from metrics_platform.orchestration.resources import BATCH_SPARK, STREAM_SPARK, spark_resources
 from metrics_platform.platform import Platform
 from metrics_platform.processes import Identity
@@ -36,6 +37,7 @@ from metrics_platform.stream.report import Iteration
 from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support.clock import ManualClock
 from metrics_platform_tests.support.logs import log_to
+from metrics_platform_tests.support.traffic import Feed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -212,14 +214,17 @@ def work_without_end(spark: SparkSettings, began: Path, patience: float) -> None
         session.range(1).repartition(1).mapInArrow(wait, "file string").collect()
 
 
-def work_shift(platform: Platform, name: str, closes: Sequence[datetime]) -> list[Iteration]:
-    """One shift that is at work when each of these minutes closes."""
-    clock, iterations = ManualClock(closes[0]), list[Iteration]()
+def work_shift(
+    platform: Platform, records: Sequence[Record], name: str, closes: Sequence[datetime]
+) -> list[Iteration]:
+    """One shift that is at work when each of these minutes closes; the records come as they are due."""
+    clock, iterations, feed = ManualClock(closes[0]), list[Iteration](), Feed(platform, records)
     shift = Shift(platform, _session(), name, clock, iterations.append, log_to(print))
     try:
         shift.take_over()
         for close in closes:
             clock.wait_until(close + platform.settings.grace)
+            feed.send_until(clock.now())
             shift.attempt()
     finally:
         shift.close()

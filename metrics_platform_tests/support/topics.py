@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from metrics_platform_tests.support.waiting import wait_for
 
@@ -27,3 +27,16 @@ def delete_topic(bootstrap: str, name: str) -> None:
     [deleted] = admin.delete_topics([name]).values()
     deleted.result()
     wait_for(lambda: name not in admin.list_topics(timeout=5).topics, 30, f"the end of topic {name}")
+
+
+def add_partitions(bootstrap: str, name: str, count: int) -> None:
+    """Give a topic more partitions, `count` in all; on return all of them can be written to."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    [created] = admin.create_partitions([NewPartitions(name, count)]).values()
+    created.result()
+
+    def led() -> bool:
+        found = admin.list_topics(name, timeout=5).topics[name].partitions
+        return len(found) == count and all(each.leader >= 0 for each in found.values())
+
+    wait_for(led, 30, f"{count} partitions of {name}")

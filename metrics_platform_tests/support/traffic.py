@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import takewhile
 
@@ -13,12 +15,12 @@ from metrics_platform.platform import Platform
 
 def send(platform: Platform, start: datetime, end: datetime, rate: float, seed: int) -> list[Record]:
     """Produce [start, end) and return every record sent: the ledger."""
-    records = made(platform, start, end, rate, seed)
+    records = traffic(platform, start, end, rate, seed)
     produce(platform, records)
     return records
 
 
-def made(platform: Platform, start: datetime, end: datetime, rate: float, seed: int) -> list[Record]:
+def traffic(platform: Platform, start: datetime, end: datetime, rate: float, seed: int) -> list[Record]:
     """The records of [start, end), in the order in which they arrive."""
     mix = Mix(
         seed=seed,
@@ -32,6 +34,20 @@ def made(platform: Platform, start: datetime, end: datetime, rate: float, seed: 
     print(f"traffic: seed {seed}")
     until = end.timestamp()
     return list(takewhile(lambda record: record.at < until, generate(mix, start.timestamp())))
+
+
+class Feed:
+    """Sends records as time goes on, each when it is due."""
+
+    def __init__(self, platform: Platform, records: Iterable[Record]) -> None:
+        self._platform = platform
+        self._waiting = sorted(records, key=lambda record: record.at)
+
+    def send_until(self, instant: datetime) -> None:
+        """Send what is due before the instant and was not sent yet."""
+        due = bisect_left(self._waiting, instant.timestamp(), key=lambda record: record.at)
+        produce(self._platform, self._waiting[:due])
+        del self._waiting[:due]
 
 
 def produce(platform: Platform, records: list[Record]) -> None:

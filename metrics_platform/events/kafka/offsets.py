@@ -1,17 +1,21 @@
-"""Looks up offsets on one Kafka cluster: the first and last ones, and those by time."""
+"""Looks up offsets on one Kafka cluster: the first and last ones, and those by time.
+
+All topics and partitions are asked for in one request each. What is told is what a reader of committed
+records sees: a partition ends at its last stable offset. Behind it lie the records of open transactions, and
+all that came after the first of them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from types import TracebackType
-from typing import Self, TypeVar
+from datetime import UTC, datetime
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import KafkaError as Reason
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
 
 from metrics_platform.clusters import Cluster
 from metrics_platform.errors import PlatformError
@@ -30,8 +34,13 @@ _LEADER_MOVES = frozenset(
     }
 )
 _ASK_AGAIN_SECONDS = 0.1
+# The client's own word for a partition that does not exist (any more).
+_UNKNOWN_PARTITION: int = Reason._UNKNOWN_PARTITION  # noqa: SLF001 - the client has no other name for it
 
-Answer = TypeVar("Answer")
+# A topic and a partition of it, or None for the whole topic.
+_Part = tuple[str, int | None]
+# What a request fails for, and why.
+_Failed = dict[_Part, Reason]
 
 
 class KafkaError(PlatformError):
@@ -63,133 +72,193 @@ class OffsetRange:
         return (self.cluster, self.topic, self.partition)
 
 
-@dataclass(frozen=True)
-class TopicId:
-    """The id of a topic. A topic that is deleted and created again has the same name but another id."""
+@dataclass(frozen=True, order=True)
+class Bounds(OffsetRange):
+    """All records of a partition that Kafka has and that are committed: up to its last stable offset."""
+
+    high_watermark: int  # the offset after the last record, committed or not
+    # Given by the cluster when the topic was created: one that is made anew has the same name, another id.
+    topic_id: str
+
+    @property
+    def held_back(self) -> bool:
+        """Whether an open transaction holds records back."""
+        return self.end < self.high_watermark
+
+
+@dataclass(frozen=True, order=True)
+class Lack:
+    """A topic, or one partition of it, that a cluster cannot give although it answers."""
 
     cluster: str
     topic: str
-    id: str  # given by the cluster when the topic was created
+    partition: int | None  # None for the whole topic
+    reason: str  # one line that names all of it
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a cluster has of some topics, and what of them it cannot give."""
+
+    bounds: tuple[Bounds, ...]
+    lacks: tuple[Lack, ...]
 
 
 class Offsets:
-    """Looks up offsets on one cluster. Holds a connection: close it, or use it in a `with`.
-
-    `patience` is the number of seconds that the cluster has for each answer.
-    """
+    """Looks up offsets on one cluster. `patience` is the number of seconds that it has for each answer."""
 
     def __init__(self, cluster: Cluster, patience: float = REQUEST_SECONDS) -> None:
         self.cluster = cluster
         self._patience = patience
-        # The consumer never joins its group, because it only asks for metadata and offsets.
-        self._consumer = Consumer(
+        self._admin = AdminClient({**cluster.client_options(), "log_level": 0})
+        # They were waited for once, and are not again.
+        self._leaderless: frozenset[_Part] = frozenset()
+
+    def bounds(self, topics: Iterable[str]) -> Found:
+        """The bounds of every partition of the topics, and which topics and partitions cannot be had.
+
+        Raises Unreachable if the cluster does not answer.
+        """
+        asked = sorted(set(topics))
+        end = time.monotonic() + self._patience
+        while True:
+            found, failed = self._look_up(asked)
+            leaderless = frozenset(part for part, why in failed.items() if why.code() in _LEADER_MOVES)
+            if leaderless <= self._leaderless or time.monotonic() + _ASK_AGAIN_SECONDS >= end:
+                break
+            time.sleep(_ASK_AGAIN_SECONDS)
+        self._leaderless = leaderless
+        lacks = [Lack(self.cluster.name, *part, self._reason(part, why)) for part, why in failed.items()]
+        return Found(tuple(sorted(found)), tuple(lacks))
+
+    def since(self, bounds: Iterable[Bounds], instant: datetime) -> list[OffsetRange]:
+        """The part of each range that begins at the first record with a Kafka time at or after the instant.
+
+        It is empty if there is no such record. Raises Unreachable if the cluster does not tell.
+        """
+        bounds = list(bounds)
+        spec = OffsetSpec.for_timestamp(int(instant.timestamp() * 1000))
+        told, failed = self._ask([(one.topic, one.partition) for one in bounds], spec)
+        for why in failed.values():
+            raise self._unreachable(why.str())
+        return [_starting(bound, told[bound.topic, bound.partition].offset) for bound in bounds]
+
+    def newest_times(self, topics: Iterable[str]) -> dict[str, datetime]:
+        """The latest Kafka time of each topic's records. A topic that has none, or cannot be read, has no
+        entry.
+
+        Raises Unreachable if the cluster does not answer.
+        """
+        parts = [(one.topic, one.partition) for one in self.bounds(topics).bounds]
+        told, _ = self._ask(parts, OffsetSpec.max_timestamp())
+        newest: dict[str, int] = {}
+        for (topic, _), answer in told.items():
+            newest[topic] = max(newest.get(topic, -1), answer.timestamp)
+        return {topic: _instant(millis) for topic, millis in newest.items() if millis >= 0}
+
+    def held_back_since(self, bounds: Iterable[Bounds]) -> datetime | None:
+        """The earliest Kafka time among the first records that open transactions hold back in the partitions.
+
+        None if the cluster does not tell it of all of them. This alone looks at records that are not
+        committed, and at nothing of them but their times.
+        """
+        waited = {(one.topic, one.partition): one.end for one in bounds}
+        consumer = Consumer(
             {
-                **cluster.client_options(),
-                "group.id": "metrics-platform",
+                "group.id": "metrics-platform",  # it is never joined
+                **self.cluster.client_options(),
+                "isolation.level": "read_uncommitted",
                 "enable.auto.commit": False,
+                "queued.min.messages": 1,
                 "log_level": 0,
             }
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._consumer.close()
-
-    def bounds(self, topics: Iterable[str]) -> list[OffsetRange]:
-        """The range of all records that Kafka still has, for every partition of the topics.
-
-        Raises Unreachable if the cluster does not answer, KafkaError if a topic cannot be read.
-        """
-        return [
-            OffsetRange(self.cluster.name, topic, partition, *self._watermarks(topic, partition))
-            for topic in topics
-            for partition in self._partitions(topic)
-        ]
-
-    def topic_ids(self, topics: Iterable[str]) -> list[TopicId]:
-        """The ids of the topics. Raises as `bounds` does."""
-        admin = AdminClient({**self.cluster.client_options(), "log_level": 0})
-        asked = list(topics)
-
-        def ask(seconds: float) -> list[TopicId]:
-            answers = admin.describe_topics(TopicCollection(asked), request_timeout=seconds)
-            return [
-                TopicId(self.cluster.name, topic, str(answers[topic].result().topic_id)) for topic in asked
-            ]
-
-        return self._answer(ask)
-
-    def since(self, bounds: Iterable[OffsetRange], instant: datetime) -> list[OffsetRange]:
-        """The part of each range that begins at the first record with a Kafka time at or after the instant.
-
-        It is empty if there is no such record. Raises Unreachable if the cluster does not answer.
-        """
-        bounds = list(bounds)
-        millis = int(instant.timestamp() * 1000)
-        asked = [TopicPartition(bound.topic, bound.partition, millis) for bound in bounds]
-
-        def ask(seconds: float) -> dict[tuple[str, int], int]:
-            answers = self._consumer.offsets_for_times(asked, timeout=seconds)
-            for answer in answers:
-                if answer.error is not None:
-                    raise KafkaException(answer.error)
-            return {(answer.topic, answer.partition): answer.offset for answer in answers}
-
-        starts = self._answer(ask)
-        return [_starting(bound, starts[bound.topic, bound.partition]) for bound in bounds]
-
-    def _partitions(self, topic: str) -> list[int]:
-        def ask(seconds: float) -> list[int]:
-            metadata = self._consumer.list_topics(topic, timeout=seconds).topics[topic]
-            if metadata.error is None:
-                return sorted(metadata.partitions)
-            if metadata.error.code() in _LEADER_MOVES:
-                raise KafkaException(metadata.error)
-            raise self._unreadable(topic, metadata.error)
-
-        return self._answer(ask)
-
-    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
-        def ask(seconds: float) -> tuple[int, int]:
-            answer = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=seconds, cached=False
-            )
-            if answer is None:
-                raise self._unreachable("time-out")
-            return answer
-
-        return self._answer(ask)
-
-    def _answer(self, ask: Callable[[float], Answer]) -> Answer:
-        """Call `ask` with the seconds that are left, and again while a partition's leadership moves.
-
-        Raises Unreachable if the cluster does not answer in time, or answers with an error.
-        """
+        earliest: list[int] = []
         end = time.monotonic() + self._patience
-        while True:
-            try:
-                return ask(max(0.0, end - time.monotonic()))
-            except KafkaException as error:
-                moves = error.args[0].code() in _LEADER_MOVES
-                if not moves or time.monotonic() + _ASK_AGAIN_SECONDS >= end:
-                    raise self._unreachable(error.args[0].str()) from error
-            time.sleep(_ASK_AGAIN_SECONDS)
+        try:
+            consumer.assign([TopicPartition(*part, offset) for part, offset in waited.items()])
+            while waited and (left := end - time.monotonic()) > 0:
+                record = consumer.poll(left)
+                if record is None or record.error() is not None:
+                    continue
+                part = str(record.topic()), int(record.partition() or 0)
+                if waited.pop(part, None) is not None:
+                    earliest.append(record.timestamp()[1])
+                    consumer.pause([TopicPartition(*part)])
+        finally:
+            consumer.close()
+        return None if waited else _instant(min(earliest))
 
-    def _unreadable(self, topic: str, reason: Reason) -> KafkaError:
+    def _look_up(self, topics: Sequence[str]) -> tuple[list[Bounds], _Failed]:
+        """Ask once for the bounds of the topics; what is there, and what fails."""
+        ids, parts, failed = self._describe(topics)
+        first, no_first = self._ask(parts, OffsetSpec.earliest())
+        # High watermarks come before stable offsets: what is stable then covers all that there was before.
+        high, no_high = self._ask(list(first), OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+        stable, no_stable = self._ask(list(high), OffsetSpec.latest())
+        found = [
+            _bounds(self.cluster.name, part, ids[part[0]], first[part].offset, end.offset, high[part].offset)
+            for part, end in stable.items()
+        ]
+        return found, {**failed, **no_first, **no_high, **no_stable}
+
+    def _describe(self, topics: Sequence[str]) -> tuple[dict[str, str], list[tuple[str, int]], _Failed]:
+        """The topics' ids and those of their partitions that have a leader, and what cannot be had."""
+        ids: dict[str, str] = {}
+        parts: list[tuple[str, int]] = []
+        failed: _Failed = {}
+        if not topics:
+            return ids, parts, failed
+        answers = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=self._patience)
+        for topic, answer in answers.items():
+            try:
+                description = answer.result()
+            except KafkaException as error:
+                if _is_silence(error.args[0]):
+                    raise self._unreachable(error.args[0].str()) from error
+                failed[topic, None] = error.args[0]
+                continue
+            ids[topic] = str(description.topic_id)
+            for partition in description.partitions:
+                if partition.leader is None:
+                    failed[topic, partition.id] = Reason(Reason.LEADER_NOT_AVAILABLE)
+                else:
+                    parts.append((topic, partition.id))
+        return ids, parts, failed
+
+    def _ask(
+        self,
+        parts: Sequence[tuple[str, int]],
+        spec: OffsetSpec | None,  # None is what its functions are declared to return
+        isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    ) -> tuple[dict[tuple[str, int], Any], _Failed]:
+        """What the cluster tells of the partitions, and for which it fails: one request to each broker."""
+        told: dict[tuple[str, int], Any] = {}
+        failed: _Failed = {}
+        if not parts:
+            return told, failed
+        asked: Any = {TopicPartition(*part): spec for part in parts}
+        answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=self._patience)
+        for part, answer in answers.items():
+            try:
+                told[part.topic, part.partition] = answer.result()
+            except KafkaException as error:
+                failed[part.topic, part.partition] = error.args[0]
+        if not told and all(map(_is_silence, failed.values())):
+            raise self._unreachable(next(iter(failed.values())).str())
+        return told, failed
+
+    def _reason(self, part: _Part, why: Reason) -> str:
+        """Why a topic or partition cannot be had, and what to do."""
+        topic, partition = part
         where = f"on Kafka cluster '{self.cluster.name}' ({self.cluster.bootstrap_servers})"
-        if reason.code() == Reason.UNKNOWN_TOPIC_OR_PART:
-            return KafkaError(f"topic '{topic}' does not exist {where}; create it or correct the catalogue")
-        return KafkaError(
-            f"topic '{topic}' cannot be read {where}: {reason.str()}; let the platform describe and read it"
-        )
+        if why.code() == Reason.UNKNOWN_TOPIC_OR_PART:
+            return f"topic '{topic}' does not exist {where}; create it or correct the catalogue"
+        what = f"topic '{topic}'" if partition is None else f"partition {partition} of topic '{topic}'"
+        if why.code() in _LEADER_MOVES:
+            return f"{what} has no leader {where}; start the broker that holds it"
+        hint = "check its brokers" if _is_silence(why) else "let the platform describe and read it"
+        return f"{what} cannot be read {where}: {why.str()}; {hint}"
 
     def _unreachable(self, reason: str) -> Unreachable:
         return Unreachable(
@@ -198,7 +267,22 @@ class Offsets:
         )
 
 
+def _is_silence(why: Reason) -> bool:
+    """Whether no broker answered: negative codes are the client's own."""
+    return (why.code() < 0 and why.code() != _UNKNOWN_PARTITION) or why.code() == Reason.REQUEST_TIMED_OUT
+
+
+def _bounds(cluster: str, part: tuple[str, int], topic_id: str, first: int, end: int, high: int) -> Bounds:
+    # Records may be deleted between the questions.
+    end = max(first, end)
+    return Bounds(cluster, *part, first, end, max(end, high), topic_id)
+
+
 def _starting(bound: OffsetRange, offset: int) -> OffsetRange:
     # A negative offset means that no record is that new. Then the range is empty and lies at the end.
     start = bound.end if offset < 0 else min(max(offset, bound.start), bound.end)
     return OffsetRange(bound.cluster, bound.topic, bound.partition, start, bound.end)
+
+
+def _instant(millis: int) -> datetime:
+    return datetime.fromtimestamp(millis / 1000, UTC)

@@ -27,7 +27,8 @@ def read_records(
 ) -> DataFrame:
     """The records of the offset ranges, one row each, with the columns of RECORD_SCHEMA.
 
-    If Kafka no longer has a record of the ranges, the Spark job fails, instead of reading fewer records.
+    Records of aborted transactions are none. If Kafka no longer has a record of the ranges, the Spark job
+    fails, instead of reading fewer records; an offset that never held one, or was compacted, is passed over.
     """
     by_cluster: dict[str, list[OffsetRange]] = defaultdict(list)
     for offset_range in ranges:

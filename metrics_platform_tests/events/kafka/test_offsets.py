@@ -1,25 +1,22 @@
 """Looking up offsets on a real broker: the bounds, and by Kafka time."""
 
-import math
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import SimpleNamespace
-from typing import Any
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import KafkaError as Reason
-from confluent_kafka import KafkaException
 
 from metrics_platform.catalog.model import EventKind
 from metrics_platform.clusters import Cluster
 from metrics_platform.events.kafka.log import KafkaLog
-from metrics_platform.events.kafka.offsets import KafkaError, OffsetRange, Offsets, Unreachable
+from metrics_platform.events.kafka.offsets import Bounds, KafkaError, Lack, OffsetRange, Offsets, Unreachable
 from metrics_platform_tests.events.records import NOON, VISITS, send
 from metrics_platform_tests.support.topics import new_topic
+from metrics_platform_tests.support.two_brokers import half_led
 
 SECOND = timedelta(seconds=1)
 
@@ -46,9 +43,8 @@ def empty(kafka: str) -> str:
 
 
 @pytest.fixture
-def found(kafka: str) -> Iterator[Offsets]:
-    with Offsets(Cluster("local", kafka)) as found:
-        yield found
+def found(kafka: str) -> Offsets:
+    return Offsets(Cluster("local", kafka))
 
 
 @pytest.fixture
@@ -58,16 +54,22 @@ def log(kafka: str) -> Iterator[KafkaLog]:
     log.close()
 
 
-def spans(ranges: list[OffsetRange]) -> list[tuple[int, int]]:
+def bounds(topic: str, partition: int, start: int, end: int) -> Bounds:
+    return Bounds("local", topic, partition, start, end, end, "its id")
+
+
+def spans(ranges: Sequence[OffsetRange]) -> list[tuple[int, int]]:
     assert [one.partition for one in ranges] == list(range(len(ranges)))
     return [(one.start, one.end) for one in ranges]
 
 
 def test_bounds_span_all_records_of_a_topic(found: Offsets, visits: str, empty: str) -> None:
-    bounds = found.bounds([visits, empty])
-    assert spans(bounds[:3]) == [(0, 6), (0, 2), (0, 0)]
-    assert [one.records for one in bounds] == [6, 2, 0, 0, 0]
-    assert {one.key for one in bounds[3:]} == {("local", empty, 0), ("local", empty, 1)}
+    told = found.bounds([visits, empty]).bounds
+    of_visits = [one for one in told if one.topic == visits]
+    assert spans(of_visits) == [(0, 6), (0, 2), (0, 0)]
+    assert not any(one.held_back for one in told)
+    assert len({one.topic_id for one in of_visits}) == 1
+    assert [one.key for one in told if one.topic == empty] == [("local", empty, 0), ("local", empty, 1)]
 
 
 @pytest.mark.parametrize(
@@ -87,14 +89,17 @@ def test_since_starts_at_the_first_record_at_or_after_the_instant(
     found: Offsets, visits: str, after: float, expected: list[tuple[int, int]]
 ) -> None:
     """The range of an instant before, between and after the records."""
-    assert spans(found.since(found.bounds([visits]), NOON + timedelta(seconds=after))) == expected
+    assert spans(found.since(found.bounds([visits]).bounds, NOON + timedelta(seconds=after))) == expected
 
 
 def test_since_stays_inside_the_bounds_it_is_given(found: Offsets, visits: str) -> None:
-    bound = OffsetRange("local", visits, 0, 2, 4)
-    assert found.since([bound], NOON) == [bound]
-    assert found.since([bound], NOON + 30 * SECOND) == [replace(bound, start=3)]
-    assert found.since([bound], NOON + 50 * SECOND) == [replace(bound, start=4)]
+    bound = bounds(visits, 0, 2, 4)
+
+    def since(seconds: int) -> tuple[int, int]:
+        [one] = found.since([bound], NOON + seconds * SECOND)
+        return one.start, one.end
+
+    assert [since(seconds) for seconds in (0, 30, 50)] == [(2, 4), (3, 4), (4, 4)]
 
 
 def test_between_gives_the_records_between_two_instants(log: KafkaLog, visits: str) -> None:
@@ -134,74 +139,45 @@ def test_a_closed_log_connects_again(log: KafkaLog, empty: str) -> None:
     assert log.bounds(kind) == before
 
 
-def test_a_topic_that_does_not_exist_is_an_error_with_its_name(found: Offsets, kafka: str) -> None:
-    with pytest.raises(KafkaError) as caught:
-        found.bounds(["web.nowhere"])
-    assert str(caught.value) == (
+def test_a_topic_that_does_not_exist_is_a_lack_with_its_name(
+    found: Offsets, log: KafkaLog, kafka: str, empty: str
+) -> None:
+    """The other topics are told all the same; who leaves nothing out gets an error."""
+    reason = (
         f"topic 'web.nowhere' does not exist on Kafka cluster 'local' ({kafka}); "
         "create it or correct the catalogue"
     )
+    told = found.bounds(["web.nowhere", empty])
+    assert told.lacks == (Lack("local", "web.nowhere", None, reason),)
+    assert len(told.bounds) == 2
+    with pytest.raises(KafkaError) as caught:
+        log.bounds(replace(VISITS, topics=("web.nowhere", empty)))
+    assert str(caught.value) == reason
 
 
 def test_a_topic_that_vanished_meanwhile_is_an_error_and_not_an_empty_range(found: Offsets) -> None:
-    with pytest.raises(KafkaError, match=r"^Kafka cluster 'local' .*Unknown partition.*"):
-        found.since([OffsetRange("local", "vanished", 0, 0, 5)], NOON)
+    with pytest.raises(Unreachable, match=r"^Kafka cluster 'local' "):
+        found.since([bounds("vanished", 0, 0, 5)], NOON)
 
 
-class Restless:
-    """A consumer of a cluster on which a partition has no leader for the first `moves` requests."""
-
-    def __init__(self, consumer: Any, moves: float) -> None:
-        self._consumer = consumer
-        self._moves = moves
-
-    def __getattr__(self, name: str) -> Any:
-        def ask(*args: Any, **options: Any) -> Any:
-            if name != "close" and self._moves > 0:
-                self._moves -= 1
-                raise KafkaException(Reason(Reason.NOT_LEADER_FOR_PARTITION))
-            return getattr(self._consumer, name)(*args, **options)
-
-        return ask
-
-
-def test_a_partition_whose_leader_moves_is_asked_again(
-    found: Offsets, visits: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(found, "_consumer", Restless(found._consumer, moves=2))
-    bounds = found.bounds([visits])
-    assert spans(bounds) == [(0, 6), (0, 2), (0, 0)]
-    monkeypatch.setattr(found, "_consumer", Restless(found._consumer, moves=1))
-    assert spans(found.since(bounds, NOON + 20 * SECOND)) == [(2, 6), (0, 2), (0, 0)]
-
-
-def test_a_partition_without_leader_fails_after_the_patience(
-    kafka: str, visits: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Offsets(Cluster("local", kafka), patience=0.5) as found:
-        monkeypatch.setattr(found, "_consumer", Restless(found._consumer, moves=math.inf))
+@pytest.mark.server
+def test_a_leaderless_partition_is_left_out_and_waited_for_once(jars: Path) -> None:
+    with half_led(jars) as cluster:
+        log = KafkaLog([Cluster("two", cluster.address)], patience=1.5, leave_out=True)
+        kind = replace(VISITS, topics=(cluster.topic,))
+        [there] = log.bounds(kind)
+        [lack] = log.lacks(kind)
+        assert (there.partition, lack.partition) == (0, 1)
+        assert lack.reason == (
+            f"partition 1 of topic '{cluster.topic}' has no leader on Kafka cluster 'two' "
+            f"({cluster.address}); start the broker that holds it"
+        )
+        assert log.unreachable == {}
         started = time.monotonic()
-        with pytest.raises(Unreachable, match="does not answer: Broker: Not leader for partition"):
-            found.bounds([visits])
-        assert time.monotonic() - started < 1
-
-
-def test_a_topic_without_read_permission_does_not_make_its_cluster_unreachable(
-    found: Offsets, kafka: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused = SimpleNamespace(error=Reason(Reason.TOPIC_AUTHORIZATION_FAILED), partitions={})
-    consumer = SimpleNamespace(
-        list_topics=lambda *_, **__: SimpleNamespace(topics={"web.secret": refused}), close=lambda: None
-    )
-    with monkeypatch.context() as patched:
-        patched.setattr(found, "_consumer", consumer)
-        with pytest.raises(KafkaError) as caught:
-            found.bounds(["web.secret"])
-    assert not isinstance(caught.value, Unreachable)
-    assert str(caught.value) == (
-        f"topic 'web.secret' cannot be read on Kafka cluster 'local' ({kafka}): "
-        "Broker: Topic authorization failed; let the platform describe and read it"
-    )
+        assert log.bounds(kind) == [there]
+        assert time.monotonic() - started < 1.4
+        with pytest.raises(KafkaError, match="has no leader"):
+            KafkaLog([Cluster("two", cluster.address)], patience=0.5).bounds(kind)
 
 
 @pytest.fixture
@@ -214,18 +190,17 @@ def dead() -> Cluster:
 
 def test_a_broker_that_is_down_is_one_line_of_error_within_the_time_out(dead: Cluster) -> None:
     started = time.monotonic()
-    with Offsets(dead, patience=1.0) as found:
-        asks = [
-            lambda: found.bounds(["web.visits"]),
-            lambda: found.since([OffsetRange("far", "web.visits", 0, 0, 5)], NOON),
-        ]
-        for ask in asks:
-            with pytest.raises(KafkaError) as caught:
-                ask()
-            message = str(caught.value)
-            assert message.startswith(f"Kafka cluster 'far' ({dead.bootstrap_servers}) does not answer: ")
-            assert message.endswith("; check that the broker runs and the clusters file is right")
-            assert "\n" not in message
+    found = Offsets(dead, patience=1.0)
+    for ask in (
+        lambda: found.bounds(["web.visits"]),
+        lambda: found.since([bounds("web.visits", 0, 0, 5)], NOON),
+    ):
+        with pytest.raises(Unreachable) as caught:
+            ask()
+        message = str(caught.value)
+        assert message.startswith(f"Kafka cluster 'far' ({dead.bootstrap_servers}) does not answer: ")
+        assert message.endswith("; check that the broker runs and the clusters file is right")
+        assert "\n" not in message
     assert time.monotonic() - started < 10
 
 
@@ -256,4 +231,4 @@ def test_an_unreachable_cluster_is_an_error_without_leave_out(kafka: str, dead: 
 
 def test_instants_may_come_in_any_time_zone(found: Offsets, visits: str) -> None:
     local = datetime.fromisoformat("2026-03-02T13:00:20+01:00")
-    assert spans(found.since(found.bounds([visits]), local))[0] == (2, 6)
+    assert spans(found.since(found.bounds([visits]).bounds, local))[0] == (2, 6)
