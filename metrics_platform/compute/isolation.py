@@ -33,6 +33,7 @@ _OF_VALUES = (
     "java.lang.IndexOutOfBoundsException",
     "java.time.DateTimeException",
     "javax.xml.xpath.XPathException",
+    "org.xml.sax.SAXException",
 )
 # The classes of SQLSTATE that speak of an expression or its values, not of the machinery: cardinality, data
 # and constraints (of the keys of a map), what is not supported or badly formed, what raise_error raises.

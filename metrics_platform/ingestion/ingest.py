@@ -186,8 +186,6 @@ class Ingestion:
         steps = [self.repeat(unfinished, bounds, clock())] if unfinished else []
         if not bounds:
             raise KafkaError("; ".join(reached.reasons.values()))
-        ids = {(one.cluster, one.topic): one.topic_id for one in bounds}
-        ingestion_ledger.note_topic_ids(self.conn, name, ids)
         committed = ingestion_ledger.committed_offsets(self.conn, name)
         owed, lost = not_ingested(bounds, committed), lost_to_retention(bounds, committed)
         for gone in lost:
@@ -207,6 +205,8 @@ class Ingestion:
                 self.conn, name, map(step_range, portion), clock(), lost=skipped
             )
             steps.append(self.do(step, reached.through if number == len(portions) else {}, clock()))
+        ids = {(one.cluster, one.topic): one.topic_id for one in bounds}
+        ingestion_ledger.note_topic_ids(self.conn, name, ids)
         return _sum(steps, self.log)
 
     def require_agreement(self) -> None:

@@ -25,7 +25,7 @@ from metrics_platform.stream.report import Iteration
 from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to
-from metrics_platform_tests.support.traffic import produce, send
+from metrics_platform_tests.support.traffic import Feed, send, traffic
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,14 +37,12 @@ DECODED = "decoded_pages"
 
 def test_one_event_costs_one_metric(platform: Platform, conn: Connection, spark: SparkSession) -> None:
     platform = _with(platform, conn, "url_decode(page)", START)
-    send(platform, START, START + 9 * MINUTE, rate=3, seed=7)
-    send(platform, START + HOUR, START + HOUR + 2 * MINUTE, rate=3, seed=8)
-    produce(platform, [_poison(platform)])
-
-    clock = ManualClock()
-    reported = _stream(platform, conn, spark, clock)
+    sent = traffic(platform, START, START + 9 * MINUTE, rate=3, seed=7)
+    reported = _stream(platform, conn, spark, Feed(platform, [*sent, _poison(platform)]))
     _stream_goes_on_without_the_metric(platform, conn, reported)
 
+    send(platform, START + HOUR, START + HOUR + 2 * MINUTE, rate=3, seed=8)
+    clock = ManualClock(START + 9 * MINUTE)
     batch = Batch(platform, spark, conn, "batch", clock, log_to(print))
     first, second = (platform.catalog.calendar.window(Grain.HOUR, START + n * HOUR) for n in (0, 1))
     clock.wait_until(first.end + 3 * MINUTE)
@@ -66,10 +64,11 @@ def test_one_event_costs_one_metric(platform: Platform, conn: Connection, spark:
 
 
 def _with(platform: Platform, conn: Connection, page: str, now: datetime) -> Platform:
-    """The installation with one more metric."""
+    """The installation with one more metric, and no hours of older days to repair."""
     metric = Metric(DECODED, "interactions", Count(), (Dimension("page", page, "string"),))
     others = [each for each in platform.catalog.metrics if each.name != DECODED]
-    changed = replace(platform, catalog=replace(platform.catalog, metrics=(*others, metric)))
+    catalog = replace(platform.catalog, metrics=(*others, metric), start=START.date())
+    changed = replace(platform, catalog=catalog)
     migrate(conn, changed.catalog, now)
     return changed
 
@@ -81,16 +80,16 @@ def _poison(platform: Platform) -> Record:
     return Record(at, topic, 0, "interactions", event, json.dumps(event).encode())
 
 
-def _stream(
-    platform: Platform, conn: Connection, spark: SparkSession, clock: ManualClock
-) -> dict[int, Iteration]:
+def _stream(platform: Platform, conn: Connection, spark: SparkSession, feed: Feed) -> dict[int, Iteration]:
     """A shift works eight minutes; what it reported by the number of the minute's end."""
     reported: list[Iteration] = []
+    clock = ManualClock()
     shift = Shift(platform, spark, "shift", clock, reported.append, log_to(print))
     try:
         shift.take_over()
         for close in range(1, 9):
             clock.wait_until(START + close * MINUTE + GRACE)
+            feed.send_until(clock.now())
             shift.attempt()
             if close == 2:
                 [lacking] = left_out(conn)
@@ -123,7 +122,7 @@ def _the_hour_waits_and_is_not_tried_in_vain(
     [entry] = open_entries(conn, Cause.FAILED)
     assert (entry.metric, entry.start, entry.end) == (DECODED, hour.start, hour.end)
     assert entry.reason.startswith("[CANNOT_DECODE_URL]")
-    assert batch.catch_up([hour], platform.catalog.metrics, repair=True).computed == ()
+    assert hour not in batch.catch_up([hour], platform.catalog.metrics, repair=True).computed
 
 
 def _exact(platform: Platform, conn: Connection, window: Window) -> set[str]:

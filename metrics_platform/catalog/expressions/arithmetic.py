@@ -129,7 +129,7 @@ def _exact(node: exp.Expr, of: _Operands) -> exp.Expr | None:
         return _exact_cast(node, of)
     if isinstance(node, (exp.Ceil, exp.Floor)) and of.left == "double" and not node.args.get("decimals"):
         fits = exp.Anonymous(this="abs", expressions=[node.this.copy()]) < exp.Literal.number(_TOO_LARGE)
-        return exp.If(this=fits, true=node.copy())
+        return exp.If(this=fits, true=node.copy(), false=exp.Null())
     return None
 
 

@@ -131,11 +131,8 @@ def test_offsets_that_were_compacted_are_passed_over(
         "min.cleanable.dirty.ratio": "0.01",
         "retention.ms": "-1",
     }
-    [created] = (
-        AdminClient({"bootstrap.servers": kafka})
-        .create_topics([NewTopic(name, 1, 1, config=config)])
-        .values()
-    )
+    admin = AdminClient({"bootstrap.servers": kafka})
+    [created] = admin.create_topics([NewTopic(name, 1, 1, config=config)]).values()
     created.result()
     producer = Producer({"bootstrap.servers": kafka})
     for number in range(20):
