@@ -1,4 +1,4 @@
-"""Which tests need a server, and that a quick test starts none."""
+"""Which tests need a server, that a quick test starts none, and how two workers share the tests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,26 @@ STARTING = frozenset({"kafka", "postgres", "spark", "second_broker", "jvm"})
 PROGRAMS = frozenset({"java", "spark-submit", "spark-class", "initdb", "postgres", "pg_ctl"})
 
 
+# What takes minutes comes first, so that two workers end at the same time.
+LONGEST = ("end_to_end/running_stack", "simulation", "batch", "events")
+# All tests of this folder share one stack.
+RUNNING_STACK = "running_stack"
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, before `-m` selects."""
+    """Mark what needs a server, before `-m` selects; sort the tests, and group them for workers by module."""
     for item in items:
         if STARTING & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == RUNNING_STACK else str(item.path)))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    folder = item.path.parent.as_posix()
+    return next((place for place, name in enumerate(LONGEST) if folder.endswith(name)), len(LONGEST))
 
 
 @pytest.hookimpl(wrapper=True)
