@@ -55,38 +55,39 @@ def decode_again(stored: DataFrame, kind: EventKind, accepted: EventTimes) -> Da
 
 def read_fields(stored: DataFrame, kind: EventKind) -> DataFrame:
     """The columns of `stored` and one typed column per field, null where the record's value does not fit."""
-    return _read(stored, kind, plain.is_plain(kind)).drop("_text", "_exact")
+    read = _read(stored, kind, plain.is_plain(kind), exact.read(kind))
+    return read.selectExpr(*map(quoted, stored.columns), *_fields(kind))
 
 
 def _decode(records: DataFrame, kind: EventKind, now: str, accepted: EventTimes) -> DataFrame:
-    from pyspark.sql import functions as F
-
     latest = f"least(_kafka_time, {now}) + interval {_seconds(accepted.ahead)} seconds"
-    in_time = f"{quoted(kind.time_field)} between {instant(accepted.first)} and {latest}"
-    return (
-        _read(records, kind, f"{plain.is_plain(kind)} and {in_time}")
-        .withColumn("_reason", F.expr(verdict.reason(kind, accepted, latest)))
-        .withColumns(
-            {
-                "_detail": F.expr(verdict.detail(kind, accepted, latest)),
-                "_impaired": F.expr(verdict.impaired(kind)),
-                "_event_id": F.col(quoted(kind.id_field)).cast("string"),
-                "_event_time": F.col(quoted(kind.time_field)),
-            }
-        )
-        .drop("_text", "_exact")
+    time = kind.field(kind.time_field)
+    in_time = f"{plain.value(time)} between {instant(accepted.first)} and {latest}"
+    judged = verdict.judge(kind, accepted, latest)
+    return _read(records, kind, f"{plain.is_plain(kind)} and {in_time}", judged).selectExpr(
+        *map(quoted, records.columns),
+        *_fields(kind),
+        *(f"_exact.{name} as _{name}" for name in ("reason", "detail", "impaired")),
+        f"string({_field(kind.id_field)}) as _event_id",
+        f"{_field(kind.time_field)} as _event_time",
     )
 
 
-def _read(records: DataFrame, kind: EventKind, is_plain: str) -> DataFrame:
-    """The records with `_text`, `_exact` (see exact.read; null for a plain record) and a column per field."""
-    from pyspark.sql import functions as F
+def _read(records: DataFrame, kind: EventKind, is_plain: str, exactly: str) -> DataFrame:
+    """The records with their plain fields, and `_exact`: null if plain, else the struct `exactly`."""
+    return plain.parse(records, kind).selectExpr(
+        *map(quoted, records.columns),
+        *(f"{plain.value(field)} as {quoted(field.name)}" for field in kind.fields),
+        f"if({is_plain}, null, {exactly}) as _exact",
+    )
 
-    parsed = plain.parse(records.withColumn("_text", F.col("_value").cast("string")), kind)
-    read = parsed.withColumn("_exact", F.expr(f"if({is_plain}, null, {exact.read(kind)})"))
-    names = [quoted(field.name) for field in kind.fields]
-    fields = (f"if(_exact is null, {name}, _exact.read.{name}) as {name}" for name in names)
-    return read.selectExpr(*map(quoted, records.columns), "_text", "_exact", *fields)
+
+def _fields(kind: EventKind) -> list[str]:
+    return [f"{_field(field.name)} as {quoted(field.name)}" for field in kind.fields]
+
+
+def _field(name: str) -> str:
+    return f"if(_exact is null, {quoted(name)}, _exact.read.{quoted(name)})"
 
 
 def _now(kind: EventKind, now: datetime) -> str:

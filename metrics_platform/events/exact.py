@@ -9,7 +9,7 @@ from __future__ import annotations
 from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.events import times
 from metrics_platform.events.plain import BAD, OPTIONS
-from metrics_platform.events.sql import let, literal, quoted
+from metrics_platform.events.sql import TEXT, let, literal, quoted
 
 # A character that Unicode keeps out of texts. From a text that holds it nonetheless it is removed.
 _MARK = "\uffff"
@@ -45,17 +45,6 @@ def read(kind: EventKind) -> str:
     return let("_j", _parsed(kind), f"named_struct('sent', _j, 'read', named_struct({', '.join(read)}))")
 
 
-def is_object() -> str:
-    """SQL condition on the result of `read` as `_exact`: the record is one JSON object."""
-    return f"_exact.sent is not null and _exact.sent.{BAD} is null"
-
-
-def misfits(field: Field) -> str:
-    """SQL condition on the result of `read` as `_exact`: the field was sent, and does not fit its type."""
-    name = quoted(field.name)
-    return f"_exact.sent.{name} is not null and _exact.read.{name} is null"
-
-
 def plain_text(marked: str) -> str:
     """SQL for what the sender wrote, without our quotes and marks."""
     return (
@@ -73,9 +62,9 @@ def _parsed(kind: EventKind) -> str:
     columns = [f"{quoted(field.name)} string" for field in kind.fields]
     schema = literal(", ".join([*columns, f"{BAD} string"]))
     options = ", ".join(f"'{name}', '{value}'" for name, value in OPTIONS.items())
-    text = f"replace(ltrim('{_BYTE_ORDER_MARK}', _text), '{_MARK}', '')"
+    text = f"replace(ltrim('{_BYTE_ORDER_MARK}', {TEXT}), '{_MARK}', '')"
     json = f"regexp_replace({text}, {literal(_TOKEN)}, '$1\"{_MARK}$2\"')"
-    is_object = f"_text rlike {literal(_BEGINS)} and {_ONE_OBJECT.format(json=json)}"
+    is_object = f"{TEXT} rlike {literal(_BEGINS)} and {_ONE_OBJECT.format(json=json)}"
     return f"from_json(if({is_object}, {json}, null), {schema}, map({options}))"
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.events import times
-from metrics_platform.events.sql import literal, quoted
+from metrics_platform.events.sql import TEXT, literal, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -35,38 +35,41 @@ _JSON_TYPES = {
 
 # from_json also accepts an array of one object, and an object that is followed by other text. These
 # conditions find such records. First: the text begins and ends with a brace.
-_IN_BRACES = "(startswith(_text, '{') and endswith(_text, '}'))"
-# The same with space around it: one expression, for Spark computes one that stands twice for every record.
+_IN_BRACES = f"(startswith({TEXT}, '{{') and endswith({TEXT}, '}}'))"
 _IN_BRACES_AND_SPACE = r"(?s)^[ \t\r\n]*+[{].*[}][ \t\r\n]*\z"
 # Second: a text with only one closing brace, at its end, is one object. With several, other text may follow
 # the object. To test this, the text is made the first element of an array and the number 7 the second one: if
 # the second element is not 7, the text is more than one object. (Spark's split is the fastest way to find a
 # second brace.)
-_SEVERAL_BRACES = "size(split(_text, '}', 3)) > 2"
-_ONE_OBJECT = "get_json_object(concat('[', _text, ',7]'), '$[1]') <=> '7'"
+_SEVERAL_BRACES = f"size(split({TEXT}, '}}', 3)) > 2"
+_ONE_OBJECT = f"get_json_object(concat('[', {TEXT}, ',7]'), '$[1]') <=> '7'"
 
 # A decimal is usual without an exponent and, in quotes, with nothing but digits and a point.
 _USUAL = r"-?[0-9]{1,38}(?:\.[0-9]{1,38})?+"
 _USUAL_DECIMAL = rf'{_USUAL}\s*+[,}}]|"{_USUAL}"|null'
 # A name in the JSON text may be written with escapes.
-_ESCAPED = "contains(_text, '\\\\u00')"
+_ESCAPED = f"contains({TEXT}, '\\\\u00')"
 # A number that from_json does not copy into a text digit by digit: as it is in JSON, and what it may become.
 _CHANGED = "(?:-?[0-9]+[.eE]|-0)"
-_COPIED = r'^(?:-?[0-9]+[.E]|0\z|")'
+_COPIED = r"^-?[0-9]+[.][0-9]+(?:E-?[0-9]+)?\z"
 _COPIED_INSIDE = r'[:,\[](?:-?[0-9]+[.E]|0[,\]}]|"-?Inf)'
 
 
-def parse(texts: DataFrame, kind: EventKind) -> DataFrame:
-    """The rows with `_json` and one column per field, from the column `_text`.
-
-    `_json` is null for a text that is no JSON or must be read exactly; `is_plain` tells what else must hold.
-    """
+def parse(records: DataFrame, kind: EventKind) -> DataFrame:
+    """The records with `_json`, the struct of their fields; null for a record that must be read exactly."""
     from pyspark.sql import functions as F
 
     unusual = _unusual_decimal(kind.fields)
-    text = F.expr(f"if({unusual}, null, _text)") if unusual else F.col("_text")
-    parsed = texts.withColumn("_json", F.from_json(text, _schema(kind.fields), OPTIONS))
-    return parsed.select("*", *(F.expr(_value(field)).alias(field.name) for field in kind.fields))
+    text = F.expr(f"if({unusual}, null, {TEXT})" if unusual else TEXT)
+    return records.withColumn("_json", F.from_json(text, _schema(kind.fields), OPTIONS))
+
+
+def value(field: Field) -> str:
+    """SQL for the field's value, from the result of `parse`; null where the JSON does not fit the type."""
+    sent = f"_json.{quoted(field.name)}"
+    if field.is_epoch:
+        return times.epoch(field.type, sent)
+    return times.iso(field.type, sent) if field.type in times.ISO_PATTERNS else sent
 
 
 def is_plain(kind: EventKind) -> str:
@@ -74,10 +77,10 @@ def is_plain(kind: EventKind) -> str:
     required = (f"_json.{quoted(field.name)} is not null" for field in kind.fields if field.required)
     tests = [
         f"_json is not null and _json.{BAD} is null",
-        f"{_IN_BRACES} or _text rlike {literal(_IN_BRACES_AND_SPACE)}",
+        f"{_IN_BRACES} or {TEXT} rlike {literal(_IN_BRACES_AND_SPACE)}",
         f"not ({_SEVERAL_BRACES}) or {_ONE_OBJECT}",
         *required,
-        f"string({quoted(kind.id_field)}) <> ''",
+        f"string(_json.{quoted(kind.id_field)}) <> ''",
         *(test for field in kind.fields for test in _fits(field)),
         *_texts_kept(kind.fields),
     ]
@@ -89,20 +92,12 @@ def _schema(fields: Sequence[Field]) -> str:
     return f"{', '.join(columns)}, {BAD} string"
 
 
-def _value(field: Field) -> str:
-    """SQL for the field's column. It is null where the JSON value does not fit the type."""
-    value = f"_json.{quoted(field.name)}"
-    if field.is_epoch:
-        return times.epoch(field.type, value)
-    return times.iso(field.type, value) if field.type in times.ISO_PATTERNS else value
-
-
 def _fits(field: Field) -> list[str]:
     """SQL conditions for values that from_json accepts to fit the field's type."""
-    name = quoted(field.name)
+    sent = f"_json.{quoted(field.name)}"
     if field.type in _JSON_TYPES:
-        return [f"{name} is not null or _json.{name} is null"]
-    return [f"coalesce(abs({name}) < double('infinity'), true)"] if field.type == "double" else []
+        return [f"{value(field)} is not null or {sent} is null"]
+    return [f"coalesce(abs({sent}) < double('infinity'), true)"] if field.type == "double" else []
 
 
 def _unusual_decimal(fields: Sequence[Field]) -> str | None:
@@ -110,7 +105,7 @@ def _unusual_decimal(fields: Sequence[Field]) -> str | None:
     decimals = [field.name for field in fields if _json_type(field).startswith("decimal")]
     # One pattern for each field: Java finds one that begins with fixed text several times faster.
     patterns = (rf'"{name}"\s*+:\s*+(?!{_USUAL_DECIMAL})' for name in decimals)
-    tests = [_ESCAPED, *(f"_text rlike {literal(pattern)}" for pattern in patterns)]
+    tests = [_ESCAPED, *(f"{TEXT} rlike {literal(pattern)}" for pattern in patterns)]
     return " or ".join(tests) if decimals else None
 
 
@@ -122,13 +117,18 @@ def _texts_kept(fields: Sequence[Field]) -> list[str]:
     names = [field.name for field in fields if field.type == "string"]
     inside = rf"[\[{{](?=(?s:.*?[:,\[]\s*{_CHANGED}))"
     pattern = rf'"(?:{"|".join(names)})"\s*+:\s*+(?:{_CHANGED}|{inside})'
-    in_text = f"({_ESCAPED} or _text rlike {literal(pattern)})"
-    changed = [
-        f"({name} < ':' and {name} rlike {literal(_COPIED)}) or "
-        f"((startswith({name}, '[') or startswith({name}, '{{')) and {name} rlike {literal(_COPIED_INSIDE)})"
-        for name in map(quoted, names)
-    ]
-    return [f"not (({' or '.join(changed)}) and {in_text})"] if names else []
+    sent_so = f"({_ESCAPED} or {TEXT} rlike {literal(pattern)})"
+    changed = [_may_be_changed(f"_json.{quoted(name)}") for name in names]
+    return [f"not (({' or '.join(changed)}) and {sent_so})"] if names else []
+
+
+def _may_be_changed(text: str) -> str:
+    number = f"contains({text}, '.') and {text} rlike {literal(_COPIED)}"
+    scalar = f"{text} < ':' and ({number} or {text} = '0' or startswith({text}, '\"'))"
+    nested = (
+        f"(startswith({text}, '[') or startswith({text}, '{{')) and {text} rlike {literal(_COPIED_INSIDE)}"
+    )
+    return f"{scalar} or {nested}"
 
 
 def _json_type(field: Field) -> str:

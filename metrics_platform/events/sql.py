@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+TEXT = "string(_value)"  # a record's value as text; bytes that are no UTF-8 are U+FFFD when it is read
+
 
 def quoted(name: str) -> str:
     """SQL for the name of a column or of a field of a struct."""

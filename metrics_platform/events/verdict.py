@@ -3,15 +3,15 @@
 There are few reasons, whatever senders send: no reason holds anything from a record. The detail names the
 field, the value, what is accepted instead, and what the sender probably meant.
 
-The SQL is over the columns that decode.py makes: `_text`, `_exact` (see exact.read; null for a plain record),
-one for each field, and, for what is not the reason, `_reason`.
+In the SQL `_e` stands for what was read of the record (see exact.read), and `_r` for the reason.
 """
 
 from __future__ import annotations
 
 from metrics_platform.catalog.model import EventKind, Field
 from metrics_platform.events import exact, times
-from metrics_platform.events.sql import instant, let, literal, quoted
+from metrics_platform.events.plain import BAD
+from metrics_platform.events.sql import TEXT, instant, let, literal, quoted
 
 EMPTY = "empty record"
 FRAME = "schema registry frame"
@@ -60,60 +60,66 @@ _TOO_LARGE = {
 }
 
 
-def reason(kind: EventKind, accepted: times.EventTimes, latest: str) -> str:
-    """SQL for the reason; null for an event. `latest` is SQL for the last time that is not in the future."""
-    time, identity = quoted(kind.time_field), f"_exact.sent.{quoted(kind.id_field)}"
-    absent = [(f"_exact.sent.{quoted(f.name)} is null", f.name) for f in kind.fields if f.required]
+def judge(kind: EventKind, accepted: times.EventTimes, latest: str) -> str:
+    """SQL for a struct of the values `read`, and `reason` (null for an event), `detail` and `impaired`.
+
+    `latest` is SQL for the last event time that is not in the future.
+    """
+    detail, impaired = _detail(kind, accepted, latest), _impaired(kind)
+    judged = f"named_struct('read', _e.read, 'reason', _r, 'detail', {detail}, 'impaired', {impaired})"
+    return let("_e", exact.read(kind), let("_r", _reason(kind, accepted, latest), judged))
+
+
+def _reason(kind: EventKind, accepted: times.EventTimes, latest: str) -> str:
+    time, identity = f"_e.read.{quoted(kind.time_field)}", f"_e.sent.{quoted(kind.id_field)}"
+    absent = [(f"_e.sent.{quoted(f.name)} is null", f.name) for f in kind.fields if f.required]
     checks = (
-        ("coalesce(_text, '') = ''", EMPTY),
-        (f"_text rlike {literal(_FRAMED)}", FRAME),
-        (f"not ({exact.is_object()})", NO_OBJECT),
+        (f"coalesce({TEXT}, '') = ''", EMPTY),
+        (f"{TEXT} rlike {literal(_FRAMED)}", FRAME),
+        (f"_e.sent is null or _e.sent.{BAD} is not null", NO_OBJECT),
         *((test, f"{MISSING} {name}") for test, name in [*absent, (f"{identity} = ''", kind.id_field)]),
-        *((exact.misfits(f), f"{WRONG_TYPE} {f.name}") for f in kind.fields if not f.null_if_bad),
+        *((_misfits(field), f"{WRONG_TYPE} {field.name}") for field in kind.fields if not field.null_if_bad),
         (f"{time} > {latest}", FUTURE),
         (f"{time} < {instant(accepted.first)}", TOO_EARLY),
     )
-    tests = " ".join(f"when {test} then {literal(reason)}" for test, reason in checks)
-    return f"if(_exact is null, null, case {tests} end)"
+    return f"case {' '.join(f'when {test} then {literal(reason)}' for test, reason in checks)} end"
 
 
-def impaired(kind: EventKind) -> str:
+def _misfits(field: Field) -> str:
+    """SQL condition: the field was sent, and does not fit its type."""
+    return f"_e.sent.{quoted(field.name)} is not null and _e.read.{quoted(field.name)} is null"
+
+
+def _impaired(kind: EventKind) -> str:
     """SQL for the names of an event's impaired fields, separated by commas; null if there are none."""
     spared = [field for field in kind.fields if field.null_if_bad]
-    names = ", ".join(f"if({exact.misfits(field)}, {literal(field.name)}, null)" for field in spared)
-    return (
-        f"if(_exact is null or _reason is not null, null, nullif(concat_ws(',', {names}), ''))"
-        if spared
-        else "string(null)"
-    )
+    names = ", ".join(f"if({_misfits(field)}, {literal(field.name)}, null)" for field in spared)
+    return f"if(_r is null, nullif(concat_ws(',', {names}), ''), null)" if spared else "string(null)"
 
 
-def detail(kind: EventKind, accepted: times.EventTimes, latest: str) -> str:
+def _detail(kind: EventKind, accepted: times.EventTimes, latest: str) -> str:
     """SQL for the detail; null for an event without impaired fields."""
-    name = quoted(kind.time_field)
-    time = f"concat({literal(kind.time_field + ' is ')}, {_shown(f'_exact.sent.{name}')}, ', ', {name}"
-    unset = f"if({name} = {instant(times.UNSET)}, '; looks like a time that was not set', '')"
+    sent, time = (f"_e.{part}.{quoted(kind.time_field)}" for part in ("sent", "read"))
+    told = f"concat({literal(kind.time_field + ' is ')}, {_shown(sent)}, ', ', {time}"
+    unset = f"if({time} = {instant(times.UNSET)}, '; looks like a time that was not set', '')"
     cases = {
         EMPTY: literal("the record has no value, as one that marks a key as deleted"),
         FRAME: literal(
             "begins with a zero byte and a schema's number; use a serializer without schema registry"
         ),
-        NO_OBJECT: f"concat('begins with ', {_cut('_text')}, {_guess('_text', _NOT_JSON)})",
-        FUTURE: f"{time}, '; accepted until ', {latest}, '; looks like a clock or time zone that is ahead')",
-        TOO_EARLY: f"{time}, '; accepted from ', {instant(accepted.first)}, {unset})",
+        NO_OBJECT: f"concat('begins with ', {_cut(TEXT)}, {_guess(TEXT, _NOT_JSON)})",
+        FUTURE: f"{told}, '; accepted until ', {latest}, '; looks like a clock or time zone that is ahead')",
+        TOO_EARLY: f"{told}, '; accepted from ', {instant(accepted.first)}, {unset})",
     }
     known = " ".join(f"when {literal(reason)} then {sql}" for reason, sql in cases.items())
-    absent = let("_a", f"substring(_reason, {len(MISSING) + 2})", _absent_detail())
-    return (
-        f"if(_exact is null, null, case _reason {known} else "
-        f"if(startswith(_reason, '{MISSING}'), {absent}, {_misfit_detail(kind)}) end)"
-    )
+    absent = let("_a", f"substring(_r, {len(MISSING) + 2})", _absent_detail())
+    return f"case _r {known} else if(startswith(_r, '{MISSING}'), {absent}, {_misfit_detail(kind)}) end"
 
 
 def _misfit_detail(kind: EventKind) -> str:
     """SQL for the detail of the first field that does not fit, before those that are spared."""
     fields = sorted(kind.fields, key=lambda field: field.null_if_bad)
-    cases = " ".join(f"when {exact.misfits(field)} then {_misfit(field)}" for field in fields)
+    cases = " ".join(f"when {_misfits(field)} then {_misfit(field)}" for field in fields)
     told = f"concat(_f.name, ' is ', {_shown('_f.sent')}, '; accepted is ', _f.accepted, {_misfit_hint()})"
     return let("_f", f"case {cases} end", told)
 
@@ -121,14 +127,14 @@ def _misfit_detail(kind: EventKind) -> str:
 def _misfit(field: Field) -> str:
     return (
         f"named_struct('name', {literal(field.name)}, 'type', {literal(field.type)}, "
-        f"'accepted', {literal(_accepted(field))}, 'sent', _exact.sent.{quoted(field.name)})"
+        f"'accepted', {literal(_accepted(field))}, 'sent', _e.sent.{quoted(field.name)})"
     )
 
 
 def _absent_detail() -> str:
     name = "concat('\"', _a, '\"')"
-    other_case = f"if(contains(lower(_text), lower({name})), '; looks like another case of its letters', '')"
-    absent = f"if(contains(_text, {name}), 'null or empty', concat('absent', {other_case}))"
+    other_case = f"if(contains(lower({TEXT}), lower({name})), '; looks like another case of its letters', '')"
+    absent = f"if(contains({TEXT}, {name}), 'null or empty', concat('absent', {other_case}))"
     return f"concat(_a, ' is ', {absent})"
 
 
