@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 from dagster import (
     DagsterEventType,
     DagsterInstance,
@@ -81,10 +82,13 @@ def alarm_sensor(platform: Platform) -> SensorDefinition:
         description="Reports the checks whose alarms were raised or recovered; `metrics-platform watch` "
         "judges and sends them.",
     )
-    def show_alarms(context: SensorEvaluationContext) -> SensorResult:
+    def show_alarms(context: SensorEvaluationContext) -> SensorResult | SkipReason:
         now = datetime.now(UTC)
-        with platform.connect() as conn:
-            known = {alarm.key: alarm for alarm in open_alarms(conn)}
+        try:
+            with platform.connect() as conn:
+                known = {alarm.key: alarm for alarm in open_alarms(conn)}
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            return SkipReason("the metric store is not migrated yet; the first run does it")
         shown_at, shown = _read_cursor(context.cursor)
         due = now - shown_at >= _REPEAT
         verdicts = {key.to_user_string(): one for key, one in checks.evaluations(platform, known).items()}

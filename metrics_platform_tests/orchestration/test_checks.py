@@ -16,6 +16,7 @@ from dagster import (
     DagsterInstance,
     Definitions,
     SensorResult,
+    SkipReason,
     build_sensor_context,
     define_asset_job,
 )
@@ -167,6 +168,13 @@ def shown(platform: Platform, cursor: str | None) -> tuple[str | None, dict[str,
         one.asset_check_key.to_user_string(): (one.passed, one.severity.value, one.description or "")
         for one in told
     }
+
+
+def test_the_sensor_waits_for_the_store_to_be_migrated(platform: Platform, empty_database: str) -> None:
+    empty = replace(platform, settings=replace(platform.settings, postgres=empty_database))
+    with DagsterInstance.ephemeral() as instance:
+        found = alarm_sensor(empty)(build_sensor_context(instance))
+    assert isinstance(found, SkipReason)
 
 
 def test_the_sensor_shows_each_alarm_once_as_a_check_that_fails(platform: Platform, conn: Connection) -> None:
