@@ -83,7 +83,7 @@ class Installation:
         self.pruned_at: datetime | None = None
         self._spark = spark
         self._say = say
-        self._senders = Senders(servers.brokers, traffic.records)
+        self._senders = Senders(servers.brokers, traffic.sendings)
         self._brokers = self._reached = dict(servers.brokers)
         self._computed_through = world.start
         self._to_restate: list[tuple[str, datetime]] = []
