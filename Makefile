@@ -25,7 +25,7 @@ test-fast: setup ## Set up, then run the tests that need no server and no JVM, i
 	@$(BIN)/python -m pytest -n 2 -m 'not server and not yarn' $(ARGS)
 
 test: setup ## Set up, then run the whole test suite against real components, by two workers
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-yarn: setup $(JARS)/yarn/.ready ## Set up, then run both layers on a YARN cluster on loopback, and kill the stream there
 	@$(BIN)/python -m pytest -m yarn metrics_platform_tests/yarn $(ARGS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Who uses one of these fixtures, directly or through another one, needs a server or a JVM.
 STARTING = frozenset({"kafka", "postgres", "spark", "second_broker", "jvm"})
@@ -24,13 +25,25 @@ RUNNING_STACK = "running_stack"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, before `-m` selects; sort the tests, and group them for workers by module."""
+    """Mark what needs a server, before `-m` selects, and sort the tests."""
     for item in items:
         if STARTING & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == RUNNING_STACK else str(item.path)))
     items.sort(key=_place)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Give the workers of `make test` a module after the other, in the order of the tests."""
+    return _ByModule(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+class _ByModule(LoadScopeScheduling):
+    """The tests of one module stay together, and so do those of the running stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        folder = module.rpartition("/")[0]
+        return folder if folder.endswith(RUNNING_STACK) else module
 
 
 def _place(item: pytest.Item) -> int:
