@@ -174,10 +174,10 @@ def test_a_cluster_falls_silent_between_its_offsets_and_its_records(
     done, said = list[Iteration](), list[str]()
     compute, silence = iteration.compute_minutes, ExitStack()
 
-    def compute_in_silence(*arguments: Any) -> iteration.MinuteTotals:
+    def compute_in_silence(*arguments: Any, **options: Any) -> iteration.MinuteTotals:
         monkeypatch.undo()
         silence.enter_context(second_broker.silent())
-        return compute(*arguments)
+        return compute(*arguments, **options)
 
     with shift_at_work(pair, spark, ManualClock(close_of(2)), done, said) as shift, silence:
         monkeypatch.setattr(iteration, "compute_minutes", compute_in_silence)
@@ -338,7 +338,7 @@ def test_without_any_topic_the_iteration_fails_and_says_which(
 def test_a_missing_topic_does_not_hide_what_spark_says(
     platform: Platform, conn: Connection, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise RuntimeError("the session is gone")
 
     monkeypatch.setattr(iteration, "compute_minutes", fail)

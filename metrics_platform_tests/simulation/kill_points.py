@@ -38,7 +38,7 @@ INGESTION_KILL_POINTS = (
     (ingestion_ledger, "finish_step"),
     (ingestion_ledger, "plan_step"),
 )
-BATCH_KILL_POINTS = ((execute, "compute"), (execute, "commit"), (execute, "settle_hours"))
+BATCH_KILL_POINTS = ((execute, "compute_isolated"), (execute, "commit"), (execute, "settle_hours"))
 STREAM_KILL_POINTS = ((minutes, "commit"),)
 
 

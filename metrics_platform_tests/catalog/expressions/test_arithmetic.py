@@ -25,7 +25,7 @@ FIELDS = {
         ("n div 2", "CAST(n AS BIGINT) DIV 2"),
         ("coalesce(n * 2, 0)", "COALESCE(TRY_MULTIPLY(CAST(n AS BIGINT), 2), 0)"),
         ("cast(big as int)", "TRY_CAST(big AS INT)"),
-        ("floor(x)", "IF(ABS(x) < 9223372036854775808, FLOOR(x))"),
+        ("floor(x)", "IF(ABS(x) < 9223372036854775808, FLOOR(x), NULL)"),
         ("n * 2 > 3 and s like 'a%'", "TRY_MULTIPLY(CAST(n AS BIGINT), 2) > 3 AND s LIKE 'a%'"),
         # A function that wants an int gets one.
         (
