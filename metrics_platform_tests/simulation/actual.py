@@ -141,14 +141,20 @@ def raw_positions(table: Path) -> pa.Table:
         return rows.select("_cluster", "_topic", "_partition", "_offset", "_reason").to_arrow_table()
 
 
+# What an hour lacks stays open while a metric cannot be computed for it.
+_COMPUTED = """NOT EXISTS (
+    SELECT FROM platform.backlog WHERE cause = 'failed' AND settled_at IS NULL
+        AND window_start < minute_end AND window_end > minute_start)"""
+
+
 def unfinished(conn: Connection) -> list[str]:
     """Unfinished work: dirty hours, open gaps and outages, planned steps; a line each."""
     queries = {
         "dirty": "SELECT kind, hour_start, reason FROM platform.dirty_windows ORDER BY 2, 1",
         "open gap": "SELECT minute_start, minute_end, reason FROM platform.gaps "
-        "WHERE closed_at IS NULL ORDER BY 1",
+        f"WHERE closed_at IS NULL AND {_COMPUTED} ORDER BY 1",
         "open outage": "SELECT cluster, layer, minute_start, minute_end FROM platform.outages "
-        "WHERE closed_at IS NULL ORDER BY 3, 1, 2",
+        f"WHERE closed_at IS NULL AND {_COMPUTED} ORDER BY 3, 1, 2",
         "planned step": "SELECT kind, version FROM platform.ingestion WHERE status = 'planned'",
     }
     return [

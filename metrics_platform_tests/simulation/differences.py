@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from metrics_platform.store.connection import Connection
 from metrics_platform_tests.simulation import actual
-from metrics_platform_tests.simulation.expected import Expected, inputs, listed
-from metrics_platform_tests.simulation.rules import Rule
+from metrics_platform_tests.simulation.expected import GRAINS, Expected, inputs, listed
+from metrics_platform_tests.simulation.rules import POISONED, POISONOUS_IDS, Rule
 
 # Relative to the sum of the magnitudes: the sum of doubles depends on their order.
 _DOUBLES = 1e-9
@@ -51,6 +51,7 @@ def find_differences(
         yield from _numbers(expected, conn, rule)
         yield from _ranks(expected, rule)
     yield from _labels(expected, versions)
+    yield from _falsely_exact(expected)
     for line in actual.unfinished(conn):
         yield Difference("at the end", "nothing left to do", line)
     yield from _records(expected, conn, raw_store, folder)
@@ -226,7 +227,9 @@ def _labels(expected: Expected, versions: dict[str, str]) -> Iterator[Difference
             LEFT JOIN older USING (metric, grain, window_start)
             LEFT JOIN shares USING (metric, grain, window_start)
         ),
-        actual AS (SELECT * FROM actual_ledger WHERE window_end <= $now)
+        actual AS (
+            SELECT * FROM actual_ledger WHERE window_end <= $now AND metric <> $poisoned
+        )
         SELECT metric, grain, window_start,
                format('exact, coverage {{}} to {{}}, events {{}}, until {{}}, definition {{}}',
                       expected.lowest, expected.highest, expected.events, expected.window_end,
@@ -241,12 +244,30 @@ def _labels(expected: Expected, versions: dict[str, str]) -> Iterator[Difference
            OR expected.window_end <> actual.window_end OR expected.definition <> actual.definition
         ORDER BY ALL
         """,
-        {"now": expected.until},
+        {"now": expected.until, "poisoned": POISONED},
     ).fetchall()
     for metric, grain, start, wanted, found in rows:
         yield Difference(
             _about(f"ledger of {metric}", grain, start, ()), wanted or "nothing", found or "nothing"
         )
+
+
+def _falsely_exact(expected: Expected) -> Iterator[Difference]:
+    """Windows with an event that the poisoned metric cannot be computed of, and that are called exact."""
+    kind = expected.world.kinds[0].name
+    windows = " UNION ".join(
+        f"SELECT '{grain}' AS grain, {grain} AS window_start FROM events_{kind} WHERE _id LIKE $ids"
+        for grain in GRAINS
+    )
+    rows = expected.db.execute(
+        f"""
+        SELECT grain, window_start, label FROM actual_ledger SEMI JOIN ({windows}) USING (grain, window_start)
+        WHERE metric = $poisoned AND label = 'exact' ORDER BY ALL
+        """,
+        {"ids": POISONOUS_IDS, "poisoned": POISONED},
+    ).fetchall()
+    for grain, start, label in rows:
+        yield Difference(_about(f"ledger of {POISONED}", grain, start, ()), "no exact number", label)
 
 
 def _records(expected: Expected, conn: Connection, raw_store: Path, folder: Path) -> Iterator[Difference]:

@@ -23,6 +23,7 @@ from metrics_platform.clusters import Cluster
 from metrics_platform.events.kafka.log import KafkaLog
 from metrics_platform.events.kafka.offsets import KafkaError
 from metrics_platform.ingestion import ingest
+from metrics_platform.ingestion.recover import recover
 from metrics_platform.local.ports import HOST, free_ports
 from metrics_platform.platform import Platform
 from metrics_platform.settings import Settings, SparkSettings
@@ -81,9 +82,10 @@ class Installation:
         self.clock = ManualClock(world.start)
         self.compared_at = world.start
         self.pruned_at: datetime | None = None
+        self._servers = servers
         self._spark = spark
         self._say = say
-        self._senders = Senders(servers.brokers, traffic.records)
+        self._senders = Senders(servers.brokers, traffic.sendings)
         self._brokers = self._reached = dict(servers.brokers)
         self._computed_through = world.start
         self._to_restate: list[tuple[str, datetime]] = []
@@ -241,6 +243,33 @@ class Installation:
                 if not changed_hours(conn):
                     break
 
+    def back_up(self) -> None:
+        """Copy the metric store's database, as a backup would."""
+        self._copy_database(self._database, self._backup)
+
+    def restore_backup(self) -> None:
+        """Put the backup in the database's place, and make its books agree with the raw store again."""
+        self._copy_database(self._backup, self._database)
+        with self.connection() as conn:
+            migrate(conn, self._catalog, self.clock.now())
+            for found in recover(self._platform, self._spark, conn, self.clock.now()):
+                self._say(f"recovered {found.steps} steps, {len(found.hours)} hours to compute again")
+
+    @property
+    def _database(self) -> str:
+        return self._settings.postgres.rpartition("/")[2]
+
+    @property
+    def _backup(self) -> str:
+        return f"{self._database}_backup"
+
+    def _copy_database(self, source: str, copy: str) -> None:
+        with psycopg.connect(self._servers.postgres, autocommit=True) as conn:
+            drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+            conn.execute(drop.format(sql.Identifier(copy)))
+            conn.execute(create.format(sql.Identifier(copy), sql.Identifier(source)))
+
     def _batch(self, conn: Connection) -> Batch:
         return Batch(self._platform, self._spark, conn, self._run_id("batch"), self.clock, log_to(self._say))
 
@@ -272,4 +301,5 @@ def new_database(server: str) -> Iterator[str]:
         try:
             yield f"{server.rsplit('/', 1)[0]}/{name}"
         finally:
-            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            for each in (name, f"{name}_backup"):
+                conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(each)))

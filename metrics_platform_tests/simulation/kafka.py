@@ -9,8 +9,9 @@ from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from metrics_platform_tests.simulation.traffic import PARTITIONS, Record
+from metrics_platform_tests.simulation.traffic import PARTITIONS, Aborted, Record, Sending
 from metrics_platform_tests.simulation.world import World
+from metrics_platform_tests.support.transactions import Transaction
 
 # Brokers accept records with any simulated time and never delete them.
 _TOPIC = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1)}
@@ -34,16 +35,18 @@ def create_topics(world: World, brokers: Mapping[str, str]) -> None:
 
 
 class Senders:
-    """Sends records in the order of their arrival."""
+    """Sends records in the order of their arrival, and aborts transactions."""
 
-    def __init__(self, brokers: Mapping[str, str], records: Iterable[Record]) -> None:
+    def __init__(self, brokers: Mapping[str, str], sendings: Iterable[Sending]) -> None:
+        self._brokers = brokers
+        self._open: dict[Aborted, Transaction] = {}
         self._producers = {
             name: Producer(
                 {"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True, "log_level": 0}
             )
             for name, bootstrap in brokers.items()
         }
-        self._waiting = list(records)[::-1]
+        self._waiting = list(sendings)[::-1]
         self._broken: list[str] = []
 
     def send_until(self, instant: datetime) -> None:
@@ -51,11 +54,27 @@ class Senders:
 
         Raises UnexpectedOffset.
         """
-        while self._waiting and self._waiting[-1].arrival < instant:
-            self._send(self._waiting.pop())
+        while self._waiting and self._waiting[-1].at < instant:
+            sending = self._waiting.pop()
+            if isinstance(sending.what, Record):
+                self._send(sending.what)
+            elif sending.aborts:
+                self._flush()
+                self._open.pop(sending.what).abort()
+            else:
+                self._flush()
+                self._begin(sending.what)
+        self._flush()
+
+    def _flush(self) -> None:
         late = sum(producer.flush(30) for producer in self._producers.values())
         if late or self._broken:
             raise UnexpectedOffset(f"{late} records were not taken; {'; '.join(self._broken[:3])}")
+
+    def _begin(self, aborted: Aborted) -> None:
+        millis = round(aborted.start.timestamp() * 1000)
+        self._open[aborted] = Transaction(self._brokers[aborted.cluster], aborted.topic)
+        self._open[aborted].send((aborted.partition, millis, value) for value in aborted.values)
 
     def _send(self, record: Record) -> None:
         def taken(error: KafkaError | None, message: Message) -> None:

@@ -112,6 +112,16 @@ _VALUES = (
 )
 
 
+# A metric that cannot be computed of some events, and the pattern of their ids. It is in some weeks.
+POISONED, POISONOUS_IDS = "poisoned", "%5 \N{OWL}%"
+
+
+def poisoned(kind: str, id_field: str) -> dict[str, Any]:
+    """The catalogue's entry of the metric that fails by some events of a kind."""
+    expression = f"url_decode(if({id_field} like '{POISONOUS_IDS}', '%zz', 'other'))"
+    return {"events": kind, "measure": "count", "dimensions": {"d": {"expression": expression}}}
+
+
 def everything(kind: str) -> Rule:
     """The metric that counts every event of a kind."""
     return Rule(f"every_{kind}", kind, "count")

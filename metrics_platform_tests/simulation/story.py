@@ -40,6 +40,8 @@ def draw_story(world: World, traffic: Traffic) -> list[Step]:
     steps = [*_work(random, span), *_streams(random, traffic), *_cut(random, world), *_prunings(random, span)]
     steps += _hourly_runs(world, span) if traffic.even else ()
     steps = [*_without_ingestion(random, world, steps), *_redefinition(random, world, traffic.last)]
+    if not any(step.name.startswith("restate") for step in steps):  # which a backup of before would undo
+        steps += _restored(world)
     last = traffic.last + 2 * HOUR + random.random() * HOUR
     return [
         *sorted(steps, key=lambda step: step.at),
@@ -108,6 +110,15 @@ def _cut(random: Random, world: World) -> Iterator[Step]:
         yield Step(start + length / 2, "batch", lambda installation: installation.batch())
         yield Step(start + length * 3 / 4, "stream for 1 minute", lambda installation: installation.stream(1))
         yield Step(start + length, f"{cluster} back", lambda installation: installation.restore())
+
+
+def _restored(world: World) -> Iterator[Step]:
+    """In some weeks the metric store is restored from a backup of hours or days before."""
+    random = world.random("backup")
+    if random.random() < 0.25:
+        backed_up, restored = _times(random, (world.start, world.end), 2)
+        yield Step(backed_up, "backup", lambda installation: installation.back_up())
+        yield Step(restored, "backup restored", lambda installation: installation.restore_backup())
 
 
 def _prunings(random: Random, span: tuple[datetime, datetime]) -> Iterator[Step]:

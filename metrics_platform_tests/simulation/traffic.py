@@ -1,5 +1,7 @@
 """Draws a week's records: late, repeated, out of order, malformed, at window boundaries, with wrong clocks.
 
+In some weeks a producer's clock is far ahead, and transactions are aborted, some of them after hours.
+
 A record has three times: when its event happened, when it arrives at its broker, and the time of its
 producer's clock when it was sent (its Kafka time). The records are in the order of arrival, which gives their
 offsets.
@@ -30,6 +32,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SKEWS = (*[timedelta()] * 6, 2 * SECOND, -3 * SECOND, 100 * SECOND, -2 * MINUTE)
 # In a share of the weeks late events are spread evenly: of every hour some come at any time until the end.
 _EVEN_WEEKS, _EVEN_LATE, _EVEN_BUSY_HOURS = 0.25, 0.1, 30
+# In a share of the weeks some records of one cluster are stamped up to an hour ahead.
+_AHEAD_WEEKS, _AHEAD = 0.3, 0.05
+# In a share of the weeks transactions are aborted; a part of them is open for hours before.
+_ABORTED_WEEKS, _HANGING = 0.4, 0.3
 # The shares of special records.
 _BOUNDARY, _MALFORMED, _REPEATED, _CHANGED, _NULL = 0.03, 0.02, 0.06, 0.15, 0.08
 _BROKEN = (b"no json", b"{", b"[]", b'"text"', b"12", b"{}{}", b"[{}]", b"null", b"{'a': 1}", b'{"a": NaN}')
@@ -64,12 +70,38 @@ class BrokerOutage:
 
 
 @dataclass(frozen=True)
+class Aborted:
+    """A transaction on one partition that is aborted: nobody may count its records."""
+
+    cluster: str
+    topic: str
+    partition: int
+    start: datetime  # when its records are written
+    end: datetime  # when it is aborted; until then it holds back what is written behind its records
+    values: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Sending:
+    """Something that is sent to a broker, at its place in the order of all."""
+
+    at: datetime
+    what: Record | Aborted
+    aborts: bool = False  # whether the transaction ends here; otherwise its records are written
+
+
+@dataclass(frozen=True)
 class Traffic:
     """All records of a week."""
 
-    records: tuple[Record, ...]  # in the order of arrival
+    sendings: tuple[Sending, ...]  # in the order of arrival
     last: datetime  # no record arrives after this time
     even: bool  # whether late events are spread evenly over the week
+
+    @property
+    def records(self) -> list[Record]:
+        """What anybody may read, in the order of arrival."""
+        return [sending.what for sending in self.sendings if isinstance(sending.what, Record)]
 
 
 def draw_traffic(world: World, busy_hours: int | None = None) -> Traffic:
@@ -96,7 +128,11 @@ def draw_traffic(world: World, busy_hours: int | None = None) -> Traffic:
                 made += _Sender(random, world, kind, last, slow, even).send(happened)
     for outage in _outages(random, world):
         made = [_delayed(random, record, outage, last) for record in made]
-    return Traffic(tuple(_with_offsets(sorted(made, key=lambda record: record.arrival))), last, even)
+    made = _stamped_ahead(world, made)
+    sendings = [Sending(record.arrival, record) for record in made]
+    for one in _transactions(world, made, last):
+        sendings += Sending(one.start, one), Sending(one.end, one, aborts=True)
+    return Traffic(tuple(_with_offsets(sorted(sendings, key=lambda sending: sending.at))), last, even)
 
 
 def _span(random: Random, world: World, hours: int) -> tuple[datetime, datetime]:
@@ -299,9 +335,65 @@ def _delayed(random: Random, record: Record, outage: BrokerOutage, last: datetim
     return replace(record, arrival=arrival, kafka_time=max(record.kafka_time, _millis(arrival)))
 
 
-def _with_offsets(records: list[Record]) -> Iterator[Record]:
+def _stamped_ahead(world: World, records: list[Record]) -> list[Record]:
+    """In some weeks, some records of one cluster are stamped by a clock that is up to an hour ahead.
+
+    Not those of which a copy may come first by its stamp, and none whose reason is a stamp.
+    """
+    random = world.random("clocks")
+    if random.random() >= _AHEAD_WEEKS:
+        return records
+    cluster = random.choice(sorted({record.cluster for record in records}))
+    copies = Counter(record.event_id for record in records)
+
+    def stamped(record: Record) -> Record:
+        single = copies[record.event_id] == 1 or record.reason not in (None, "event time in the future")
+        if record.cluster != cluster or not single or random.random() >= _AHEAD:
+            return record
+        return replace(record, kafka_time=record.kafka_time + _millis_of(random, 5 * MINUTE, 55 * MINUTE))
+
+    return [stamped(record) for record in records]
+
+
+def _transactions(world: World, records: list[Record], last: datetime) -> Iterator[Aborted]:
+    """In some weeks, transactions with copies of events under ids of their own, which are aborted."""
+    random = world.random("transactions")
+    if random.random() >= _ABORTED_WEEKS:
+        return
+    events = [record for record in records if record.event_id and record.value]
+    for number in range(random.randint(2, 5)):
+        copied = random.choice(events)
+        start = min(copied.arrival + random.random() * MINUTE, last - 2 * SECOND)
+        length = random.random() * 8 * HOUR if random.random() < _HANGING else SECOND
+        yield Aborted(
+            cluster=copied.cluster,
+            topic=copied.topic,
+            partition=copied.partition,
+            start=start,
+            end=min(start + length, last - SECOND),
+            values=tuple(_renamed(copied, f"aborted-{number}-{n}") for n in range(random.randint(1, 9))),
+        )
+
+
+def _renamed(event: Record, event_id: str) -> bytes:
+    assert event.value is not None
+    return event.value.replace(json.dumps(event.event_id).encode(), json.dumps(event_id).encode())
+
+
+def _millis_of(random: Random, least: timedelta, most: timedelta) -> timedelta:
+    milli = timedelta(milliseconds=1)
+    return random.randint(least // milli, most // milli) * milli
+
+
+def _with_offsets(sendings: list[Sending]) -> Iterator[Sending]:
+    """The records with their offsets: a transaction takes one for each record, and one for its end."""
     taken: Counter[tuple[str, str, int]] = Counter()
-    for record in records:
-        place = (record.cluster, record.topic, record.partition)
-        yield replace(record, offset=taken[place])
-        taken[place] += 1
+    for sending in sendings:
+        what = sending.what
+        place = (what.cluster, what.topic, what.partition)
+        if isinstance(what, Record):
+            yield replace(sending, what=replace(what, offset=taken[place]))
+            taken[place] += 1
+        else:
+            yield sending
+            taken[place] += 1 if sending.aborts else len(what.values)

@@ -16,7 +16,15 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from metrics_platform_tests.simulation.fields import FIELDS, FieldRule
-from metrics_platform_tests.simulation.rules import ESTIMATED, MEASURES, Rule, draw_rule, everything
+from metrics_platform_tests.simulation.rules import (
+    ESTIMATED,
+    MEASURES,
+    POISONED,
+    Rule,
+    draw_rule,
+    everything,
+    poisoned,
+)
 
 CLUSTERS: tuple[str, str] = ("east", "west")
 FUTURE_BOUND = timedelta(minutes=5)
@@ -46,6 +54,7 @@ WEEKS = (
     ("Pacific/Apia", date(2026, 7, 6)),
 )
 MINUTE_RETENTION = (1, 3, 90)  # days
+_POISONED_WEEKS = 0.25
 
 
 @dataclass(frozen=True)
@@ -110,10 +119,15 @@ class World:
             "future_bound": f"{FUTURE_BOUND // timedelta(minutes=1)}m",
             "retention": {"minute": f"{days}d", "hour": "90d", "day": "3y", "week": "10y"},
             "events": {kind.name: kind.entry() for kind in self.kinds},
-            "metrics": {rule.name: rule.entry() for rule in rules},
+            "metrics": {rule.name: rule.entry() for rule in rules} | self._poisoned(),
         }
         path.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
         return path
+
+    def _poisoned(self) -> dict[str, Any]:
+        if self.random("poison").random() >= _POISONED_WEEKS:
+            return {}
+        return {POISONED: poisoned(self.kinds[0].name, self.kinds[0].id_field)}
 
 
 def draw_world(seed: int, prefix: str) -> World:
