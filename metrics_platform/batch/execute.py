@@ -10,14 +10,14 @@ costs nothing beyond its hours, and a late event costs one hour of work.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from metrics_platform.batch.audit import audit_pass, counted_events
 from metrics_platform.batch.failures import RunFailures
-from metrics_platform.batch.parts import by_day, by_unit, rows_within
+from metrics_platform.batch.parts import by_day, halves, rows_within
 from metrics_platform.batch.plan import OLDER_DEFINITION, Pass, RecomputePlan, Request, plan_run
 from metrics_platform.batch.record import record_decisions
 from metrics_platform.batch.snapshot import read_snapshot
@@ -145,12 +145,11 @@ class Batch:
         through = ingestion_ledger.ingested_through(self.conn, kind.name)
         return any(through is None or unit.end > through for unit in units)
 
-    def _pass(
-        self, one: Pass, plan: RecomputePlan, failures: RunFailures, suspects: Collection[str] = ()
-    ) -> Iterator[Recomputed]:
+    def _pass(self, one: Pass, plan: RecomputePlan, failures: RunFailures) -> Iterator[Recomputed]:
         """Compute and commit the units of a pass, and settle their entries.
 
-        A pass of which a metric fails is done again unit by unit; `suspects` are the metrics that did.
+        Metrics that fail for some of several units are computed by passes of their own, for each half of the
+        units, before anything is settled.
         """
         for kind, hours in one.reopens.items():
             reopened = dict.fromkeys(hours, 0)
@@ -167,17 +166,17 @@ class Batch:
             [part for parts in one.units.values() for part in parts],
             self.platform.catalog.calendar,
             count_inside=True,
-            suspects=suspects,
         )
-        if computed.left_out and len(one.units) > 1:
-            for unit in by_unit(one):
-                yield from self._pass(unit, plan, failures, computed.left_out.keys())
-            return
-        failures.note(computed.left_out)
-        computed = replace(computed, left_out=computed.left_out | given_up)
+        again = halves(one, computed.left_out)
+        if again:
+            one = one.without(computed.left_out)
+            computed = replace(computed, left_out=given_up)
+        else:
+            failures.note(computed.left_out)
+            computed = replace(computed, left_out=computed.left_out | given_up)
         balanced = list(_balanced(one, self._audit(one, ingested, computed)))
         for part in balanced:
-            self._record_left_out(part, computed)
+            self._record_left_out(part, computed.left_out)
         commits = [
             commit(
                 self.conn,
@@ -187,6 +186,8 @@ class Batch:
             for part in balanced
             for day, parts in by_day(part.units, self.platform.catalog.calendar).items()
         ]
+        for half in again:
+            yield from self._half(half, plan, failures)
         for part in balanced:
             for kind, metrics in part.settles.items():
                 settle_hours(self.conn, kind, part.hours, plan.steps[kind], self.clock(), metrics)
@@ -196,6 +197,14 @@ class Batch:
             rows=sum(committed.rows for committed in commits),
             left_out=computed.left_out,
         )
+
+    def _half(self, one: Pass, plan: RecomputePlan, failures: RunFailures) -> Iterator[Recomputed]:
+        """Half of a pass of which metrics failed, for these metrics; no pass if they are given up by now."""
+        given_up = failures.given_up(one.metrics)
+        if len(given_up) == len(one.metrics):
+            self._record_left_out(one, given_up)
+        else:
+            yield from self._pass(one, plan, failures)
 
     def _audit(self, one: Pass, ingested: Mapping[str, IngestedCounts], computed: Computed) -> list[Audit]:
         """Compare and record the books of the pass's units, and say which do not balance."""
@@ -208,12 +217,13 @@ class Batch:
                 )
         return audits
 
-    def _record_left_out(self, one: Pass, computed: Computed) -> None:
+    def _record_left_out(self, one: Pass, left_out: Mapping[str, str]) -> None:
         """Keep the hours in the backlog of the metrics that could not be computed, and say so."""
-        record_failures(self.conn, one.metrics, one.hours, computed.left_out, self.clock())
-        for name in [metric.name for metric in one.metrics if metric.name in computed.left_out]:
+        record_failures(self.conn, one.metrics, one.hours, left_out, self.clock())
+        for name in [metric.name for metric in one.metrics if metric.name in left_out]:
             self.logger.warning(
-                f"'{name}' is left out, the other metrics are computed: {computed.left_out[name]}"
+                f"'{name}' is left out of {len(one.hours)} hour(s) from {one.hours[0]:%Y-%m-%d %H:%M} UTC "
+                f"on, the other metrics are computed: {left_out[name]}"
             )
 
     def _commit(

@@ -1,8 +1,8 @@
 """What a run of the batch could not compute, so that one metric costs the run little.
 
-An hour of a pass may fail for a metric because of one event in another. So the units of such a pass are
-computed one by one. A metric that fails for several units is given up for the rest of the run, which records
-its other hours as failed, too.
+An hour of a pass may fail for a metric because of one event in another. So the metric is computed for each
+half of the pass's units, down to the units at fault. A metric that fails for several units is given up for
+the rest of the run, which records its other hours as failed, too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Cutting a pass: its result into a commit for each day, so that each day is merged once; itself by unit."""
+"""Cutting a pass: its result into a commit for each day, merged once; the pass itself into halves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pyarrow as pa
@@ -24,17 +24,19 @@ def by_day(
     return found
 
 
-def by_unit(one: Pass) -> list[Pass]:
-    """A pass for each of the pass's units; what is reopened before a pass is so already."""
-    return [
-        replace(
-            one,
-            units={unit: parts},
-            hours=tuple(hour for hour in one.hours if unit.contains(hour)),
-            reopens={},
-        )
-        for unit, parts in one.units.items()
-    ]
+def halves(one: Pass, names: Collection[str]) -> list[Pass]:
+    """The metrics with these names in a pass for each half of the units; none of one unit or no metric.
+
+    What is reopened before the pass is so already, and what it settles waits for both halves.
+    """
+    if len(one.units) == 1 or not names:
+        return []
+    metrics = tuple(metric for metric in one.metrics if metric.name in names)
+    concerned = {metric.kind for metric in metrics}
+    kinds = [kind for kind in one.kinds if kind.name in concerned]
+    alone = replace(one, metrics=metrics, reopens={}, settles={})
+    units, middle = list(one.units), len(one.units) // 2
+    return [alone.restricted(some, kinds) for some in (units[:middle], units[middle:])]
 
 
 def rows_within(totals: pa.Table | None, metric: Metric, window: Window) -> pa.Table:

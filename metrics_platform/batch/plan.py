@@ -82,6 +82,10 @@ class Pass:
             settles={kind: metrics for kind, metrics in self.settles.items() if kind in names},
         )
 
+    def without(self, names: Collection[str]) -> Pass:
+        """The pass without the metrics of these names."""
+        return replace(self, metrics=tuple(metric for metric in self.metrics if metric.name not in names))
+
 
 @dataclass(frozen=True)
 class Waiting:
