@@ -27,7 +27,7 @@ from metrics_platform.events.raw_store import RawStore
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.spark.refusals import QueryRefused, refusals
 from metrics_platform.spark.session import session, spark_settings
-from metrics_platform.store.state.ingestion_ledger import ingested_through
+from metrics_platform.store.state.books.ingestion_ledger import ingested_through
 
 if TYPE_CHECKING:
     from metrics_platform.batch.preview import Preview

@@ -15,7 +15,7 @@ from metrics_platform.platform import Platform, load_platform
 from metrics_platform.settings import Settings
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.lost_records import settle_returned_hours
+from metrics_platform.store.state.books.lost_records import settle_returned_hours
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -25,7 +25,7 @@ from metrics_platform.events.rejected import RejectedError, Selection, count, co
 from metrics_platform.serving.formats import local_time
 from metrics_platform.settings import Settings
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state.books import ingestion_ledger
 
 if TYPE_CHECKING:
     from metrics_platform.ingestion.replay import Replayed
