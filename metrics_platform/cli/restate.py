@@ -26,8 +26,8 @@ from metrics_platform.cli.store_access import open_store
 from metrics_platform.errors import PlatformError
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.query import find_metric
-from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform.store.state.definition_versions import count_restated, newest_revision
+from metrics_platform.store.state.owed.changed_hours import changed_hours
 
 ALL = "all"
 LOOK_AGAIN = 2.0  # seconds between two looks at the backfill

@@ -31,7 +31,7 @@ from metrics_platform.store.state.books.event_counts import StepCounts
 from metrics_platform.store.state.books.ingestion_ledger import Counts, RangeCounts
 from metrics_platform.store.state.books.lost_records import record_lost_hours
 from metrics_platform.store.state.books.recovered_books import RecoveredStep
-from metrics_platform.store.state.changed_hours import mark_changed
+from metrics_platform.store.state.owed.changed_hours import mark_changed
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -22,7 +22,7 @@ from metrics_platform.store.state.books.ingestion_ledger import (
     plan_step,
 )
 from metrics_platform.store.state.books.step_range import StepRange
-from metrics_platform.store.state.changed_hours import changed_hours, mark_changed, settle_hours
+from metrics_platform.store.state.owed.changed_hours import changed_hours, mark_changed, settle_hours
 from metrics_platform_tests.store.shop import NOW, at
 from metrics_platform_tests.support.steps import lost_span
 
