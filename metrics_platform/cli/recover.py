@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.cli.installation import DataDir, installation_variables
+from metrics_platform.cli.shared.installation import DataDir, installation_variables
 from metrics_platform.platform import Platform, load_platform
 from metrics_platform.settings import Settings
 from metrics_platform.store.connection import Connection

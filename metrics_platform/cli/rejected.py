@@ -14,10 +14,10 @@ from rich.table import Table
 
 from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Catalog, EventKind
-from metrics_platform.cli.examples import examples
-from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.query import Format
-from metrics_platform.cli.store_access import open_store
+from metrics_platform.cli.shared.examples import examples
+from metrics_platform.cli.shared.installation import DataDir, installation, read_time
+from metrics_platform.cli.shared.store_access import open_store
 from metrics_platform.cli.tables import rejected_events
 from metrics_platform.errors import PlatformError
 from metrics_platform.events.raw_store import RawStore
