@@ -19,8 +19,8 @@ from datetime import datetime
 
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.compute.totals import Computed
-from metrics_platform.store.state.audits import Audit
-from metrics_platform.store.state.event_counts import IngestedCounts
+from metrics_platform.store.state.books.audits import Audit
+from metrics_platform.store.state.books.event_counts import IngestedCounts
 
 # How many minutes a difference names; the others are counted.
 _NAMED = 3

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from metrics_platform.catalog.windows import Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH
-from metrics_platform.store.state.backlog import Entry
+from metrics_platform.store.state.owed.backlog import Entry
 
 GAP = "gap"
 

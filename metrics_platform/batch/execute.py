@@ -34,13 +34,15 @@ from metrics_platform.store.commit import Commit, commit, next_revision
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.ledger import Source
-from metrics_platform.store.state import backlog, batch_passes, event_counts, ingestion_ledger
-from metrics_platform.store.state.audits import Audit, record_audits
-from metrics_platform.store.state.backlog import Cause
-from metrics_platform.store.state.changed_hours import mark_changed, settle_hours
-from metrics_platform.store.state.event_counts import IngestedCounts
-from metrics_platform.store.state.left_out import record_failures
-from metrics_platform.store.state.missing import settle_missing
+from metrics_platform.store.state import batch_passes
+from metrics_platform.store.state.books import event_counts, ingestion_ledger
+from metrics_platform.store.state.books.audits import Audit, record_audits
+from metrics_platform.store.state.books.event_counts import IngestedCounts
+from metrics_platform.store.state.owed import backlog
+from metrics_platform.store.state.owed.backlog import Cause
+from metrics_platform.store.state.owed.changed_hours import mark_changed, settle_hours
+from metrics_platform.store.state.owed.left_out import record_failures
+from metrics_platform.store.state.owed.missing import settle_missing
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -16,8 +16,8 @@ from metrics_platform.batch.repairs import REPAIRED_WITHIN, Budget, budget_of, c
 from metrics_platform.batch.snapshot import Snapshot
 from metrics_platform.batch.units import HOURLY_RUN_AFTER, fresh_hours, hours_of, unit_of
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
-from metrics_platform.store.state.backlog import Cause, Entry
-from metrics_platform.store.state.missing import REASON
+from metrics_platform.store.state.owed.backlog import Cause, Entry
+from metrics_platform.store.state.owed.missing import REASON
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from metrics_platform.batch.units import (
 )
 from metrics_platform.catalog.model import EventKind, Metric
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.store.state.backlog import Cause, Entry
+from metrics_platform.store.state.owed.backlog import Cause, Entry
 
 # How many windows one pass asks Spark for, half a day of minutes: what a small driver can aggregate at once.
 WINDOWS_PER_PASS = 720

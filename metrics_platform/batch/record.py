@@ -6,8 +6,8 @@ import logging
 
 from metrics_platform.batch.plan import RecomputePlan
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.changed_hours import mark_changed, mark_waiting, settle_hours
-from metrics_platform.store.state.missing import record_missing
+from metrics_platform.store.state.owed.changed_hours import mark_changed, mark_waiting, settle_hours
+from metrics_platform.store.state.owed.missing import record_missing
 
 
 def record_decisions(conn: Connection, plan: RecomputePlan, logger: logging.Logger) -> None:

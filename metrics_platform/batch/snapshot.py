@@ -13,9 +13,10 @@ from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store import exactness
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.exactness import Staleness
-from metrics_platform.store.state import batch_passes, ingestion_ledger
-from metrics_platform.store.state.backlog import Cause, Entry, open_entries
-from metrics_platform.store.state.left_out import rests
+from metrics_platform.store.state import batch_passes
+from metrics_platform.store.state.books import ingestion_ledger
+from metrics_platform.store.state.owed.backlog import Cause, Entry, open_entries
+from metrics_platform.store.state.owed.left_out import rests
 
 # The grains whose windows a run has to make exact; minutes come with their hours.
 _OWED_GRAINS = (Grain.HOUR, Grain.DAY, Grain.WEEK)

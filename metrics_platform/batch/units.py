@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
-from metrics_platform.store.state.backlog import Entry
+from metrics_platform.store.state.owed.backlog import Entry
 
 # How long after an hour's end the schedule makes it exact: most late events have come by then.
 HOURLY_RUN_AFTER = timedelta(minutes=3)

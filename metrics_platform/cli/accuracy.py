@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from metrics_platform.cli.installation import DataDir
-from metrics_platform.cli.store_access import METRIC_HELP, Format, Output, catalog_and_store
+from metrics_platform.cli.shared.installation import DataDir
+from metrics_platform.cli.shared.store_access import METRIC_HELP, Format, Output, catalog_and_store
 from metrics_platform.cli.tables import accuracy as tables
 from metrics_platform.store.quality.accuracy import LEAST, Band, bands
 from metrics_platform.store.query import find_metrics

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from metrics_platform.cli.installation import DataDir, read_time
-from metrics_platform.cli.store_access import METRIC_HELP, Format, Output, catalog_and_store
+from metrics_platform.cli.shared.installation import DataDir, read_time
+from metrics_platform.cli.shared.store_access import METRIC_HELP, Format, Output, catalog_and_store
 from metrics_platform.cli.tables import audit as tables
 from metrics_platform.store.query import find_metric
-from metrics_platform.store.state.audits import audits_between
-from metrics_platform.store.state.ingestion_ledger import ranges_of_steps
+from metrics_platform.store.state.books.audits import audits_between
+from metrics_platform.store.state.books.ingestion_ledger import ranges_of_steps
 
 _SINCE = timedelta(days=1)
 

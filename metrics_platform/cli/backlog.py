@@ -10,8 +10,8 @@ from rich.console import Console
 from metrics_platform.batch.forecast import forecast, repair_queue
 from metrics_platform.batch.snapshot import read_snapshot
 from metrics_platform.batch.units import fresh_hours
-from metrics_platform.cli.installation import DataDir, installation
-from metrics_platform.cli.store_access import Format, Output, catalog_and_store
+from metrics_platform.cli.shared.installation import DataDir, installation
+from metrics_platform.cli.shared.store_access import Format, Output, catalog_and_store
 from metrics_platform.cli.tables import backlog as tables
 
 

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.cli.installation import DataDir, read_time
-from metrics_platform.cli.store_access import METRIC_HELP, Format, Output, catalog_and_store
+from metrics_platform.cli.shared.installation import DataDir, read_time
+from metrics_platform.cli.shared.store_access import METRIC_HELP, Format, Output, catalog_and_store
 from metrics_platform.cli.tables import accuracy
 from metrics_platform.store.quality.corrections import Correction
 from metrics_platform.store.quality.corrections import find_corrections as read

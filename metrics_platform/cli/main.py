@@ -12,12 +12,12 @@ from metrics_platform.cli.audit import audit
 from metrics_platform.cli.backlog import backlog
 from metrics_platform.cli.check import check
 from metrics_platform.cli.corrections import corrections
-from metrics_platform.cli.examples import examples
 from metrics_platform.cli.kubernetes import kubernetes
 from metrics_platform.cli.preview import preview
 from metrics_platform.cli.query import query
 from metrics_platform.cli.recover import recover
 from metrics_platform.cli.restate import restate
+from metrics_platform.cli.shared.examples import examples
 from metrics_platform.cli.watch import watch
 from metrics_platform.errors import PlatformError
 

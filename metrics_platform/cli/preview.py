@@ -20,14 +20,14 @@ from metrics_platform.catalog.loading.problems import suggestion
 from metrics_platform.catalog.model import Catalog, Metric
 from metrics_platform.catalog.restating import SpanError, check_span
 from metrics_platform.catalog.windows import HOUR, Grain, Window
-from metrics_platform.cli.installation import DataDir, installation, read_time
-from metrics_platform.cli.store_access import open_store
+from metrics_platform.cli.shared.installation import DataDir, installation, read_time
+from metrics_platform.cli.shared.store_access import open_store
 from metrics_platform.cli.tables.preview import PreviewFormat, as_json, as_tables
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.spark.refusals import QueryRefused, refusals
 from metrics_platform.spark.session import session, spark_settings
-from metrics_platform.store.state.ingestion_ledger import ingested_through
+from metrics_platform.store.state.books.ingestion_ledger import ingested_through
 
 if TYPE_CHECKING:
     from metrics_platform.batch.preview import Preview

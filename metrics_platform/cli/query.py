@@ -10,8 +10,8 @@ from rich.console import Console
 
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
-from metrics_platform.cli.installation import DataDir, read_time
-from metrics_platform.cli.store_access import METRIC_HELP, Format, Output, catalog_and_store
+from metrics_platform.cli.shared.installation import DataDir, read_time
+from metrics_platform.cli.shared.store_access import METRIC_HELP, Format, Output, catalog_and_store
 from metrics_platform.serving import formats
 from metrics_platform.store.query import QueryResult, last_windows, windows_as_of
 

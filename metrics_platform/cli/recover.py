@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metrics_platform.catalog.windows import Grain, Window
-from metrics_platform.cli.installation import DataDir, installation_variables
+from metrics_platform.cli.shared.installation import DataDir, installation_variables
 from metrics_platform.platform import Platform, load_platform
 from metrics_platform.settings import Settings
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.lost_records import settle_returned_hours
+from metrics_platform.store.state.books.lost_records import settle_returned_hours
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Catalog, EventKind
-from metrics_platform.cli.examples import examples
-from metrics_platform.cli.installation import DataDir, installation, read_time
 from metrics_platform.cli.query import Format
-from metrics_platform.cli.store_access import open_store
+from metrics_platform.cli.shared.examples import examples
+from metrics_platform.cli.shared.installation import DataDir, installation, read_time
+from metrics_platform.cli.shared.store_access import open_store
 from metrics_platform.cli.tables import rejected_events
 from metrics_platform.errors import PlatformError
 from metrics_platform.events.raw_store import RawStore
@@ -25,7 +25,7 @@ from metrics_platform.events.rejected import RejectedError, Selection, count, co
 from metrics_platform.serving.formats import local_time
 from metrics_platform.settings import Settings
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state.books import ingestion_ledger
 
 if TYPE_CHECKING:
     from metrics_platform.ingestion.replay import Replayed

@@ -13,7 +13,7 @@ from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Metric
 from metrics_platform.catalog.restating import check_span, windows_to_restate
 from metrics_platform.catalog.windows import Window
-from metrics_platform.cli.installation import (
+from metrics_platform.cli.shared.installation import (
     UI,
     DataDir,
     installation,
@@ -21,13 +21,13 @@ from metrics_platform.cli.installation import (
     read_time,
     ui_link,
 )
-from metrics_platform.cli.signals import stop_on_signals
-from metrics_platform.cli.store_access import open_store
+from metrics_platform.cli.shared.signals import stop_on_signals
+from metrics_platform.cli.shared.store_access import open_store
 from metrics_platform.errors import PlatformError
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.query import find_metric
-from metrics_platform.store.state.changed_hours import changed_hours
 from metrics_platform.store.state.definition_versions import count_restated, newest_revision
+from metrics_platform.store.state.owed.changed_hours import changed_hours
 
 ALL = "all"
 LOOK_AGAIN = 2.0  # seconds between two looks at the backfill

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from metrics_platform.cli import background, foreground, installation
-from metrics_platform.cli.output import lossy_output
-from metrics_platform.cli.signals import stop_on_signals
+from metrics_platform.cli.shared import installation
+from metrics_platform.cli.shared.signals import stop_on_signals
 from metrics_platform.cli.tables import status as tables
+from metrics_platform.cli.up import background, foreground
+from metrics_platform.cli.up.output import lossy_output
 from metrics_platform.local import stack as local_stack
 from metrics_platform.local import state
 from metrics_platform.local.environment import environment, exports

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from metrics_platform.catalog.loading.catalog import load_catalog
-from metrics_platform.cli.installation import DataDir, installation
-from metrics_platform.cli.signals import stop_on_signals
+from metrics_platform.cli.shared.installation import DataDir, installation
+from metrics_platform.cli.shared.signals import stop_on_signals
 from metrics_platform.clusters import load_clusters
 from metrics_platform.errors import StackError
 from metrics_platform.local.traffic.sender import send_traffic

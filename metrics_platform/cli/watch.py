@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from metrics_platform.cli import installation
-from metrics_platform.cli.signals import stop_on_signals
+from metrics_platform.cli.shared import installation
+from metrics_platform.cli.shared.signals import stop_on_signals
 from metrics_platform.monitoring.alarms.channels import channels
 from metrics_platform.monitoring.alarms.watch import Watch
 from metrics_platform.platform import load_platform

@@ -1,20 +1,13 @@
 """The raw store: every Kafka record ever read, once, in one Delta table per kind of event.
 
-A row holds the record's raw value, its position on Kafka, the event's id and time, and the decoded fields.
+What a row holds is said in stored_rows.py.
 
 - Accepted events are partitioned by `event_hour`, the start of their hour in seconds since 1970. (The path of
   a partition would hold a timestamp as local time, which occurs twice when clocks go back.)
-- Rejected events lie in the partition without an hour, with the reason to count them by and a detail for
-  people.
-- `_impaired` names the fields of an accepted event whose bad values are read as null.
-- `_id_hash` is a hash of an event's hour and id. It makes it cheaper to find repeated ids.
+- Rejected events lie in the partition without an hour.
 - Each append carries the number of its ingestion step as Delta's transaction version. So Delta itself
   refuses to write a step twice (https://docs.delta.io, "Idempotent table writes in foreachBatch"). It also
   carries the step's mark, which says whose step it is and what it read (see step_marks.py).
-
-An accepted event stays accepted and keeps its id, time and hour. `_fields` holds the version of the fields by
-which a row was decoded. When the catalogue adds a field, changes a field's type or names other fields as id
-and time, the fields of older rows are read from the raw value again; a value that does not fit is null.
 
 A rejected event stays rejected until a step replays it. The replay is one atomic MERGE, which moves the row
 into its hour under the new step's number.
@@ -22,7 +15,6 @@ into its hour under the new step's number.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,34 +22,28 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from metrics_platform.catalog.model import EventKind, Field
+from metrics_platform.catalog.model import EventKind
 from metrics_platform.catalog.windows import Calendar
-from metrics_platform.events.decode import decode_again, read_fields
+from metrics_platform.events.decode import decode_again
 from metrics_platform.events.delta_log import current_version, is_table, user_metadata
 from metrics_platform.events.rejected import Selection
 from metrics_platform.events.step_marks import StepMark, StoredSteps, application_id, newest_steps
 from metrics_platform.events.stored_books import StoredBooks, read_books
+from metrics_platform.events.stored_rows import (
+    ADDED,
+    RECORD,
+    ROW,
+    as_columns,
+    column_types,
+    decoded_columns,
+    read_events,
+    with_columns,
+)
 from metrics_platform.events.times import EventTimes
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# The columns that identify a row. The ingestion time is among them because a topic that was deleted and
-# created again counts its offsets from 0 again.
-_ROW = ("_cluster", "_topic", "_partition", "_offset", "_ingested_at")
-_RECORD = ("_value", "_kafka_time", *_ROW)
-# The columns of an event beside its fields.
-_OWN = (*_RECORD, "event_hour", "_step", "_reason", "_event_id", "_event_time", "_id_hash")
-# Columns that were added later: tables of the first versions lack them until the next append.
-_ADDED = {
-    "_event_id": "string",
-    "_event_time": "timestamp",
-    "_id_hash": "bigint",
-    "_fields": "string",
-    "_reason_before": "string",
-    "_detail": "string",
-    "_impaired": "string",
-}
 # In old hours only files below this size are compacted, so that a few late events do not cause the whole hour
 # to be rewritten.
 _SMALL_FILE = 16 * 1024**2
@@ -115,13 +101,13 @@ class RawStore:
         from pyspark.sql import functions as F
 
         spark = decoded.sparkSession
-        types = _types(self._table(spark, kind)) if self.exists(spark, kind) else {}
+        types = column_types(self._table(spark, kind)) if self.exists(spark, kind) else {}
         if types and mark.step <= self.steps(spark, kind).newest.get(None, 0):
             return self.changed(spark, kind, mark.step)  # written before commits had marks
-        columns = {**_decoded_columns(kind, mark.step, calendar, types), "_reason_before": "string(null)"}
+        columns = {**decoded_columns(kind, mark.step, calendar, types), "_reason_before": "string(null)"}
         (
             decoded.withColumn("_ingested_at", F.lit(mark.planned_at))
-            .selectExpr(*_RECORD, *_as(columns))
+            .selectExpr(*RECORD, *as_columns(columns))
             # Spark writes few, large files: one per hour, split or merged by size.
             .hint("rebalance", "event_hour")
             .write.format("delta")
@@ -151,16 +137,16 @@ class RawStore:
         changed.
         """
         table = self._table(spark, kind)
-        columns = _decoded_columns(kind, mark.step, calendar, _types(table))
+        columns = decoded_columns(kind, mark.step, calendar, column_types(table))
         stored = _selected(self.rejected(spark, kind), selection).selectExpr(
-            *_RECORD, "_reason as _reason_before"
+            *RECORD, "_reason as _reason_before"
         )
         fresh = (
             decode_again(stored, kind, accepted)
             .where("not (_reason <=> _reason_before)")
-            .selectExpr(*_ROW, "_reason_before", *_as(columns))
+            .selectExpr(*ROW, "_reason_before", *as_columns(columns))
         )
-        same = " and ".join(f"kept.{name} = fresh.{name}" for name in _ROW)
+        same = " and ".join(f"kept.{name} = fresh.{name}" for name in ROW)
         changes = ", ".join(f"`{name}` = fresh.`{name}`" for name in ("_reason_before", *columns))
         transaction = {
             _TRANSACTION_APPLICATION: application_id(kind.name, mark.installation),
@@ -267,11 +253,7 @@ class RawStore:
             and max(newest_steps(kind.name, version.transactions).values(), default=0) > until
         ):
             rows = rows.where(f"_step <= {until}")
-        events = _from_columns(rows.where(f"_fields = '{kind.fields_version}'"), kind)
-        older = rows.where(f"_fields is null or _fields <> '{kind.fields_version}'")
-        # Usually there are no such rows. Delta knows this from its log, which has the range of each file's
-        # `_fields`.
-        return events.unionByName(_from_values(older, kind)) if older.inputFiles() else events
+        return read_events(rows, kind)
 
     def held(self, spark: SparkSession, kind: EventKind, start: datetime, end: datetime) -> Held:
         """How much data the event hours that begin in [start, end) hold."""
@@ -325,7 +307,7 @@ class RawStore:
         reader = spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return _with_columns(reader.load(self.path(kind)), _ADDED)
+        return with_columns(reader.load(self.path(kind)), ADDED)
 
 
 @contextmanager
@@ -365,84 +347,6 @@ def _appended(counted: Iterable[Mapping[str, Any]]) -> Appended:
     return Appended(dict(accepted), nonzero, dict(minutes), dict(rejected_minutes), partitions)
 
 
-def _decoded_columns(kind: EventKind, step: int, calendar: Calendar, types: dict[str, str]) -> dict[str, str]:
-    """The table's columns that depend on decoding: name to SQL over the columns of `decode`.
-
-    `types` maps the columns that the table has to their Spark types.
-    """
-    hour = _event_hour(calendar)
-    own = {
-        "event_hour": hour,
-        "_reason": "_reason",
-        "_detail": "_detail",
-        "_impaired": "_impaired",
-        "_step": f"bigint({step})",
-        "_event_id": "_event_id",
-        "_event_time": "_event_time",
-        "_id_hash": f"if(_reason is null, {_id_hash(hour)}, null)",
-        "_fields": f"'{kind.fields_version}'",
-    }
-    return own | {_column(field, types): f"`{field.name}`" for field in _plain_fields(kind)}
-
-
-def _plain_fields(kind: EventKind) -> list[Field]:
-    """The fields without id and time, which are stored as `_event_id` and `_event_time`."""
-    return [field for field in kind.fields if field.name not in (kind.id_field, kind.time_field)]
-
-
-def _column(field: Field, types: dict[str, str]) -> str:
-    """The column that holds the field.
-
-    It has the field's name, unless the table already has a column of that name with another type: then the
-    type is appended, as in `_amount_decimal_12_2`.
-    """
-    if types.get(field.name.lower(), field.column_type) == field.column_type:
-        return field.name
-    return f"_{field.name}_{re.sub(r'[^a-z0-9]+', '_', field.column_type).strip('_')}"
-
-
-def _types(table: DataFrame) -> dict[str, str]:
-    return {column.name.lower(): column.dataType.simpleString() for column in table.schema}
-
-
-def _from_columns(rows: DataFrame, kind: EventKind) -> DataFrame:
-    """Events of rows that were decoded with the kind's current fields: the fields are read from columns."""
-    types = _types(rows)
-    columns = {field.name: _column(field, types) for field in _plain_fields(kind)}
-    filled = _with_columns(rows, {columns[field.name]: field.column_type for field in _plain_fields(kind)})
-    plain = {name: f"`{column}`" for name, column in columns.items()}
-    return _events(filled, kind, plain | _accepted_keys(kind))
-
-
-def _from_values(rows: DataFrame, kind: EventKind) -> DataFrame:
-    """Events of rows that were decoded with other fields: the fields are read from the raw values."""
-    from pyspark.sql import functions as F
-
-    decoded = (
-        read_fields(rows.select(*_OWN), kind)
-        .withColumn("_event_id", F.expr(f"coalesce(_event_id, string(`{kind.id_field}`))"))
-        .withColumn("_event_time", F.expr(f"coalesce(_event_time, `{kind.time_field}`)"))
-        .withColumn("_id_hash", F.expr(f"coalesce(_id_hash, {_id_hash('event_hour')})"))
-    )
-    # An event that was accepted with other fields as id and time may lack the current ones. Then it gets
-    # those with which it was accepted.
-    keys = {name: f"coalesce(`{name}`, {accepted})" for name, accepted in _accepted_keys(kind).items()}
-    return _events(decoded, kind, {field.name: f"`{field.name}`" for field in kind.fields} | keys)
-
-
-def _accepted_keys(kind: EventKind) -> dict[str, str]:
-    """SQL for the id and time fields: the id and time with which an event was accepted."""
-    return {
-        kind.id_field: f"cast(_event_id as {kind.field(kind.id_field).column_type})",
-        kind.time_field: "_event_time",
-    }
-
-
-def _events(rows: DataFrame, kind: EventKind, fields: Mapping[str, str]) -> DataFrame:
-    """The events' own columns, followed by the fields. `fields` maps each field to SQL."""
-    return rows.selectExpr(*_OWN, *_as({field.name: fields[field.name] for field in kind.fields}))
-
-
 def _selected(rejected: DataFrame, selection: Selection) -> DataFrame:
     from pyspark.sql import functions as F
 
@@ -456,30 +360,6 @@ def _selected(rejected: DataFrame, selection: Selection) -> DataFrame:
         if wanted is not None:
             rejected = rejected.where(condition)
     return rejected
-
-
-def _with_columns(table: DataFrame, columns: dict[str, str]) -> DataFrame:
-    """The table with a null column for each of the columns (name to type) that it lacks."""
-    from pyspark.sql import functions as F
-
-    present = {name.lower() for name in table.columns}
-    lacking = {n: F.lit(None).cast(type_) for n, type_ in columns.items() if n.lower() not in present}
-    return table.withColumns(lacking) if lacking else table
-
-
-def _as(columns: Mapping[str, str]) -> list[str]:
-    return [f"{sql} as `{name}`" for name, sql in columns.items()]
-
-
-def _event_hour(calendar: Calendar) -> str:
-    shift = calendar.hour_offset // timedelta(seconds=1)
-    seconds = "unix_seconds(_event_time)"
-    return f"if(_reason is null, {seconds} - pmod({seconds} + {shift}, 3600), null)"
-
-
-def _id_hash(hour: str) -> str:
-    """SQL for a 64-bit hash of the event hour and the id. An id counts once in its event hour."""
-    return f"xxhash64({hour}, _event_id)"
 
 
 def _partitions(hours: Iterable[datetime]) -> list[int]:

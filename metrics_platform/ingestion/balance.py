@@ -16,8 +16,8 @@ from metrics_platform.events.kafka.offsets import OffsetRange
 from metrics_platform.events.kafka.recount import count_committed, first_time
 from metrics_platform.events.raw_store import Appended
 from metrics_platform.ingestion.ranges import step_range
-from metrics_platform.store.state.ingestion_ledger import RangeCounts
-from metrics_platform.store.state.lost_records import NOT_STORED, LostSpan
+from metrics_platform.store.state.books.ingestion_ledger import RangeCounts
+from metrics_platform.store.state.books.lost_records import NOT_STORED, LostSpan
 
 _INSTANT = timedelta(microseconds=1)
 

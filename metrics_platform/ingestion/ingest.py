@@ -53,12 +53,13 @@ from metrics_platform.spark.cluster_managers import ClusterManager, cluster_mana
 from metrics_platform.store import exactness
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import TurnTaken, ingestion_turn
-from metrics_platform.store.state import event_counts, ingestion_ledger, outages
-from metrics_platform.store.state.backlog import Cause
-from metrics_platform.store.state.changed_hours import mark_changed
-from metrics_platform.store.state.event_counts import StepCounts
+from metrics_platform.store.state.books import event_counts, ingestion_ledger
+from metrics_platform.store.state.books.event_counts import StepCounts
+from metrics_platform.store.state.books.lost_records import lost_by_step, record_lost
 from metrics_platform.store.state.installation import installation_id
-from metrics_platform.store.state.lost_records import lost_by_step, record_lost
+from metrics_platform.store.state.owed import outages
+from metrics_platform.store.state.owed.backlog import Cause
+from metrics_platform.store.state.owed.changed_hours import mark_changed
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from metrics_platform.events.kafka.offsets import Bounds, Lack, OffsetRange
-from metrics_platform.store.state import ingestion_ledger
-from metrics_platform.store.state.step_range import StepRange
+from metrics_platform.store.state.books import ingestion_ledger
+from metrics_platform.store.state.books.step_range import StepRange
 
 
 def made_anew(

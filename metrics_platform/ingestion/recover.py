@@ -25,12 +25,13 @@ from metrics_platform.ingestion.ranges import step_range
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
-from metrics_platform.store.state import event_counts, installation, recovered_books
-from metrics_platform.store.state.changed_hours import mark_changed
-from metrics_platform.store.state.event_counts import StepCounts
-from metrics_platform.store.state.ingestion_ledger import Counts, RangeCounts
-from metrics_platform.store.state.lost_records import record_lost_hours
-from metrics_platform.store.state.recovered_books import RecoveredStep
+from metrics_platform.store.state import installation
+from metrics_platform.store.state.books import event_counts, recovered_books
+from metrics_platform.store.state.books.event_counts import StepCounts
+from metrics_platform.store.state.books.ingestion_ledger import Counts, RangeCounts
+from metrics_platform.store.state.books.lost_records import record_lost_hours
+from metrics_platform.store.state.books.recovered_books import RecoveredStep
+from metrics_platform.store.state.owed.changed_hours import mark_changed
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

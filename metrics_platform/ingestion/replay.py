@@ -23,7 +23,7 @@ from metrics_platform.ingestion.ingest import Ingestion
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
-from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state.books import ingestion_ledger
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

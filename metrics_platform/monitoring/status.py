@@ -14,12 +14,12 @@ from metrics_platform.store.connection import Connection, StoreUnavailable, conn
 from metrics_platform.store.ledger import Label, newest_of_each
 from metrics_platform.store.state.alarm_deliveries import Delivery, undelivered
 from metrics_platform.store.state.alarms import Alarm, LastLook, Severity, last_look, open_alarms
-from metrics_platform.store.state.backlog import Entry
+from metrics_platform.store.state.books.lost_records import LostRecords, lost_records
 from metrics_platform.store.state.definition_versions import OlderWindows, older_windows
 from metrics_platform.store.state.lease import STREAM_LEASE, Lease, read_lease
-from metrics_platform.store.state.lost_records import LostRecords, lost_records
 from metrics_platform.store.state.next_shift import NextShift, read_next_shift
-from metrics_platform.store.state.outages import open_outages
+from metrics_platform.store.state.owed.backlog import Entry
+from metrics_platform.store.state.owed.outages import open_outages
 
 # A look that is late by less may still be sending what the last one found.
 LOOK_AWAITED = timedelta(minutes=2)

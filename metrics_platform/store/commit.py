@@ -43,8 +43,8 @@ from metrics_platform.store.quality.revisions import supersede
 from metrics_platform.store.rollup import Merged, is_exact, roll_up
 from metrics_platform.store.schema import current_versions
 from metrics_platform.store.staging import Prepared, key, prepare, replace, stage
-from metrics_platform.store.state.backlog import settle_exact
 from metrics_platform.store.state.lease import Fence, check_fence
+from metrics_platform.store.state.owed.backlog import settle_exact
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_windows
 from metrics_platform.store.quality import revisions
 from metrics_platform.store.staging import delete
-from metrics_platform.store.state.audits import prune_audits
+from metrics_platform.store.state.books.audits import prune_audits
 
 # How long the books of what happened are kept: finished ingestion steps, lost records, settled entries of the
 # backlog, alarms, passes of the batch, runs.

@@ -32,8 +32,8 @@ from metrics_platform.store import migrations
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_definitions
 from metrics_platform.store.sql_text import listed, names, value_of
-from metrics_platform.store.state.changed_hours import mark_uncounted
 from metrics_platform.store.state.definition_versions import record_definition
+from metrics_platform.store.state.owed.changed_hours import mark_uncounted
 
 # Columns that the views add around a metric's own; a dimension cannot have these names.
 LABEL_COLUMNS = (

@@ -15,7 +15,7 @@ from metrics_platform.store.commit import Commit, Committed, commit
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.ledger import Source
-from metrics_platform.store.state import event_counts
+from metrics_platform.store.state.books import event_counts
 from metrics_platform.store.state.lease import Fence
 from metrics_platform.stream.iteration import MinuteTotals
 

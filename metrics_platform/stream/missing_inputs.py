@@ -17,8 +17,9 @@ from metrics_platform.events.kafka.offsets import Lack, OffsetRange
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.coverage import lost_share
-from metrics_platform.store.state import event_counts, gaps, outages
-from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.books import event_counts
+from metrics_platform.store.state.owed import gaps, outages
+from metrics_platform.store.state.owed.backlog import Cause
 from metrics_platform.stream import iteration
 
 Part = tuple[str, str, int | None]  # cluster, topic, partition; without one, the whole topic

@@ -26,7 +26,7 @@ from metrics_platform.store.connection import Connection, StoreUnavailable
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state import lease
 from metrics_platform.store.state.lease import Lease
-from metrics_platform.store.state.left_out import Layer, record_left_out
+from metrics_platform.store.state.owed.left_out import Layer, record_left_out
 from metrics_platform.stream import iteration
 from metrics_platform.stream.clock import Clock
 from metrics_platform.stream.failing_metrics import FailingMetrics

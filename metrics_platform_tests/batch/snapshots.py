@@ -10,7 +10,7 @@ from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import LATE
 from metrics_platform.store.exactness import Staleness
-from metrics_platform.store.state.backlog import Cause, Entry
+from metrics_platform.store.state.owed.backlog import Cause, Entry
 from metrics_platform_tests.support.nowhere import catalog
 
 CALENDAR = Calendar("Europe/Berlin")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from metrics_platform.batch.audit import audit_pass, audit_unit, counted_events
 from metrics_platform.catalog.windows import Calendar, Grain
 from metrics_platform.compute.totals import Computed
-from metrics_platform.store.state.event_counts import IngestedCounts
+from metrics_platform.store.state.books.event_counts import IngestedCounts
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = Calendar("UTC").window(Grain.HOUR, NOON)

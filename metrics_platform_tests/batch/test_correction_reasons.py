@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from metrics_platform.batch.correction_reasons import correction_reasons
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH, LATE
-from metrics_platform.store.state.backlog import Cause, Entry
+from metrics_platform.store.state.owed.backlog import Cause, Entry
 
 CALENDAR = Calendar("Europe/Berlin")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -9,8 +9,8 @@ from metrics_platform.batch.forecast import Debt, forecast, next_hourly_run, rep
 from metrics_platform.batch.snapshot import Snapshot
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar
 from metrics_platform.store.exactness import Staleness
-from metrics_platform.store.state.backlog import Cause, Entry
-from metrics_platform.store.state.missing import REASON
+from metrics_platform.store.state.owed.backlog import Cause, Entry
+from metrics_platform.store.state.owed.missing import REASON
 from metrics_platform_tests.batch.snapshots import (
     CALENDAR,
     NOW,

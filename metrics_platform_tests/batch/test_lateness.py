@@ -15,7 +15,7 @@ from metrics_platform.batch.repairs import REPAIRED_WITHIN, SAFETY
 from metrics_platform.batch.snapshot import Snapshot
 from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.windows import HOUR, Grain
-from metrics_platform.store.state.backlog import Entry
+from metrics_platform.store.state.owed.backlog import Entry
 from metrics_platform_tests.batch.snapshots import CALENDAR, changed, snapshot, utc
 
 START = utc("2026-11-02T00:03")

@@ -18,7 +18,7 @@ from metrics_platform.batch.units import fresh_hours, parts_of, unit_of, units_o
 from metrics_platform.catalog.windows import HOUR, MINUTE, Calendar, Grain, Window
 from metrics_platform.ingestion.ingest import FRESH, LATE
 from metrics_platform.store.exactness import Staleness
-from metrics_platform.store.state.backlog import Entry
+from metrics_platform.store.state.owed.backlog import Entry
 from metrics_platform_tests.batch.snapshots import (
     CALENDAR,
     NOW,

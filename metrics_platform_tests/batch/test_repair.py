@@ -24,10 +24,10 @@ from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import gaps
-from metrics_platform.store.state.backlog import Cause
-from metrics_platform.store.state.changed_hours import UNCOUNTED, changed_hours, mark_changed
-from metrics_platform.store.state.outages import open_outages, record_outage
+from metrics_platform.store.state.owed import gaps
+from metrics_platform.store.state.owed.backlog import Cause
+from metrics_platform.store.state.owed.changed_hours import UNCOUNTED, changed_hours, mark_changed
+from metrics_platform.store.state.owed.outages import open_outages, record_outage
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to

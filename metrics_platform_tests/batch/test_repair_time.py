@@ -16,8 +16,8 @@ from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.windows import HOUR
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.backlog import Cause, open_entries
 from metrics_platform.store.state.batch_passes import hour_cost, record_pass
+from metrics_platform.store.state.owed.backlog import Cause, open_entries
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to
 

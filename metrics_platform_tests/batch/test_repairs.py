@@ -22,7 +22,7 @@ from metrics_platform.batch.units import fresh_hours
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR, Grain
 from metrics_platform.store.exactness import Staleness
-from metrics_platform.store.state.backlog import Entry
+from metrics_platform.store.state.owed.backlog import Entry
 from metrics_platform_tests.batch.snapshots import (
     NOW,
     changed,

@@ -21,8 +21,8 @@ from metrics_platform.settings import Settings
 from metrics_platform.spark.startup import open_session
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import event_counts, ingestion_ledger
-from metrics_platform.store.state.event_counts import StepCounts
+from metrics_platform.store.state.books import event_counts, ingestion_ledger
+from metrics_platform.store.state.books.event_counts import StepCounts
 from metrics_platform.store.state.installation import installation_id
 from metrics_platform_tests.benchmarks.day_events import day_records
 from metrics_platform_tests.benchmarks.serve import own_answers, serve

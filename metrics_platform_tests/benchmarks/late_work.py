@@ -28,9 +28,9 @@ from metrics_platform.settings import Settings
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import ingestion_ledger
-from metrics_platform.store.state.changed_hours import changed_hours
+from metrics_platform.store.state.books import ingestion_ledger
 from metrics_platform.store.state.installation import installation_id
+from metrics_platform.store.state.owed.changed_hours import changed_hours
 from metrics_platform_tests.benchmarks.day_events import PARTITIONS, day_records
 from metrics_platform_tests.benchmarks.serve import cpu_seconds, own_answers, serve
 from metrics_platform_tests.support.logs import log_to

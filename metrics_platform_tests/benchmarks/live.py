@@ -28,8 +28,9 @@ from metrics_platform.local.servers import postgres
 from metrics_platform.local.state import StackState
 from metrics_platform.settings import PREFIX, Settings
 from metrics_platform.store.connection import Connection, connect
-from metrics_platform.store.state import gaps, lease
+from metrics_platform.store.state import lease
 from metrics_platform.store.state.lease import Lease
+from metrics_platform.store.state.owed import gaps
 from metrics_platform.stream.supervision import WARM_UP
 from metrics_platform_tests.benchmarks.memory import Peaks, sampling, spark_drivers
 from metrics_platform_tests.benchmarks.reader import MINUTE, Reader, await_that, reading

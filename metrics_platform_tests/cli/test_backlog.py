@@ -13,11 +13,11 @@ from metrics_platform.cli.main import app
 from metrics_platform.settings import PACKAGE, PREFIX
 from metrics_platform.store.connection import connect
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.backlog import Cause
-from metrics_platform.store.state.changed_hours import mark_changed
-from metrics_platform.store.state.gaps import record_gap
-from metrics_platform.store.state.ingestion_ledger import Counts, finish_step, plan_step
-from metrics_platform.store.state.outages import record_outage
+from metrics_platform.store.state.books.ingestion_ledger import Counts, finish_step, plan_step
+from metrics_platform.store.state.owed.backlog import Cause
+from metrics_platform.store.state.owed.changed_hours import mark_changed
+from metrics_platform.store.state.owed.gaps import record_gap
+from metrics_platform.store.state.owed.outages import record_outage
 
 CATALOG = PACKAGE / "catalog" / "webshop.yaml"
 

@@ -19,7 +19,7 @@ from metrics_platform.platform import Platform
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Source
-from metrics_platform.store.state import gaps
+from metrics_platform.store.state.owed import gaps
 from metrics_platform.stream.report import Iteration
 from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support import oracle

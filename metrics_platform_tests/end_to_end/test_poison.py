@@ -19,8 +19,8 @@ from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state.alarms import Severity
-from metrics_platform.store.state.backlog import Cause, open_entries
-from metrics_platform.store.state.left_out import Layer, left_out
+from metrics_platform.store.state.owed.backlog import Cause, open_entries
+from metrics_platform.store.state.owed.left_out import Layer, left_out
 from metrics_platform.stream.report import Iteration
 from metrics_platform.stream.shift import Shift
 from metrics_platform_tests.support.clock import START, ManualClock

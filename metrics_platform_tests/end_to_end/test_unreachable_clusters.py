@@ -37,9 +37,10 @@ from metrics_platform.platform import Platform
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label, Source
-from metrics_platform.store.state import gaps, ingestion_ledger, outages
-from metrics_platform.store.state.backlog import Cause
-from metrics_platform.store.state.changed_hours import changed_hours
+from metrics_platform.store.state.books import ingestion_ledger
+from metrics_platform.store.state.owed import gaps, outages
+from metrics_platform.store.state.owed.backlog import Cause
+from metrics_platform.store.state.owed.changed_hours import changed_hours
 from metrics_platform.stream import iteration
 from metrics_platform.stream.report import Iteration
 from metrics_platform.stream.shift import Shift

@@ -21,7 +21,7 @@ from metrics_platform.ingestion.replay import replay_rejected
 from metrics_platform.platform import Platform
 from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.spark.session import spark_settings
-from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state.books import ingestion_ledger
 from metrics_platform_tests.support.logs import log_to
 
 

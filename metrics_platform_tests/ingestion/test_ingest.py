@@ -17,9 +17,10 @@ from metrics_platform.ingestion.ingest import NotIngested, ingest, ingest_each
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import ingestion_turn
-from metrics_platform.store.state import ingestion_ledger, outages
-from metrics_platform.store.state.backlog import Cause
-from metrics_platform.store.state.changed_hours import changed_hours
+from metrics_platform.store.state.books import ingestion_ledger
+from metrics_platform.store.state.owed import outages
+from metrics_platform.store.state.owed.backlog import Cause
+from metrics_platform.store.state.owed.changed_hours import changed_hours
 from metrics_platform_tests.ingestion import killed_ingestion
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to

@@ -18,7 +18,7 @@ from metrics_platform.platform import Platform
 from metrics_platform.store import ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.lost_records import settle_returned_hours
+from metrics_platform.store.state.books.lost_records import settle_returned_hours
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to
 from metrics_platform_tests.support.traffic import produce, send

@@ -20,8 +20,8 @@ from metrics_platform.ingestion.replay import Replayed, replay_rejected
 from metrics_platform.platform import Platform
 from metrics_platform.settings import PREFIX
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state import event_counts, ingestion_ledger
-from metrics_platform.store.state.changed_hours import changed_hours
+from metrics_platform.store.state.books import event_counts, ingestion_ledger
+from metrics_platform.store.state.owed.changed_hours import changed_hours
 from metrics_platform_tests.events.records import millis, send
 from metrics_platform_tests.ingestion import killed_ingestion
 from metrics_platform_tests.support.clock import START, ManualClock

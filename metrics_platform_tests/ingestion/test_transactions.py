@@ -13,7 +13,7 @@ from metrics_platform.ingestion.ingest import ingest
 from metrics_platform.local.traffic.shop import Record
 from metrics_platform.platform import Platform
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.ingestion_ledger import ranges_of_steps
+from metrics_platform.store.state.books.ingestion_ledger import ranges_of_steps
 from metrics_platform_tests.support import oracle
 from metrics_platform_tests.support.clock import START, ManualClock
 from metrics_platform_tests.support.logs import log_to

@@ -20,7 +20,7 @@ from metrics_platform.settings import PACKAGE, PREFIX
 from metrics_platform.store.connection import StoreUnavailable, connect
 from metrics_platform.store.query import QueryError
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.changed_hours import mark_waiting
+from metrics_platform.store.state.owed.changed_hours import mark_waiting
 from metrics_platform_tests.support.nowhere import catalog
 
 CATALOG = PACKAGE / "catalog" / "webshop.yaml"

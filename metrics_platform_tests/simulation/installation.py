@@ -30,7 +30,7 @@ from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.changed_hours import changed_hours
+from metrics_platform.store.state.owed.changed_hours import changed_hours
 from metrics_platform.stream.shift import Shift, ShiftFailed
 from metrics_platform_tests.simulation.expected import OlderDefinition
 from metrics_platform_tests.simulation.kafka import Senders, create_topics

@@ -10,7 +10,7 @@ from typing import Any
 from metrics_platform.batch import execute
 from metrics_platform.events.raw_store import RawStore
 from metrics_platform.ingestion import ingest
-from metrics_platform.store.state import ingestion_ledger
+from metrics_platform.store.state.books import ingestion_ledger
 from metrics_platform.stream import minutes
 
 

@@ -16,8 +16,8 @@ from metrics_platform.store.commit import Commit, Source, commit, next_revision
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.coverage import CoverageInput, coverage, lost_share
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state import event_counts, ingestion_ledger
-from metrics_platform.store.state.event_counts import StepCounts
+from metrics_platform.store.state.books import event_counts, ingestion_ledger
+from metrics_platform.store.state.books.event_counts import StepCounts
 from metrics_platform_tests.store.shop import KIND, METRICS, NOW, Visit, at, catalog, label, totals, window
 
 counts = st.none() | st.integers(0, 10**12)

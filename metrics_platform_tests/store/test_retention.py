@@ -13,12 +13,13 @@ from metrics_platform.store import retention
 from metrics_platform.store.commit import Commit, Source, commit, next_revision
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.retention import BOOKS_KEPT, prune_books, prune_windows
-from metrics_platform.store.state import event_counts, ingestion_ledger, outages
 from metrics_platform.store.state.alarms import Alarm, Severity, write_alarm
-from metrics_platform.store.state.backlog import Cause
 from metrics_platform.store.state.batch_passes import record_pass
-from metrics_platform.store.state.event_counts import StepCounts
-from metrics_platform.store.state.step_range import StepRange
+from metrics_platform.store.state.books import event_counts, ingestion_ledger
+from metrics_platform.store.state.books.event_counts import StepCounts
+from metrics_platform.store.state.books.step_range import StepRange
+from metrics_platform.store.state.owed import outages
+from metrics_platform.store.state.owed.backlog import Cause
 from metrics_platform.store.state.verdicts import Verdict, record_verdict
 from metrics_platform_tests.store.shop import METRICS, NOW, Visit, catalog, put, totals, values, window
 from metrics_platform_tests.support.steps import lost_span

@@ -18,8 +18,9 @@ from metrics_platform.store import ledger
 from metrics_platform.store.commit import next_revision
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.ledger import Label, Source
-from metrics_platform.store.state import gaps, lease, outages
+from metrics_platform.store.state import lease
 from metrics_platform.store.state.lease import FenceLost
+from metrics_platform.store.state.owed import gaps, outages
 from metrics_platform.stream.report import Iteration
 from metrics_platform.stream.shift import LEASE_TTL, Shift, ShiftFailed
 from metrics_platform_tests.support import oracle

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from metrics_platform.events.step_marks import StepMark
-from metrics_platform.store.state.lost_records import LostSpan
-from metrics_platform.store.state.step_range import StepRange
+from metrics_platform.store.state.books.lost_records import LostSpan
+from metrics_platform.store.state.books.step_range import StepRange
 
 INSTALLATION = "11111111-1111-4111-8111-111111111111"
 

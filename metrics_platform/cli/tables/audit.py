@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.table import Table
 
 from metrics_platform.serving import formats
-from metrics_platform.store.state.audits import Audit
-from metrics_platform.store.state.ingestion_ledger import RangeCounts
+from metrics_platform.store.state.books.audits import Audit
+from metrics_platform.store.state.books.ingestion_ledger import RangeCounts
 
 _COUNTS = ("accepted", "redelivered", "counted", "duplicates", "erased")
 _NAMES = ("kind", "grain", "start", "end", "step", *_COUNTS, "balanced", "differences")

@@ -16,10 +16,10 @@ from metrics_platform.cli.tables import alarms
 from metrics_platform.local.status import Status
 from metrics_platform.serving import formats
 from metrics_platform.store.ledger import Label
-from metrics_platform.store.state.backlog import Entry
 from metrics_platform.store.state.lease import Lease
 from metrics_platform.store.state.next_shift import NextShift
-from metrics_platform.store.state.outages import layer_of
+from metrics_platform.store.state.owed.backlog import Entry
+from metrics_platform.store.state.owed.outages import layer_of
 
 
 def view(status: Status, now: datetime) -> None:

@@ -10,8 +10,8 @@ from metrics_platform.monitoring.alarms.snapshot import Snapshot
 from metrics_platform.monitoring.alarms.words import age, when
 from metrics_platform.monitoring.freshness import judge_freshness
 from metrics_platform.store.state.alarms import Finding, Severity
-from metrics_platform.store.state.backlog import Cause
-from metrics_platform.store.state.outages import layer_of
+from metrics_platform.store.state.owed.backlog import Cause
+from metrics_platform.store.state.owed.outages import layer_of
 
 # A lease that expired is taken by the next shift within seconds, if there is one.
 SHIFT_AWAITED = timedelta(minutes=1)

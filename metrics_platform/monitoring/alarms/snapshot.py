@@ -20,14 +20,15 @@ from metrics_platform.store import exactness, ledger
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.exactness import Overdue
 from metrics_platform.store.quality.corrections import Correction, newest_reconciliations
-from metrics_platform.store.state import ingestion_ledger, lease
+from metrics_platform.store.state import lease
 from metrics_platform.store.state.alarm_deliveries import Delivery, undelivered
-from metrics_platform.store.state.audits import Unbalanced, unbalanced_windows
-from metrics_platform.store.state.backlog import Entry
-from metrics_platform.store.state.left_out import LeftOut, left_out
-from metrics_platform.store.state.lost_records import LostRecords, lost_records
+from metrics_platform.store.state.books import ingestion_ledger
+from metrics_platform.store.state.books.audits import Unbalanced, unbalanced_windows
+from metrics_platform.store.state.books.lost_records import LostRecords, lost_records
 from metrics_platform.store.state.metrics import CurrentMetric, current_metrics
-from metrics_platform.store.state.outages import open_outages
+from metrics_platform.store.state.owed.backlog import Entry
+from metrics_platform.store.state.owed.left_out import LeftOut, left_out
+from metrics_platform.store.state.owed.outages import open_outages
 from metrics_platform.store.state.runs import EndedRun, ended_runs
 from metrics_platform.store.state.verdicts import Verdict, last_verdicts
 

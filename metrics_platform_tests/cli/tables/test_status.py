@@ -23,12 +23,12 @@ from metrics_platform.store.coverage import CoverageInput
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state.alarm_deliveries import deliveries_of, write_step
 from metrics_platform.store.state.alarms import Alarm, Change, Severity, Step, note_look
-from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.books.ingestion_ledger import plan_step
+from metrics_platform.store.state.books.step_range import StepRange
 from metrics_platform.store.state.definition_versions import OlderWindows
-from metrics_platform.store.state.ingestion_ledger import plan_step
 from metrics_platform.store.state.next_shift import NextShift
-from metrics_platform.store.state.outages import record_outage
-from metrics_platform.store.state.step_range import StepRange
+from metrics_platform.store.state.owed.backlog import Cause
+from metrics_platform.store.state.owed.outages import record_outage
 from metrics_platform_tests.store.shop import METRICS, NOW, catalog, totals, window
 from metrics_platform_tests.support.steps import lost_span
 

@@ -19,13 +19,15 @@ from metrics_platform.platform import Platform
 from metrics_platform.settings import AlarmSettings
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state import ingestion_ledger, lease, outages, runs
+from metrics_platform.store.state import lease, runs
 from metrics_platform.store.state.alarms import QUIET, open_alarms
-from metrics_platform.store.state.audits import Audit, record_audits
-from metrics_platform.store.state.backlog import Cause
-from metrics_platform.store.state.ingestion_ledger import Counts
-from metrics_platform.store.state.left_out import Layer, record_left_out
-from metrics_platform.store.state.step_range import StepRange
+from metrics_platform.store.state.books import ingestion_ledger
+from metrics_platform.store.state.books.audits import Audit, record_audits
+from metrics_platform.store.state.books.ingestion_ledger import Counts
+from metrics_platform.store.state.books.step_range import StepRange
+from metrics_platform.store.state.owed import outages
+from metrics_platform.store.state.owed.backlog import Cause
+from metrics_platform.store.state.owed.left_out import Layer, record_left_out
 from metrics_platform.store.state.verdicts import Verdict, record_verdict
 from metrics_platform_tests.monitoring.alarms.conftest import EMPTY_DISK, Watching
 from metrics_platform_tests.store.shop import NOW, Visit, put, window

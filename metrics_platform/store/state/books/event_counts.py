@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Calendar, Grain, Window
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.backlog import Entry
-from metrics_platform.store.state.ingestion_ledger import newest_version
+from metrics_platform.store.state.books.ingestion_ledger import newest_version
+from metrics_platform.store.state.owed.backlog import Entry
 
 MinuteCounts = Mapping[tuple[datetime, str], int]  # events by (minute, cluster)
 

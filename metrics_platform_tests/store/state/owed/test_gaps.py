@@ -11,8 +11,8 @@ from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.backlog import Cause, Entry
-from metrics_platform.store.state.gaps import all_gaps, open_gaps, record_gap
+from metrics_platform.store.state.owed.backlog import Cause, Entry
+from metrics_platform.store.state.owed.gaps import all_gaps, open_gaps, record_gap
 from metrics_platform_tests.store.shop import METRICS, NOW, at, catalog, put
 
 LATER = NOW + timedelta(hours=2)

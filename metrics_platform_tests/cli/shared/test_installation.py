@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import typer
 
-from metrics_platform.cli.installation import read_time
+from metrics_platform.cli.shared.installation import read_time
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -10,8 +10,8 @@ from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import HOUR
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.schema import migrate
-from metrics_platform.store.state.backlog import Cause, open_entries
-from metrics_platform.store.state.left_out import (
+from metrics_platform.store.state.owed.backlog import Cause, open_entries
+from metrics_platform.store.state.owed.left_out import (
     Layer,
     LeftOut,
     left_out,

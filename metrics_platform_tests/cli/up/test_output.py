@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 
 from rich.console import Console
 
-from metrics_platform.cli.output import LossyOutput
+from metrics_platform.cli.up.output import LossyOutput
 
 
 def test_what_can_be_written_is() -> None:

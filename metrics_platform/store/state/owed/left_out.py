@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from metrics_platform.catalog.model import Metric
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.backlog import Cause, Entry
+from metrics_platform.store.state.owed.backlog import Cause, Entry
 
 # Once a day is often enough to notice that a new version of Spark or a larger bound helps.
 TRY_AGAIN = timedelta(days=1)

@@ -8,7 +8,7 @@ time, why, since when, by which ingestion step, and when it was settled. There a
 * `behind`: the raw store lacks a cluster's records of this time. An outage, too.
 * `changed`: the raw events of an hour changed since it was last computed from them.
 * `missing`: a window ended and has no exact number, and the last run could not compute it.
-* `unbalanced`: the books of a window do not balance, see audits.py.
+* `unbalanced`: the books of a window do not balance, see audits.py in books.
 * `failed`: the batch could not compute a metric for this hour, though it computed the others.
 * `lost`: Kafka dropped records before they were ingested. Nothing settles that.
 

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.catalog.model import Catalog
-from metrics_platform.cli.installation import installation
+from metrics_platform.cli.shared.installation import installation
 from metrics_platform.settings import Settings
 from metrics_platform.store.connection import Connection, StoreUnavailable, connect, database_place
 from metrics_platform.store.query import QueryError

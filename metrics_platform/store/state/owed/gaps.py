@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from metrics_platform.store.connection import Connection
 from metrics_platform.store.locks import lock_backlog
-from metrics_platform.store.state.backlog import (
+from metrics_platform.store.state.owed.backlog import (
     COLUMNS,
     Cause,
     Entry,

@@ -14,7 +14,7 @@ from typing import Any, LiteralString
 
 from metrics_platform.catalog.windows import Grain, Window
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.backlog import Cause
+from metrics_platform.store.state.owed.backlog import Cause
 
 
 @dataclass(frozen=True)

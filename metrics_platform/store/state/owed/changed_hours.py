@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.backlog import Cause, Entry, open_entries
+from metrics_platform.store.state.owed.backlog import Cause, Entry, open_entries
 
 # Why an hour is computed again for a metric that was away while events came.
 UNCOUNTED = "events came while the metric was not in the catalogue"

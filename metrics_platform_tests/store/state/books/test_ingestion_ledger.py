@@ -10,8 +10,7 @@ from threading import Barrier
 import pytest
 
 from metrics_platform.store.connection import Connection, connect
-from metrics_platform.store.state.changed_hours import changed_hours, mark_changed, settle_hours
-from metrics_platform.store.state.ingestion_ledger import (
+from metrics_platform.store.state.books.ingestion_ledger import (
     Counts,
     IngestionStep,
     abandon_step,
@@ -22,7 +21,8 @@ from metrics_platform.store.state.ingestion_ledger import (
     pending_step,
     plan_step,
 )
-from metrics_platform.store.state.step_range import StepRange
+from metrics_platform.store.state.books.step_range import StepRange
+from metrics_platform.store.state.owed.changed_hours import changed_hours, mark_changed, settle_hours
 from metrics_platform_tests.store.shop import NOW, at
 from metrics_platform_tests.support.steps import lost_span
 

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from psycopg.types.json import Jsonb
 
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.backlog import COLUMNS, Entry, read_entry
-from metrics_platform.store.state.step_range import StepRange
+from metrics_platform.store.state.books.step_range import StepRange
+from metrics_platform.store.state.owed.backlog import COLUMNS, Entry, read_entry
 
 DROPPED = "Kafka no longer had the records when they were to be ingested"
 NOT_STORED = "the raw store lacks records that Kafka holds"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.backlog import Cause, Entry, entries_between, open_entries
+from metrics_platform.store.state.owed.backlog import Cause, Entry, entries_between, open_entries
 
 CAUSES = (Cause.UNREACHABLE, Cause.BEHIND)
 

@@ -21,8 +21,8 @@ from psycopg.types.json import Jsonb
 
 from metrics_platform.store.connection import Connection, only
 from metrics_platform.store.locks import lock_ingestion
-from metrics_platform.store.state.lost_records import LostSpan, record_lost
-from metrics_platform.store.state.step_range import StepRange
+from metrics_platform.store.state.books.lost_records import LostSpan, record_lost
+from metrics_platform.store.state.books.step_range import StepRange
 
 _PENDING = """
     SELECT version, ranges, planned_at, replay FROM platform.ingestion WHERE kind = %s AND status = 'planned'

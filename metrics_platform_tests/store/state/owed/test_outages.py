@@ -10,9 +10,14 @@ from metrics_platform.catalog.model import Catalog
 from metrics_platform.catalog.windows import Grain
 from metrics_platform.store.commit import Source
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state import ingestion_ledger
-from metrics_platform.store.state.backlog import Cause, Entry
-from metrics_platform.store.state.outages import all_outages, open_outages, record_outage, settle_caught_up
+from metrics_platform.store.state.books import ingestion_ledger
+from metrics_platform.store.state.owed.backlog import Cause, Entry
+from metrics_platform.store.state.owed.outages import (
+    all_outages,
+    open_outages,
+    record_outage,
+    settle_caught_up,
+)
 from metrics_platform_tests.store.shop import METRICS, NOW, at, catalog, put
 
 LATER = NOW + timedelta(hours=2)

@@ -9,7 +9,7 @@ from datetime import datetime
 from psycopg.types.json import Jsonb
 
 from metrics_platform.store.connection import Connection
-from metrics_platform.store.state.ingestion_ledger import Counts, Partition, Topic, record_ranges
+from metrics_platform.store.state.books.ingestion_ledger import Counts, Partition, Topic, record_ranges
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Tests of how `metrics-platform up` runs."""

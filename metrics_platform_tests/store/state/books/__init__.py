@@ -1,0 +1,1 @@
+"""Tests of ingestion's books, on a real PostgreSQL."""

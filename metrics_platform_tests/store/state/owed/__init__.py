@@ -1,0 +1,1 @@
+"""Tests of what is owed, on a real PostgreSQL."""
