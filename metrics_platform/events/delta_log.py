@@ -23,15 +23,14 @@ class TableVersion:
 
 def is_table(spark: SparkSession, path: str) -> bool:
     """Whether there is a Delta table."""
-    jvm: Any = spark._jvm  # noqa: SLF001  the public API of delta-spark does the same
-    return bool(jvm.io.delta.tables.DeltaTable.isDeltaTable(spark._jsparkSession, path))  # noqa: SLF001
+    table = _class(spark, "io.delta.tables.DeltaTable")
+    return bool(table.isDeltaTable(spark._jsparkSession, path))  # noqa: SLF001
 
 
 def current_version(spark: SparkSession, path: str) -> TableVersion:
     """The newest version of the table."""
-    jvm: Any = spark._jvm  # noqa: SLF001
-    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)  # noqa: SLF001
-    nothing = jvm.scala.Option.empty()
+    log = _class(spark, "org.apache.spark.sql.delta.DeltaLog").forTable(spark._jsparkSession, path)  # noqa: SLF001
+    nothing = _class(spark, "scala.Option").empty()
     snapshot = log.update(False, nothing, nothing)
     transactions: dict[str, int] = {}
     pairs = snapshot.transactions().iterator()
@@ -47,17 +46,20 @@ def user_metadata(spark: SparkSession, path: str, version: int) -> Iterator[str]
 
     The files are described in https://github.com/delta-io/delta/blob/master/PROTOCOL.md.
     """
-    jvm: Any = spark._jvm  # noqa: SLF001
-    folder = jvm.org.apache.hadoop.fs.Path(f"{path}/_delta_log")
+    path_of, io_utils = (
+        _class(spark, "org.apache.hadoop.fs.Path"),
+        _class(spark, "org.apache.commons.io.IOUtils"),
+    )
+    folder = path_of(f"{path}/_delta_log")
     session: Any = spark._jsparkSession  # noqa: SLF001
     files = folder.getFileSystem(session.sessionState().newHadoopConf())
     for number in range(version, -1, -1):
-        commit = jvm.org.apache.hadoop.fs.Path(folder, f"{number:020}.json")
+        commit = path_of(folder, f"{number:020}.json")
         if not files.exists(commit):
             return
         stream = files.open(commit)
         try:
-            text = jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
+            text = io_utils.toString(stream, "UTF-8")
         finally:
             stream.close()
         for line in text.splitlines():
@@ -66,3 +68,8 @@ def user_metadata(spark: SparkSession, path: str, version: int) -> Iterator[str]
             )
             if told:
                 yield told
+
+
+def _class(spark: SparkSession, name: str) -> Any:  # noqa: ANN401 - Java's classes have no type here
+    """A class of the JVM. Asked for package by package, each would be looked up in all jars."""
+    return getattr(spark._jvm, name)  # noqa: SLF001  the public API of delta-spark does the same
