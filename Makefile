@@ -6,6 +6,9 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .PHONY: help setup lock test test-fast test-yarn check format demo bench soak clean requirements
 
+# Each of the many processes of a stack and of the tests would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 JARS := .jars
