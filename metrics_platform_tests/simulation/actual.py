@@ -38,6 +38,7 @@ _LEDGER = pa.schema(
         ("label", pa.string()),
         ("coverage", pa.float64()),
         ("events", pa.int64()),
+        ("overflowed", pa.int64()),
         ("definition", pa.string()),
     ]
 )
@@ -91,7 +92,8 @@ def read_ledger(conn: Connection) -> pa.Table:
                      AND doubts.window_start < ledger.window_end AND doubts.window_end > ledger.window_start)
                    THEN 'exact' ELSE 'approximate' END,
                least(minutes_present::double precision / minutes_total, platform.coverage(
-                   minutes_present, minutes_total, minutes_lost, counted, possible)), events, definition
+                   minutes_present, minutes_total, minutes_lost, counted, possible)),
+               events, overflowed, definition
         FROM platform.ledger LEFT JOIN platform.metrics ON name = metric
         LEFT JOIN platform.known_events USING (kind, grain, window_start)
     """

@@ -15,7 +15,8 @@ from pathlib import Path
 import duckdb
 
 from metrics_platform_tests.simulation.rules import Rule
-from metrics_platform_tests.simulation.world import World
+from metrics_platform_tests.simulation.traffic import Dropped, Record
+from metrics_platform_tests.simulation.world import Kind, World
 
 GRAINS = ("minute", "hour", "day", "week")
 
@@ -70,6 +71,12 @@ _COVERAGE = """
         WHERE _reason IS NULL GROUP BY 1
     ) USING (window_start)
 """
+_LACKING = """
+    INSERT INTO lacking_{kind}
+    SELECT '{grain}', {grain}, max(minute) + INTERVAL 1 MINUTE > $first AND min(minute) <= $last
+    FROM calendar GROUP BY {grain}
+    HAVING max(minute) + INTERVAL 1 MINUTE > $start AND min(minute) <= $end
+"""
 _AGGREGATES = {
     "count": "NULL",
     "sum": "sum(x)",
@@ -97,11 +104,21 @@ class OlderDefinition:
     replaced_at: datetime
 
 
+@dataclass(frozen=True)
+class Lost:
+    """Records that Kafka dropped before they were ingested."""
+
+    dropped: Dropped
+    records: tuple[Record, ...]
+    through: datetime  # until when, at least, the cluster's records had been ingested
+
+
 class Expected:
     """The expected content, in a DuckDB database of its own.
 
     It has the tables windows, events_KIND, coverage_KIND and, for each metric, expected_METRIC. The table
-    older lists the windows that follow an older definition, see `expect_kept_definitions`.
+    older lists the windows that follow an older definition, see `expect_kept_definitions`; lacking_KIND the
+    windows in whose time records may have been lost, and whether they were.
     """
 
     def __init__(
@@ -111,6 +128,7 @@ class Expected:
         rules: Sequence[Rule],
         cutoff: Cutoff,
         older: Sequence[OlderDefinition] = (),
+        lost: Sequence[Lost] = (),
     ) -> None:
         self.db = duckdb.connect()
         self.world = world
@@ -122,6 +140,7 @@ class Expected:
             self.db.execute(_EVENTS.format(kind=kind.name, file=path))
             shares = " UNION ALL ".join(_COVERAGE.format(file=path, grain=grain) for grain in GRAINS)
             self.db.execute(f"CREATE TABLE coverage_{kind.name} AS {shares}")
+            self._lack(kind, [one for one in lost if one.dropped.kind == kind.name])
         self._older = {definition.rule.name: definition for definition in older}
         self.db.execute(
             "CREATE TABLE older (metric VARCHAR, grain VARCHAR, window_start TIMESTAMPTZ, definition VARCHAR)"
@@ -164,6 +183,22 @@ class Expected:
             }
             self.db.execute(f"INSERT INTO windows {_WINDOWS.format(grain=grain)}", values)
 
+    def _lack(self, kind: Kind, lost: Sequence[Lost]) -> None:
+        """Create lacking_KIND with the columns grain, window_start and `certain`."""
+        self.db.execute(
+            f"CREATE TABLE lacking_{kind.name} (grain VARCHAR, window_start TIMESTAMPTZ, certain BOOLEAN)"
+        )
+        for one in lost:
+            arrivals = [record.arrival for record in one.records]
+            values = {
+                "start": one.through,
+                "end": one.dropped.left_since,
+                "first": min(arrivals),
+                "last": max(arrivals),
+            }
+            for grain in GRAINS:
+                self.db.execute(_LACKING.format(kind=kind.name, grain=grain), values)
+
     @property
     def windows(self) -> int:
         """How many windows of all metrics are compared."""
@@ -171,7 +206,11 @@ class Expected:
         return number * len(self.rules)
 
     def _count(self, rule: Rule) -> None:
-        """Create expected_METRIC, whose column `size` is the sum of the inputs' magnitudes."""
+        """Create expected_METRIC.
+
+        Its column `size` is the sum of the inputs' magnitudes; a sum that is too large for a double is null.
+        `overflowed` counts the events that are missing in the value.
+        """
         self.db.execute(f"CREATE TABLE now_{rule.name} AS {self._complete(rule)}")
         before = self._older.get(rule.name)
         counted = self._complete(before.rule) if before else f"FROM now_{rule.name} LIMIT 0"
@@ -188,24 +227,29 @@ class Expected:
 
     def _counted(self, rule: Rule, grain: str) -> str:
         names = [name for name, _ in rule.dimensions]
-        size = "sum(abs(CAST(x AS DOUBLE)))" if rule.measure in ("sum", "avg") else "NULL"
+        size, too_large = "NULL", "false"
+        if rule.measure in ("sum", "avg"):
+            size = "sum(abs(CAST(x AS DOUBLE)))"
+            too_large = f"coalesce(isinf({size}), false)"
         return (
             f"SELECT '{grain}' AS grain, {grain} AS window_start, {listed(names)} count(*) AS events, "
-            f"{_AGGREGATES[rule.measure]} AS value, {size} AS size "
+            f"CASE WHEN NOT {too_large} THEN {_AGGREGATES[rule.measure]} END AS value, {size} AS size, "
+            f"count_if(overflows) + CASE WHEN {too_large} THEN count(x) ELSE 0 END AS overflowed "
             f"FROM ({inputs(rule)}) GROUP BY ALL"
         )
 
 
 def inputs(rule: Rule) -> str:
-    """SQL for the events that a metric counts, with their windows, dimensions and input x."""
+    """SQL for the events that a metric counts, with their windows, dimensions, input x and its overflow."""
     dimensions = [f"{_dimension(term.duck, term.type)} AS {name}" for name, term in rule.dimensions]
-    measured = rule.input.duck if rule.input else "NULL"
+    measured, overflows = (rule.input.duck, rule.input.overflows) if rule.input else ("NULL", "false")
     if rule.measure == "distinct":
         measured = f"CAST({measured} AS VARCHAR)"
     condition = f"WHERE {rule.filter.duck}" if rule.filter else ""
     grains = ", ".join(f"events.{grain}" for grain in GRAINS)
     return (
-        f"SELECT {grains}, {listed(dimensions)} {measured} AS x FROM events_{rule.kind} AS events {condition}"
+        f"SELECT {grains}, {listed(dimensions)} {measured} AS x, {overflows} AS overflows "
+        f"FROM events_{rule.kind} AS events {condition}"
     )
 
 

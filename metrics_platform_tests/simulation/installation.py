@@ -32,11 +32,12 @@ from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
 from metrics_platform.store.state.owed.changed_hours import changed_hours
 from metrics_platform.stream.shift import Shift, ShiftFailed
-from metrics_platform_tests.simulation.expected import OlderDefinition
-from metrics_platform_tests.simulation.kafka import Senders, create_topics
+from metrics_platform_tests.simulation import actual
+from metrics_platform_tests.simulation.expected import Lost, OlderDefinition
+from metrics_platform_tests.simulation.kafka import Senders, create_topics, drop_records
 from metrics_platform_tests.simulation.kill_points import KillPoint, killing
 from metrics_platform_tests.simulation.rules import Rule
-from metrics_platform_tests.simulation.traffic import Traffic
+from metrics_platform_tests.simulation.traffic import Dropped, Traffic
 from metrics_platform_tests.simulation.world import World
 from metrics_platform_tests.support.clock import ManualClock
 from metrics_platform_tests.support.logs import log_to
@@ -78,6 +79,7 @@ class Installation:
         self.world = world
         self.rules = world.rules
         self.older: list[OlderDefinition] = []
+        self.lost: list[Lost] = []
         self.folder = folder
         self.clock = ManualClock(world.start)
         self.compared_at = world.start
@@ -85,6 +87,7 @@ class Installation:
         self._servers = servers
         self._spark = spark
         self._say = say
+        self._records = traffic.records
         self._senders = Senders(servers.brokers, traffic.sendings)
         self._brokers = self._reached = dict(servers.brokers)
         self._computed_through = world.start
@@ -120,6 +123,24 @@ class Installation:
         self._catalog = load_catalog(path)
         with self.connection() as conn:
             migrate(conn, self._catalog, self.clock.now())
+
+    def drop(self, dropped: Dropped) -> None:
+        """Let Kafka drop records of a topic of which some were ingested. Those that were not are lost."""
+        table = actual.raw_positions(self.raw_store / dropped.kind).to_pylist()
+        stored = {(row["_cluster"], row["_topic"], row["_partition"], row["_offset"]) for row in table}
+        read = [record for record in self._records if record.kind == dropped.kind and record.place in stored]
+        gone = [record for record in self._records if dropped.includes(record) and record.place not in stored]
+        read_of_topic = [
+            record for record in read if (record.cluster, record.topic) == (dropped.cluster, dropped.topic)
+        ]
+        if not read_of_topic:
+            return  # for the platform a topic begins where it first ingests it
+        drop_records(dropped, self._brokers)
+        if gone:
+            first = min(record.arrival for record in gone)
+            through = [r.arrival for r in read if r.cluster == dropped.cluster and r.arrival <= first]
+            self.lost.append(Lost(dropped, tuple(gone), max(through, default=self.world.start)))
+        self._say(f"{len(gone)} records are lost")
 
     def cut_off(self, cluster: str) -> None:
         """Make the cluster unreachable for the platform."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from metrics_platform_tests.simulation.traffic import PARTITIONS, Aborted, Record, Sending
+from metrics_platform_tests.simulation.traffic import PARTITIONS, Aborted, Dropped, Record, Sending
 from metrics_platform_tests.simulation.world import World
 from metrics_platform_tests.support.transactions import Transaction
 
@@ -32,6 +32,14 @@ def create_topics(world: World, brokers: Mapping[str, str]) -> None:
         admin = AdminClient({"bootstrap.servers": bootstrap})
         for created in (admin.create_topics(new) if new else {}).values():
             created.result()
+
+
+def drop_records(dropped: Dropped, brokers: Mapping[str, str]) -> None:
+    """Delete the records on their cluster."""
+    admin = AdminClient({"bootstrap.servers": brokers[dropped.cluster]})
+    before = TopicPartition(dropped.topic, dropped.partition, dropped.offset)
+    for deleted in admin.delete_records([before]).values():
+        deleted.result()
 
 
 class Senders:

@@ -20,6 +20,7 @@ class Term:
     duck: str
     type: str  # its type in the catalogue
     fields: tuple[str, ...]  # the fields that it uses
+    overflows: str = "false"  # in DuckDB's SQL, whether it has a value that its type cannot hold
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,23 @@ _NUMBERS = (
     _same("took * 2", "double", "took"),
     _same("case when flag then amount end", "decimal(12,2)", "flag", "amount"),
 )
+# Inputs of which many do not fit into their type. Sums of the second one do not fit either.
+_TOO_LARGE = (
+    Term(
+        "total * 200000000000000",
+        "try_cast(total::HUGEINT * 200000000000000 AS BIGINT)",
+        "bigint",
+        ("total",),
+        "total IS NOT NULL AND try_cast(total::HUGEINT * 200000000000000 AS BIGINT) IS NULL",
+    ),
+    Term(
+        "took * 5e305",
+        "nullif(took * 5e305, 'inf'::DOUBLE)",
+        "double",
+        ("took",),
+        "coalesce(isinf(took * 5e305), false)",
+    ),
+)
 _VALUES = (
     _same("visitor", "string"),
     _same("page", "string"),
@@ -144,6 +162,15 @@ def draw_rule(random: Random, name: str, kind: str, measure: str, fields: Collec
         random.choice(filters) if filters and random.random() < 0.5 else None,
         tuple((f"d{number}", term) for number, term in enumerate(chosen)),
     )
+
+
+def overflowing(random: Random, kind: str, fields: Collection[str]) -> list[Rule]:
+    """A metric whose inputs overflow, if the kind has a field for it."""
+    if not (usable := _usable(_TOO_LARGE, fields, "")):
+        return []
+    measure = random.choice([measure for measure in MEASURES if measure not in ("count", "distinct")])
+    ranks = random.choice(RANKS) if measure == "percentiles" else ()
+    return [Rule("overflowing", kind, measure, random.choice(usable), ranks)]
 
 
 def _usable(terms: Sequence[Term], fields: Collection[str], time: str) -> list[Term]:

@@ -107,7 +107,6 @@ def simulated(
     folder.mkdir(parents=True)
     world = draw_world(seed, f"simulation.{uuid4().hex[:8]}")
     traffic = draw_traffic(world, busy_hours)
-    write_sent_records(world, traffic.records, folder)
     settings = {**_SMALL, _ZONE: world.zone.key}  # a session of this installation would begin with this zone
     per_pass = world.random("pass").choice(_WINDOWS_PER_PASS)
     with _set(spark, settings), _passes_of(per_pass), new_database(servers.postgres) as database:
@@ -116,8 +115,10 @@ def simulated(
             _live(installation, draw_story(world, traffic), say)
         finally:
             installation.restore()
+        gone = {record.place for lost in installation.lost for record in lost.records}
+        write_sent_records(world, [each for each in traffic.records if each.place not in gone], folder)
         cutoff = Cutoff(installation.compared_at, installation.pruned_at)
-        expected = Expected(world, folder, installation.rules, cutoff, installation.older)
+        expected = Expected(world, folder, installation.rules, cutoff, installation.older, installation.lost)
         yield Week(seed, installation, expected, folder, len(traffic.records))
 
 

@@ -1,4 +1,4 @@
-"""Writes every sent record, with its values or why it is malformed, into a Parquet file per kind of event."""
+"""Writes sent records, with their values or why they are malformed, into a Parquet file per kind."""
 
 from __future__ import annotations
 

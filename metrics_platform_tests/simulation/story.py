@@ -40,7 +40,8 @@ def draw_story(world: World, traffic: Traffic) -> list[Step]:
     steps = [*_work(random, span), *_streams(random, traffic), *_cut(random, world), *_prunings(random, span)]
     steps += _hourly_runs(world, span) if traffic.even else ()
     steps = [*_without_ingestion(random, world, steps), *_redefinition(random, world, traffic.last)]
-    if not any(step.name.startswith("restate") for step in steps):  # which a backup of before would undo
+    steps += _drops(traffic)
+    if not any(step.name.startswith(("restate", "Kafka")) for step in steps):  # a backup would forget these
         steps += _restored(world)
     last = traffic.last + 2 * HOUR + random.random() * HOUR
     return [
@@ -110,6 +111,15 @@ def _cut(random: Random, world: World) -> Iterator[Step]:
         yield Step(start + length / 2, "batch", lambda installation: installation.batch())
         yield Step(start + length * 3 / 4, "stream for 1 minute", lambda installation: installation.stream(1))
         yield Step(start + length, f"{cluster} back", lambda installation: installation.restore())
+
+
+def _drops(traffic: Traffic) -> Iterator[Step]:
+    for dropped in traffic.dropped:
+        yield Step(
+            dropped.at,
+            f"Kafka drops {dropped.cluster}/{dropped.topic}/{dropped.partition} before {dropped.offset}",
+            lambda installation, dropped=dropped: installation.drop(dropped),
+        )
 
 
 def _restored(world: World) -> Iterator[Step]:

@@ -1,6 +1,7 @@
 """Draws a week's records: late, repeated, out of order, malformed, at window boundaries, with wrong clocks.
 
-In some weeks a producer's clock is far ahead, and transactions are aborted, some of them after hours.
+In some weeks a producer's clock is far ahead, and transactions are aborted, some of them after hours. In some
+weeks Kafka drops records of a partition, whether they were ingested or not.
 
 A record has three times: when its event happened, when it arrives at its broker, and the time of its
 producer's clock when it was sent (its Kafka time). The records are in the order of arrival, which gives their
@@ -30,12 +31,15 @@ SECOND, MINUTE, HOUR, DAY = (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # How far producers' clocks are wrong: most are right, some are fast or slow by less than FUTURE_BOUND.
 _SKEWS = (*[timedelta()] * 6, 2 * SECOND, -3 * SECOND, 100 * SECOND, -2 * MINUTE)
+_BUSY_HOURS = (10, 10, 12, 12, 15, 15, 20, 20, 30)
 # In a share of the weeks late events are spread evenly: of every hour some come at any time until the end.
-_EVEN_WEEKS, _EVEN_LATE, _EVEN_BUSY_HOURS = 0.25, 0.1, 30
+_EVEN_WEEKS, _EVEN_LATE, _EVEN_BUSY_HOURS = 0.25, 0.1, 20
 # In a share of the weeks some records of one cluster are stamped up to an hour ahead.
 _AHEAD_WEEKS, _AHEAD = 0.3, 0.05
 # In a share of the weeks transactions are aborted; a part of them is open for hours before.
 _ABORTED_WEEKS, _HANGING = 0.4, 0.3
+# In a share of the weeks Kafka drops records.
+_DROPPING_WEEKS = 0.3
 # The shares of special records.
 _BOUNDARY, _MALFORMED, _REPEATED, _CHANGED, _NULL = 0.03, 0.02, 0.06, 0.15, 0.08
 _BROKEN = (b"no json", b"{", b"[]", b'"text"', b"12", b"{}{}", b"[{}]", b"null", b"{'a': 1}", b'{"a": NaN}')
@@ -57,6 +61,11 @@ class Record:
     values: Mapping[str, Any] = field(default_factory=dict)  # field name -> value
     reason: str | None = None  # why the record must be rejected; None for an event
     offset: int = -1
+
+    @property
+    def place(self) -> tuple[str, str, int, int]:
+        """Where it is on Kafka: cluster, topic, partition, offset."""
+        return (self.cluster, self.topic, self.partition, self.offset)
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,27 @@ class Aborted:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """The records of a partition before an offset, which Kafka drops at a time.
+
+    The first record that is left is not stamped before the last one that is dropped arrived.
+    """
+
+    kind: str
+    cluster: str
+    topic: str
+    partition: int
+    offset: int
+    at: datetime
+    left_since: datetime  # the Kafka time of the first record that is left
+
+    def includes(self, record: Record) -> bool:
+        """Whether Kafka drops the record."""
+        same = (record.cluster, record.topic, record.partition) == (self.cluster, self.topic, self.partition)
+        return same and record.offset < self.offset
+
+
+@dataclass(frozen=True)
 class Sending:
     """Something that is sent to a broker, at its place in the order of all."""
 
@@ -97,6 +127,7 @@ class Traffic:
     sendings: tuple[Sending, ...]  # in the order of arrival
     last: datetime  # no record arrives after this time
     even: bool  # whether late events are spread evenly over the week
+    dropped: tuple[Dropped, ...]
 
     @property
     def records(self) -> list[Record]:
@@ -113,8 +144,9 @@ def draw_traffic(world: World, busy_hours: int | None = None) -> Traffic:
     last = world.end + timedelta(hours=random.randint(1, 12))
     silence = _span(random, world, 8)
     hours = range((world.end - world.start) // HOUR)
-    # In most weeks events happen in some hours only, so that minutes have several events.
-    number = busy_hours or random.choice((20, 30, 40, 50, len(hours)))
+    # In most weeks events happen in some hours only, so that minutes have several events. A week costs what
+    # its hours cost.
+    number = busy_hours or random.choice((*_BUSY_HOURS, len(hours)))
     even = world.random("lateness").random() < _EVEN_WEEKS
     # Each batch of an even week computes most of its busy hours again.
     busy = random.sample(hours, min(number, _EVEN_BUSY_HOURS) if even else number)
@@ -132,7 +164,8 @@ def draw_traffic(world: World, busy_hours: int | None = None) -> Traffic:
     sendings = [Sending(record.arrival, record) for record in made]
     for one in _transactions(world, made, last):
         sendings += Sending(one.start, one), Sending(one.end, one, aborts=True)
-    return Traffic(tuple(_with_offsets(sorted(sendings, key=lambda sending: sending.at))), last, even)
+    ordered = tuple(_with_offsets(sorted(sendings, key=lambda sending: sending.at)))
+    return Traffic(ordered, last, even, tuple(_dropped(world, ordered)))
 
 
 def _span(random: Random, world: World, hours: int) -> tuple[datetime, datetime]:
@@ -373,6 +406,27 @@ def _transactions(world: World, records: list[Record], last: datetime) -> Iterat
             end=min(start + length, last - SECOND),
             values=tuple(_renamed(copied, f"aborted-{number}-{n}") for n in range(random.randint(1, 9))),
         )
+
+
+def _dropped(world: World, sendings: Sequence[Sending]) -> Iterator[Dropped]:
+    """In some weeks, the oldest records of one or two partitions at some time."""
+    random = world.random("dropped")
+    if random.random() >= _DROPPING_WEEKS:
+        return
+    records = [sending.what for sending in sendings if isinstance(sending.what, Record)]
+    for _ in range(random.randint(1, 2)):
+        left = random.choice(records)
+        found = Dropped(
+            left.kind,
+            left.cluster,
+            left.topic,
+            left.partition,
+            left.offset,
+            left.arrival + random.random() * HOUR,
+            left.kafka_time,
+        )
+        if all(record.arrival <= left.kafka_time for record in records if found.includes(record)):
+            yield found
 
 
 def _renamed(event: Record, event_id: str) -> bytes:

@@ -23,6 +23,7 @@ from metrics_platform_tests.simulation.rules import (
     Rule,
     draw_rule,
     everything,
+    overflowing,
     poisoned,
 )
 
@@ -54,7 +55,7 @@ WEEKS = (
     ("Pacific/Apia", date(2026, 7, 6)),
 )
 MINUTE_RETENTION = (1, 3, 90)  # days
-_POISONED_WEEKS = 0.25
+_POISONED_WEEKS, _OVERFLOWING_WEEKS = 0.25, 0.4
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,9 @@ def draw_world(seed: int, prefix: str) -> World:
     rules = tuple(everything(kind.name) for kind in kinds)
     for number, measure in enumerate(random.sample(MEASURES, random.randint(4, 6))):
         rules += (_rule(random, f"m{number}_{measure}", random.choice(kinds), measure),)
+    overflow = Random(f"{seed} overflow")
+    if overflow.random() < _OVERFLOWING_WEEKS:
+        rules += tuple(overflowing(overflow, kinds[-1].name, [field.name for field in kinds[-1].fields]))
     world = World(
         seed=seed,
         zone=ZoneInfo(timezone),
