@@ -25,7 +25,7 @@ Group = Callable[[Run, Path, Peaks, Say], Iterator[Row]]
 GROUPS: dict[str, tuple[Group, tuple[str, ...]]] = {
     "live": (live.measure, ("minute_to_number", "change_of_shift")),
     "iteration": (iteration.measure, ("iteration_throughput", "six_metrics")),
-    "day": (day.measure, ("batch_day",)),
+    "day": (day.measure, ("batch_day", "audit_share", "recover_day")),
     "late": (late.measure, ("late_week",)),
     "scaling": (scaling.measure, ("scaling_cores", "scaling_workers")),
     "commits": (commits.measure, ("commit_rows",)),

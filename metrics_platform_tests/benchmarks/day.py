@@ -1,8 +1,11 @@
-"""Row batch_day: the exact recompute of a day, all metrics in one pass, against one plain query for each
-metric.
+"""Rows of a day of events in the raw store.
 
-Both programs read the same Delta tables with the same Spark settings, work in turns, and must compute the
-same numbers. Ours does more work, because it also commits.
+* batch_day: the exact recompute of the day, all metrics in one pass, against one plain query for each metric.
+  Both programs read the same Delta tables with the same Spark settings, work in turns, and must compute the
+  same numbers. Ours does more work, because it also commits.
+* audit_share: the share of the recompute's time that its audit takes: the recompute without it is its rival.
+* recover_day: the recovery of a lost database, books and numbers, against the batch that computes the same
+  hours and minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from metrics_platform_tests.benchmarks.workers import Worker, worker
 
 EVENTS = 20_000_000
 REPETITIONS = 3  # of half a minute each; the median evens out disturbances of the machine
-DATABASE = "day"
+DATABASE, RECOVERED = "day", "recovered"
 
 # The largest relative differences between two results: sketches that are merged in another order differ by
 # their error. A percentile's error is an error of rank, which is large in milliseconds in the tail of
@@ -44,8 +47,8 @@ TOLERANCES = {
 
 
 def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
-    """Measure row batch_day."""
-    with postgres_server(path, say, DATABASE) as databases:
+    """Measure the rows batch_day, audit_share and recover_day."""
+    with postgres_server(path, say, DATABASE, RECOVERED) as databases:
         # Everything is read from the raw store, so no broker is needed.
         variables = environment(path, "127.0.0.1:1", databases[DATABASE])
         catalog = load_catalog(Settings.from_environment(variables).catalog)
@@ -60,8 +63,11 @@ def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
             worker("day_bare", "bare", path, variables) as bare,
         ):
             answers = _take_turns(ours, bare, day, say)
-        compare(stored(databases[DATABASE], catalog, day), answers["bare"][-1]["results"])
-        yield _row(run, events, built, answers)
+            compare(stored(databases[DATABASE], catalog, day), answers["bare"][-1]["results"])
+            yield _batch_day(run, events, built, answers)
+            yield _audit_share(run, ours, day, say)
+            yield _recover_day(run, ours, databases[RECOVERED], day)
+        compare(stored(databases[RECOVERED], catalog, day), answers["bare"][-1]["results"])
 
 
 def _take_turns(ours: Worker, bare: Worker, day: Window, say: Say) -> dict[str, list[Any]]:
@@ -79,7 +85,29 @@ def _take_turns(ours: Worker, bare: Worker, day: Window, say: Say) -> dict[str, 
     return answers
 
 
-def _row(run: Run, events: int, built: float, answers: Mapping[str, list[Any]]) -> Row:
+def _audit_share(run: Run, ours: Worker, day: Window, say: Say) -> Row:
+    """Recompute the day with and without the audit, in turns."""
+    seconds: dict[str, list[float]] = {"audited": [], "unaudited": []}
+    for _ in range(REPETITIONS):
+        for name, given in seconds.items():
+            done = ours.ask("recompute", grain="day", start=day.start.isoformat(), audit=name == "audited")
+            given.append(round(done["seconds"], 2))
+            say(f"day, {name}: {given[-1]:.1f} s")
+    audited, unaudited = (statistics.median(given) for given in seconds.values())
+    detail = {f"{name}_s": given for name, given in seconds.items()}
+    return run.row("audit_share", max(0.0, 1 - unaudited / audited), detail)
+
+
+def _recover_day(run: Run, ours: Worker, database: str, day: Window) -> Row:
+    """Compute the day's hours and minutes, then recover them in a database that knows nothing."""
+    start = day.start.isoformat()
+    batch = ours.ask("hours", day=start)["seconds"]
+    took = ours.ask("recover", database=database, day=start)
+    detail = {"batch_s": round(batch, 1)} | {name: round(seconds, 1) for name, seconds in took.items()}
+    return run.row("recover_day", sum(took.values()) / batch, detail)
+
+
+def _batch_day(run: Run, events: int, built: float, answers: Mapping[str, list[Any]]) -> Row:
     seconds = {name: [round(answer["seconds"], 2) for answer in given] for name, given in answers.items()}
     ours, bare = (statistics.median(seconds[name]) for name in ("ours", "bare"))
     detail = {

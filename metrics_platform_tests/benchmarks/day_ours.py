@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
+from unittest.mock import patch
 
 from pyspark.sql import SparkSession
 
+from metrics_platform.batch import execute
 from metrics_platform.batch.execute import Batch
 from metrics_platform.catalog.windows import Grain, Window
+from metrics_platform.compute.isolation import compute_isolated
+from metrics_platform.compute.totals import Computed
 from metrics_platform.events.decode import decode
 from metrics_platform.events.step_marks import StepMark
 from metrics_platform.events.times import accepted_times
 from metrics_platform.ingestion.ingest import RECORDS_PER_STEP
+from metrics_platform.ingestion.recover import recover as recover_books
 from metrics_platform.local.traffic.shop import ORDER_SHARE, ORDERS
 from metrics_platform.orchestration.resources import BATCH_SPARK, spark_resources
 from metrics_platform.platform import Platform, load_platform
@@ -30,7 +39,7 @@ from metrics_platform_tests.support.logs import log_to
 
 
 def main() -> None:
-    """Serve the commands `build` and `recompute`. Both answer with the seconds that they took."""
+    """Serve commands, which answer with the seconds that they took."""
     answers = own_answers()
     platform = load_platform(Settings.from_environment())
     resource = spark_resources(platform)[BATCH_SPARK]
@@ -42,7 +51,11 @@ def main() -> None:
             "build": lambda day, events, seed: build(
                 platform, spark, conn, _window(platform, "day", day), events, seed
             ),
-            "recompute": lambda grain, start: recompute(batch, _window(platform, grain, start)),
+            "recompute": lambda grain, start, audit=True: recompute(
+                batch, [_window(platform, grain, start)], audit=audit
+            ),
+            "hours": lambda day: recompute(batch, _hours(platform, day)),
+            "recover": lambda database, day: recover(platform, spark, database, day),
         }
         serve(answers, spark, commands)
 
@@ -72,11 +85,45 @@ def build(
     return {"seconds": time.perf_counter() - began}
 
 
-def recompute(batch: Batch, window: Window) -> dict[str, float]:
-    """Compute the exact numbers of one window for all metrics."""
+def recompute(batch: Batch, windows: Sequence[Window], audit: bool = True) -> dict[str, float]:
+    """Compute the exact numbers of the windows for all metrics, with or without the audit of what is read."""
     began = time.perf_counter()
-    batch.recompute([window], batch.platform.catalog.metrics)
+    with nullcontext() if audit else _without_audit():
+        batch.recompute(windows, batch.platform.catalog.metrics)
     return {"seconds": time.perf_counter() - began}
+
+
+@contextmanager
+def _without_audit() -> Iterator[None]:
+    """Count nothing but what the metrics count, and compare nothing with ingestion's books."""
+
+    def uncounted(*arguments: Any, **named: Any) -> Computed:
+        return compute_isolated(*arguments, **{**named, "count_inside": False})
+
+    with (
+        patch.object(execute, "compute_isolated", uncounted),
+        patch.object(execute, "audit_pass", lambda *_: []),
+        patch.object(execute, "counted_events", lambda windows, *_: dict.fromkeys(windows, 0)),
+    ):
+        yield
+
+
+def recover(platform: Platform, spark: SparkSession, database: str, day: str) -> dict[str, float]:
+    """Make the books anew in an empty database, and compute the numbers of the day's hours and minutes."""
+    fresh = replace(platform, settings=replace(platform.settings, postgres=database))
+    began = time.perf_counter()
+    with fresh.connect() as conn:
+        migrate(conn, fresh.catalog, _now())
+        recover_books(fresh, spark, conn, _now())
+        books = time.perf_counter()
+        batch = Batch(fresh, spark, conn, "recover", _now, log_to(lambda _line: None))
+        batch.catch_up(_hours(fresh, day), fresh.catalog.metrics)
+    return {"books_s": books - began, "numbers_s": time.perf_counter() - books}
+
+
+def _hours(platform: Platform, day: str) -> list[Window]:
+    window = _window(platform, "day", day)
+    return list(platform.catalog.calendar.windows(Grain.HOUR, window.start, window.end))
 
 
 def _window(platform: Platform, grain: str, start: str) -> Window:

@@ -34,6 +34,8 @@ BARS: Mapping[str, Bar] = {
     "iteration_throughput": Bar("x", "at least", 0.9),
     "six_metrics": Bar("x", "at most", 2.5),
     "batch_day": Bar("x", "at most", 0.6),
+    "audit_share": Bar("share", "at most", 0.1),
+    "recover_day": Bar("x", "at most", 3.0),
     "late_week": Bar("x", "at most", 0.333),
     "scaling_cores": Bar("x", "at least", 1.4),
     # On two cores one executor leaves a core for the driver, and two executors take both.
