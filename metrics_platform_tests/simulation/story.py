@@ -53,7 +53,7 @@ def draw_story(world: World, traffic: Traffic) -> list[Step]:
 
 def _work(random: Random, span: tuple[datetime, datetime]) -> Iterator[Step]:
     """Batches and ingestion runs, some of which are killed."""
-    for at in _times(random, span, random.randint(4, 7)):
+    for at in _times(random, span, random.randint(3, 5)):
         kill_point = (
             _kill_point(random, BATCH_KILL_POINTS + INGESTION_KILL_POINTS) if random.random() < 0.3 else None
         )
@@ -66,7 +66,7 @@ def _work(random: Random, span: tuple[datetime, datetime]) -> Iterator[Step]:
             yield Step(
                 at + random.random() * 3 * HOUR, "batch again", lambda installation: installation.batch()
             )
-    for at in _times(random, span, random.randint(2, 5)):
+    for at in _times(random, span, random.randint(1, 3)):
         kill_point = _kill_point(random, INGESTION_KILL_POINTS) if random.random() < 0.3 else None
         yield Step(
             at,
@@ -89,8 +89,8 @@ def _hourly_runs(world: World, span: tuple[datetime, datetime]) -> Iterator[Step
 
 def _streams(random: Random, traffic: Traffic) -> Iterator[Step]:
     """Shifts of a few minutes at times when records arrive. The minutes between them are gaps."""
-    for at in sorted(random.choice(traffic.records).arrival for _ in range(random.randint(4, 7))):
-        minutes = random.randint(2, 4)
+    for at in sorted(random.choice(traffic.records).arrival for _ in range(random.randint(3, 5))):
+        minutes = random.randint(1, 4)
         kill_point = _kill_point(random, STREAM_KILL_POINTS) if random.random() < 0.2 else None
         name = f"stream for {minutes} minutes {kill_point or ''}"
         yield Step(

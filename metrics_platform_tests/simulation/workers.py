@@ -13,14 +13,12 @@ from metrics_platform.catalog.loading.catalog import load_catalog
 from metrics_platform.settings import PACKAGE, SparkSettings
 from metrics_platform.spark.session import spark_settings
 from metrics_platform_tests.benchmarks.servers import jars
-from metrics_platform_tests.conftest import QUICK_FILES, QUICK_JVM
+from metrics_platform_tests.conftest import QUICK_FILES
 from metrics_platform_tests.simulation.installation import Servers
 from metrics_platform_tests.simulation.seed import Outcome, simulate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-_JVM = "spark.driver.extraJavaOptions"
 
 
 def simulate_seeds(
@@ -63,7 +61,6 @@ def _session() -> SparkSession:
     own = SparkSettings("batch", master="local[1]", driver_memory="2g")
     builder = SparkSession.builder.appName("simulation")
     settings = {**spark_settings(catalog, jars(), own, shuffle_partitions=1), **QUICK_FILES}
-    settings[_JVM] = f"{settings[_JVM]} {QUICK_JVM}"
     for name, value in settings.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
