@@ -10,7 +10,7 @@ costs nothing beyond its hours, and a late event costs one hour of work.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -169,16 +169,14 @@ class Batch:
             self.platform.catalog.calendar,
             count_inside=True,
         )
-        again = halves(one, computed.left_out)
-        if again:
+        to_search = halves(one, computed.left_out)
+        if to_search:
             one = one.without(computed.left_out)
             computed = replace(computed, left_out=given_up)
         else:
             failures.note(computed.left_out)
             computed = replace(computed, left_out=computed.left_out | given_up)
         balanced = list(_balanced(one, self._audit(one, ingested, computed)))
-        for part in balanced:
-            self._record_left_out(part, computed.left_out)
         commits = [
             commit(
                 self.conn,
@@ -188,9 +186,11 @@ class Batch:
             for part in balanced
             for day, parts in by_day(part.units, self.platform.catalog.calendar).items()
         ]
-        for half in again:
+        for half in to_search:
             yield from self._half(half, plan, failures)
+        # Nothing is settled before all numbers are there, so a run that ends in between leaves its entries.
         for part in balanced:
+            self._record_left_out(part, computed.left_out, given_up)
             for kind, metrics in part.settles.items():
                 settle_hours(self.conn, kind, part.hours, plan.steps[kind], self.clock(), metrics)
         yield Recomputed(
@@ -204,7 +204,7 @@ class Batch:
         """Half of a pass of which metrics failed, for these metrics; no pass if they are given up by now."""
         given_up = failures.given_up(one.metrics)
         if len(given_up) == len(one.metrics):
-            self._record_left_out(one, given_up)
+            self._record_left_out(one, given_up, given_up)
         else:
             yield from self._pass(one, plan, failures)
 
@@ -219,9 +219,9 @@ class Batch:
                 )
         return audits
 
-    def _record_left_out(self, one: Pass, left_out: Mapping[str, str]) -> None:
-        """Keep the hours in the backlog of the metrics that could not be computed, and say so."""
-        record_failures(self.conn, one.metrics, one.hours, left_out, self.clock())
+    def _record_left_out(self, one: Pass, left_out: Mapping[str, str], untried: Collection[str]) -> None:
+        """Keep the hours in the backlog of the metrics that were not computed, tried or not, and say so."""
+        record_failures(self.conn, one.metrics, one.hours, left_out, self.clock(), untried)
         for name in [metric.name for metric in one.metrics if metric.name in left_out]:
             self.logger.warning(
                 f"'{name}' is left out of {len(one.hours)} hour(s) from {one.hours[0]:%Y-%m-%d %H:%M} UTC "

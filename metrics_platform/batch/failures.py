@@ -2,7 +2,7 @@
 
 An hour of a pass may fail for a metric because of one event in another. So the metric is computed for each
 half of the pass's units, down to the units at fault. A metric that fails for several units is given up for
-the rest of the run, which records its other hours as failed, too.
+the rest of the run, which leaves its other hours to the next run.
 """
 
 from __future__ import annotations

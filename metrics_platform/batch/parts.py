@@ -25,9 +25,10 @@ def by_day(
 
 
 def halves(one: Pass, names: Collection[str]) -> list[Pass]:
-    """The metrics with these names in a pass for each half of the units; none of one unit or no metric.
+    """A pass for each half of the units, with the metrics of these names alone.
 
-    What is reopened before the pass is so already, and what it settles waits for both halves.
+    There are none if the pass has one unit, which cannot be cut, or if no name is given. What is reopened
+    before the pass is so already, and what it settles waits for both halves.
     """
     if len(one.units) == 1 or not names:
         return []

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from metrics_platform.store.connection import Connection
+from metrics_platform.store.state.owed.backlog import Cause, open_entries
 from metrics_platform_tests.simulation import actual
 from metrics_platform_tests.simulation.expected import GRAINS, Expected, inputs, listed
 from metrics_platform_tests.simulation.rules import POISONED, POISONOUS_IDS, Rule
@@ -52,6 +53,7 @@ def find_differences(
         yield from _ranks(expected, rule)
     yield from _labels(expected, versions)
     yield from _falsely_exact(expected)
+    yield from _wrongly_left_out(expected, conn)
     for line in actual.unfinished(conn):
         yield Difference("at the end", "nothing left to do", line)
     yield from _records(expected, conn, raw_store, folder)
@@ -295,6 +297,32 @@ def _falsely_exact(expected: Expected) -> Iterator[Difference]:
     ).fetchall()
     for grain, start, label in rows:
         yield Difference(_about(f"ledger of {POISONED}", grain, start, ()), "no exact number", label)
+
+
+def _wrongly_left_out(expected: Expected, conn: Connection) -> Iterator[Difference]:
+    """What the poisoned metric lacks or counts wrongly of windows without an event that it fails by."""
+    kind = expected.world.kinds[0].name
+    rows = expected.db.execute(
+        f"""
+        SELECT grain, window_start, coalesce(counted.events, 0), actual.events
+        FROM actual_ledger AS actual
+        LEFT JOIN (SELECT grain, window_start, sum(events) AS events FROM expected_every_{kind} GROUP BY ALL)
+            AS counted USING (grain, window_start)
+        WHERE metric = $poisoned AND label = 'exact' AND window_end <= $now
+          AND coalesce(counted.events, 0) <> actual.events AND {_certain(kind, "grain, window_start")}
+        ORDER BY ALL
+        """,
+        {"poisoned": POISONED, "now": expected.until},
+    ).fetchall()
+    for grain, start, wanted, found in rows:
+        yield Difference(_about(POISONED, grain, start, ()), f"events {wanted}", f"events {found}")
+    hours = expected.db.execute(
+        f"SELECT DISTINCT hour FROM events_{kind} WHERE _id LIKE $ids", {"ids": POISONOUS_IDS}
+    ).fetchall()
+    poisonous = {hour for (hour,) in hours}
+    for entry in open_entries(conn, Cause.FAILED):
+        if entry.start not in poisonous:
+            yield Difference(_about(POISONED, "hour", entry.start, ()), "a number", f"failed: {entry.reason}")
 
 
 def _records(expected: Expected, conn: Connection, raw_store: Path, folder: Path) -> Iterator[Difference]:

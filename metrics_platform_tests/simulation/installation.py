@@ -30,6 +30,7 @@ from metrics_platform.settings import Settings, SparkSettings
 from metrics_platform.store.connection import Connection, connect
 from metrics_platform.store.retention import prune_windows
 from metrics_platform.store.schema import migrate
+from metrics_platform.store.state.owed.backlog import Cause, open_entries
 from metrics_platform.store.state.owed.changed_hours import changed_hours
 from metrics_platform.stream.shift import Shift, ShiftFailed
 from metrics_platform_tests.simulation import actual
@@ -88,6 +89,7 @@ class Installation:
         self._spark = spark
         self._say = say
         self._records = traffic.records
+        self._ingested_at: dict[str, datetime] = {}  # by cluster, when an ingestion of it last ended
         self._senders = Senders(servers.brokers, traffic.sendings)
         self._brokers = self._reached = dict(servers.brokers)
         self._computed_through = world.start
@@ -139,7 +141,8 @@ class Installation:
         if gone:
             first = min(record.arrival for record in gone)
             through = [r.arrival for r in read if r.cluster == dropped.cluster and r.arrival <= first]
-            self.lost.append(Lost(dropped, tuple(gone), max(through, default=self.world.start)))
+            known = self._ingested_at.get(dropped.cluster, self.world.start)
+            self.lost.append(Lost(dropped, tuple(gone), min(known, max(through, default=known))))
         self._say(f"{len(gone)} records are lost")
 
     def cut_off(self, cluster: str) -> None:
@@ -186,6 +189,9 @@ class Installation:
     def _ingest(self, conn: Connection) -> None:
         kinds = self._catalog.kinds
         list(ingest.ingest_each(self._platform, self._spark, conn, kinds, self.clock, log_to(self._say)))
+        for cluster, address in self._reached.items():
+            if address == self._brokers[cluster]:
+                self._ingested_at[cluster] = self.clock.now()
 
     def batch(self, kill_point: KillPoint | None = None) -> None:
         """Run ingestion and the batches that the schedules would start now.
@@ -261,7 +267,8 @@ class Installation:
         for _ in range(_ROUNDS):
             self.batch()
             with self.connection() as conn:
-                if not changed_hours(conn):
+                untried = [one for one in open_entries(conn, Cause.FAILED) if not one.details["tried_at"]]
+                if not changed_hours(conn) and not untried:
                     break
 
     def back_up(self) -> None:

@@ -92,16 +92,19 @@ def record_failures(
     hours: Collection[datetime],
     reasons: Mapping[str, str],
     now: datetime,
+    untried: Collection[str] = (),
 ) -> None:
     """Record what a pass of the batch left out of the hours, given by their starts, and what it computed.
 
-    A metric stays left out while any hour of it has failed.
+    A metric stays left out while any hour of it has failed. Metrics that are `untried` were left out because
+    they failed for other hours: the next run tries them.
     """
     with conn.transaction():
         _settle(conn, [metric.name for metric in metrics if metric.name not in reasons], hours, now)
         for metric in metrics:
             if metric.name in reasons:
-                _record_failed(conn, metric, hours, reasons[metric.name], now)
+                tried_at = None if metric.name in untried else now
+                _record_failed(conn, metric, hours, reasons[metric.name], now, tried_at)
         rows = conn.execute(
             "SELECT DISTINCT metric FROM platform.backlog WHERE cause = 'failed' AND settled_at IS NULL"
         ).fetchall()
@@ -116,6 +119,7 @@ def rests(entry: Entry, metric: Metric, now: datetime) -> bool:
         and entry.metric == metric.name
         and entry.details["definition"] == metric.version
         and entry.details["max_groups"] == metric.max_groups
+        and entry.details["tried_at"] is not None
         and datetime.fromisoformat(entry.details["tried_at"]) > now - TRY_AGAIN
     )
 
@@ -129,12 +133,17 @@ def _settle(conn: Connection, metrics: list[str], hours: Collection[datetime], n
 
 
 def _record_failed(
-    conn: Connection, metric: Metric, hours: Collection[datetime], reason: str, now: datetime
+    conn: Connection,
+    metric: Metric,
+    hours: Collection[datetime],
+    reason: str,
+    now: datetime,
+    tried_at: datetime | None,
 ) -> None:
     details = {
         "definition": metric.version,
         "max_groups": metric.max_groups,
-        "tried_at": now.isoformat(),
+        "tried_at": tried_at and tried_at.isoformat(),
     }
     conn.execute(
         """

@@ -61,3 +61,13 @@ def test_the_batch_leaves_a_metric_out_while_an_hour_of_it_waits(conn: Connectio
     assert not rests(entry, VISITS, LATER)
     assert not rests(entry, replace(REVENUE, filter="page = '/'"), LATER)
     assert not rests(entry, REVENUE, LATER + timedelta(days=1))
+
+
+def test_an_hour_that_was_not_tried_does_not_rest(conn: Connection) -> None:
+    record_failures(conn, METRICS, [TEN], {"revenue": "failed for nine o'clock"}, NOW, untried=["revenue"])
+    [entry] = open_entries(conn, Cause.FAILED)
+    assert not rests(entry, REVENUE, LATER)
+    assert [each.metric for each in left_out(conn)] == ["revenue"]
+    record_failures(conn, METRICS, [TEN], {"revenue": "bad"}, LATER)
+    [entry] = open_entries(conn, Cause.FAILED)
+    assert rests(entry, REVENUE, LATER)
