@@ -93,9 +93,9 @@ def _audit_share(run: Run, ours: Worker, day: Window, say: Say) -> Row:
             done = ours.ask("recompute", grain="day", start=day.start.isoformat(), audit=name == "audited")
             given.append(round(done["seconds"], 2))
             say(f"day, {name}: {given[-1]:.1f} s")
-    audited, unaudited = (statistics.median(given) for given in seconds.values())
+    shares = [1 - without / whole for whole, without in zip(*seconds.values(), strict=True)]
     detail = {f"{name}_s": given for name, given in seconds.items()}
-    return run.row("audit_share", max(0.0, 1 - unaudited / audited), detail)
+    return run.row("audit_share", max(0.0, statistics.median(shares)), detail)
 
 
 def _recover_day(run: Run, ours: Worker, database: str, day: Window) -> Row:

@@ -115,6 +115,11 @@ def recover(platform: Platform, spark: SparkSession, database: str, day: str) ->
     with fresh.connect() as conn:
         migrate(conn, fresh.catalog, _now())
         recover_books(fresh, spark, conn, _now())
+        for kind in fresh.catalog.kinds:  # as if Kafka, which is not there, had nothing more
+            step = ingestion_ledger.plan_step(conn, kind.name, [], _now())
+            through = {cluster.name: _now() for cluster in fresh.clusters}
+            nothing = ingestion_ledger.Counts(0, 0, {})
+            ingestion_ledger.finish_step(conn, kind.name, step.version, nothing, through, _now())
         books = time.perf_counter()
         batch = Batch(fresh, spark, conn, "recover", _now, log_to(lambda _line: None))
         batch.catch_up(_hours(fresh, day), fresh.catalog.metrics)
