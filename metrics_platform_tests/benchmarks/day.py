@@ -58,24 +58,25 @@ def measure(run: Run, path: Path, peaks: Peaks, say: Say) -> Iterator[Row]:
         with worker("day_ours", "builder", path, variables) as builder:
             built = builder.ask("build", day=day.start.isoformat(), events=events, seed=run.seed)["seconds"]
         say(f"filled in {built:.0f} s ({events / built:,.0f} events/s)")
-        with (
-            worker("day_ours", "ours", path, variables) as ours,
-            worker("day_bare", "bare", path, variables) as bare,
-        ):
-            answers = _take_turns(ours, bare, day, say)
-            compare(stored(databases[DATABASE], catalog, day), answers["bare"][-1]["results"])
-            yield _batch_day(run, events, built, answers)
-            yield _audit_share(run, ours, day, say)
-            yield _recover_day(run, ours, databases[RECOVERED], day)
-        compare(stored(databases[RECOVERED], catalog, day), answers["bare"][-1]["results"])
+        with worker("day_ours", "ours", path, variables) as ours:
+            ours.ask("recompute", grain="hour", start=day.start.isoformat())  # warms it up
+            if run.wants("batch_day"):
+                with worker("day_bare", "bare", path, variables) as bare:
+                    answers = _take_turns(ours, bare, day, say)
+                compare(stored(databases[DATABASE], catalog, day), answers["bare"][-1]["results"])
+                yield _batch_day(run, events, built, answers)
+            if run.wants("audit_share"):
+                yield _audit_share(run, ours, day, say)
+            if run.wants("recover_day"):
+                yield _recover_day(run, ours, databases[RECOVERED], day)
+                both = (stored(databases[name], catalog, day) for name in (RECOVERED, DATABASE))
+                compare(*both)
 
 
 def _take_turns(ours: Worker, bare: Worker, day: Window, say: Say) -> dict[str, list[Any]]:
-    """Let both programs compute one hour to warm up, and then the whole day several times, in turns."""
+    """Let both programs, of which ours is warm, compute the whole day several times, in turns."""
     answers: dict[str, list[Any]] = {"ours": [], "bare": []}
-    warm = (day.start.isoformat(), (day.start + HOUR).isoformat())
-    ours.ask("recompute", grain="hour", start=warm[0])
-    bare.ask("query", start=warm[0], end=warm[1])
+    bare.ask("query", start=day.start.isoformat(), end=(day.start + HOUR).isoformat())
     start, end = day.start.isoformat(), day.end.isoformat()
     for _ in range(REPETITIONS):
         answers["ours"].append(ours.ask("recompute", grain="day", start=start))
