@@ -49,7 +49,10 @@ def input_of(measure: Measure, spark_type: str, fields: Mapping[str, str]) -> In
         # NaN and infinity result from arithmetic (sqrt(-1), 1e308 * 10). One of them would make a whole
         # window's number useless.
         finite = f"if(abs({value}) < double('infinity'), {value}, null)"
-        return Input(finite, overflows and f"abs({value}) = double('infinity')")
+        infinite = f"abs({value}) = double('infinity')"
+        # Whole numbers that overflowed on the way are null, not infinite.
+        too_large = f"({overflows}) or {infinite}" if overflows and widened.in_doubles else infinite
+        return Input(finite, overflows and too_large)
     if spark_type == "string":
         # Spark's sketch of distinct values ignores the empty string, so it is replaced by another value.
         return Input(f"if({value} = '', char(0), {value})", overflows)
